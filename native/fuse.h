@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * fuse - decode a request, call the host filesystem, encode the reply.
+ *
+ * One table row per opcode. Sees cursors and a hostfs operations table, never a ring. Bad bytes get
+ * an error reply; an opcode without a handler gets ENOSYS.
+ * Owner thread: vfsd_fuse is shared by all queue threads (negotiated values are written by INIT
+ * only, published with release); a vfsd_fuse_worker belongs to one queue thread.
+ * Spec: include/uapi/linux/fuse.h, protocol 7.27 .. 7.41.
+ */
+#ifndef VFSD_FUSE_H
+#define VFSD_FUSE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+struct vfsd_inode;
+struct vfsd_inodes;
+struct vfsd_handles;
+struct vfsd_hostfs;
+struct vfsd_hostfs_ops;
+
+enum vfsd_cache { VFSD_CACHE_AUTO, VFSD_CACHE_ALWAYS, VFSD_CACHE_METADATA, VFSD_CACHE_NEVER };
+
+/* How remote fsnotify and session changes reach the engine. Every hook may be NULL. */
+struct vfsd_fuse_hooks {
+	void *ctx;
+	/*
+	 * INIT (again): everything of an earlier session is void. Called after the tables are
+	 * cleared; @fsnotify tells whether the guest asked for FUSE_HAS_FSNOTIFY. Returns true to
+	 * grant it; *server_mask gets the event bits that only we report (0 in merged mode).
+	 */
+	bool (*session_start)(void *ctx, bool fsnotify, uint32_t *server_mask);
+	void (*session_end)(void *ctx); /* DESTROY */
+	/* FUSE_FSNOTIFY; @flags as on the wire. 0 or -errno for the guest. */
+	int (*subscribe)(void *ctx, struct vfsd_inode *inode, uint64_t mask, uint32_t flags);
+	/* The guest forgot this inode: drop its interest. */
+	void (*forgotten)(void *ctx, struct vfsd_inode *inode);
+	/* Before a reply that must not overtake older events (UNLINK, RMDIR, RENAME*, FSNOTIFY). */
+	void (*barrier)(void *ctx);
+};
+
+struct vfsd_fuse_config {
+	enum vfsd_cache cache;
+	bool readdirplus;
+	bool writeback;
+	bool readonly;
+	bool allow_direct_io;
+	bool preserve_noatime;
+	bool announce_submounts;
+	uint32_t max_write_bytes;
+};
+
+struct vfsd_fuse;
+struct vfsd_fuse_worker;
+
+/* All pointers are borrowed and must outlive the session. */
+int vfsd_fuse_create(const struct vfsd_fuse_config *config, const struct vfsd_fuse_hooks *hooks,
+		     const struct vfsd_hostfs_ops *ops, struct vfsd_hostfs *fs,
+		     struct vfsd_inodes *inodes, struct vfsd_handles *handles,
+		     struct vfsd_fuse **ret);
+void vfsd_fuse_destroy(struct vfsd_fuse *fuse);
+
+/* Scratch memory of one queue thread. */
+int vfsd_fuse_worker_create(struct vfsd_fuse *fuse, struct vfsd_fuse_worker **ret);
+void vfsd_fuse_worker_destroy(struct vfsd_fuse_worker *worker);
+
+/*
+ * Serve one request: @in is device-readable, @out device-writable.
+ * Returns the bytes written to @out (0 for FORGET and the like).
+ */
+uint32_t vfsd_fuse_serve(struct vfsd_fuse_worker *worker, const struct iovec *in, uint32_t n_in,
+			 const struct iovec *out, uint32_t n_out);
+
+#endif

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * inode - which host inode a FUSE node id means, and for how long.
+ *
+ * A node id is a slot index plus that slot's generation, never a pointer; a stale or invented id
+ * finds nothing. An inode is held by an O_PATH descriptor, or by its file handle alone
+ * (--inode-file-handles), so that a million of them need no million descriptors. While only a handle
+ * holds it, its inode number may be reused: identity is then the handle.
+ * The guest's lookup count keeps an inode in the table; a transient reference (get/put) keeps the
+ * memory for the length of one operation.
+ * Owner thread: any; locks inside (sharded), none held across a call.
+ */
+#ifndef VFSD_INODE_H
+#define VFSD_INODE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+
+enum {
+	VFSD_NODEID_ROOT = 1,
+	VFSD_HANDLE_BYTES_MAX = 128, /* MAX_HANDLE_SZ */
+};
+
+/* A kernel file handle with the filesystem it belongs to; compared bytewise. */
+struct vfsd_file_handle {
+	uint64_t fsid; /* statfs f_fsid, as fanotify reports it */
+	int32_t type;
+	uint32_t bytes; /* used of data; 0 = the filesystem has no handles */
+	uint8_t data[VFSD_HANDLE_BYTES_MAX];
+};
+
+struct vfsd_inode {
+	uint64_t nodeid;
+	uint64_t dev; /* st_dev */
+	uint64_t ino;
+	uint64_t mnt_id; /* statx STATX_MNT_ID, 0 if unknown */
+	uint32_t type;	 /* S_IFMT bits */
+	/* The rest belongs to inode.c. */
+	struct vfsd_inode_private *priv;
+};
+
+struct vfsd_inodes;
+
+enum vfsd_handle_policy { VFSD_HANDLES_NEVER, VFSD_HANDLES_PREFER, VFSD_HANDLES_MANDATORY };
+
+struct vfsd_inodes_config {
+	enum vfsd_handle_policy handles;
+	bool need_handles; /* compute handles even if an fd holds the inode: events arrive by handle */
+	int proc_self_fd;  /* O_PATH directory, borrowed */
+};
+
+int vfsd_inodes_create(const struct vfsd_inodes_config *config, int root_fd /* owned */,
+		       struct vfsd_inodes **ret);
+void vfsd_inodes_destroy(struct vfsd_inodes *inodes);
+
+/* Drop everything but the root (FUSE_DESTROY, and INIT after a guest reset). */
+void vfsd_inodes_clear(struct vfsd_inodes *inodes);
+
+/* Take a transient reference. NULL for an id that the guest does not hold. */
+struct vfsd_inode *vfsd_inode_get(struct vfsd_inodes *inodes, uint64_t nodeid);
+void vfsd_inode_put(struct vfsd_inodes *inodes, struct vfsd_inode *inode);
+
+/*
+ * Find or add the inode behind @fd (O_PATH, consumed), count one lookup, return a transient
+ * reference. @st is its statx. 0 or -errno (-ENFILE: the guest's quota).
+ */
+int vfsd_inode_lookup_fd(struct vfsd_inodes *inodes, int fd, const struct statx *st,
+			 struct vfsd_inode **ret);
+
+/*
+ * The same without a descriptor, for an inode whose (dev, ino, mnt) is pinned by an fd we hold.
+ * NULL: not known (or not pinned): open it and call vfsd_inode_lookup_fd().
+ */
+struct vfsd_inode *vfsd_inode_lookup_known(struct vfsd_inodes *inodes, const struct statx *st);
+
+/*
+ * Count @nlookup down (saturating). Returns a transient reference to the inode if the guest has
+ * now forgotten it, so that the caller can drop what hangs on it; else NULL.
+ */
+struct vfsd_inode *vfsd_inode_forget(struct vfsd_inodes *inodes, uint64_t nodeid, uint64_t nlookup);
+
+/* By file handle, for events. Transient reference or NULL: the guest does not know the object. */
+struct vfsd_inode *vfsd_inode_find_handle(struct vfsd_inodes *inodes,
+					  const struct vfsd_file_handle *handle);
+
+/* The handle of the inode (bytes == 0 if none). Borrowed while the reference lasts. */
+const struct vfsd_file_handle *vfsd_inode_handle(const struct vfsd_inode *inode);
+
+/*
+ * Borrow an O_PATH descriptor. It is the inode's own (*transient = false) or was opened by handle
+ * for this call; give it back with vfsd_inode_fd_put(). Returns the fd or -errno (-ESTALE: gone).
+ */
+int vfsd_inode_fd_get(struct vfsd_inodes *inodes, struct vfsd_inode *inode, bool *transient);
+void vfsd_inode_fd_put(int fd, bool transient);
+
+/*
+ * Let the handle alone hold this inode from now on, if it can be reopened by it: an O_PATH
+ * descriptor pins the dentry, and the host would not report DELETE_SELF of a watched directory.
+ * True when no descriptor pins it any more.
+ */
+bool vfsd_inode_unpin(struct vfsd_inodes *inodes, struct vfsd_inode *inode);
+
+/* Inodes the guest holds now (root included). */
+uint64_t vfsd_inodes_count(const struct vfsd_inodes *inodes);
+
+#endif

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * mem - the guest's memory as the front-end shared it, and the only translator of its addresses.
+ *
+ * A map is immutable once made. The engine replaces it whole while every queue is quiet, so readers
+ * need no lock and a pointer got from it is borrowed until then.
+ * Owner thread: made and destroyed by the control thread, read by any queue thread.
+ * Spec: vhost-user, "Memory region description"; addresses are guest-physical (gpa) or, for ring
+ * addresses in VHOST_USER_SET_VRING_ADDR, front-end virtual (uva). All sizes are bytes.
+ */
+#ifndef VFSD_MEM_H
+#define VFSD_MEM_H
+
+#include <stdint.h>
+
+enum { VFSD_MEM_REGIONS_MAX = 509 };
+
+/* One region as described by the front-end. @fd is owned by the callee of vfsd_mem_create(). */
+struct vfsd_mem_region_desc {
+	uint64_t gpa;
+	uint64_t size;
+	uint64_t uva;
+	uint64_t mmap_offset;
+	int fd;
+};
+
+struct vfsd_mem;
+
+/*
+ * Map @n regions. Every @fd is consumed, on success and on error. Fails with -EINVAL for empty,
+ * wrapping or overlapping regions and for files shorter than they claim, else mmap's -errno.
+ */
+int vfsd_mem_create(const struct vfsd_mem_region_desc *descs, uint32_t n, struct vfsd_mem **ret);
+void vfsd_mem_destroy(struct vfsd_mem *mem);
+
+/*
+ * Translate @len > 0 bytes at guest-physical @gpa.
+ * *ret_len gets how many of them are contiguous here (at least 1); the rest continues in another
+ * region and takes another call. 0, or -EFAULT when @gpa is not mapped.
+ */
+int vfsd_mem_gpa(const struct vfsd_mem *mem, uint64_t gpa, uint64_t len, void **ret,
+		 uint64_t *ret_len);
+
+/* Translate a ring address; all @len bytes must lie in one region. 0 or -EFAULT. */
+int vfsd_mem_uva(const struct vfsd_mem *mem, uint64_t uva, uint64_t len, void **ret);
+
+#endif

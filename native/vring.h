@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * vring - device side of one split virtqueue.
+ *
+ * Pops chains of descriptors as host iovecs, pushes used entries, decides about notifications.
+ * Knows direct and indirect descriptors and VIRTIO_F_EVENT_IDX. Ring memory is hostile: every
+ * descriptor is copied once, the copy is validated, only the copy is used.
+ * Owner thread: the one queue thread (or the holder of the notify lock) between _start and _stop.
+ * Spec: virtio 1.2, section "Split Virtqueues".
+ */
+#ifndef VFSD_VRING_H
+#define VFSD_VRING_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+struct vfsd_mem;
+
+enum {
+	VFSD_VRING_SIZE_MAX = 1024,
+	/* The longest chain, plus room for buffers that straddle memory regions. */
+	VFSD_CHAIN_IOV_MAX = VFSD_VRING_SIZE_MAX + 64,
+};
+
+/* Where the ring lies: host pointers already translated and aligned (vfsd_vring_init checks). */
+struct vfsd_vring_setup {
+	uint32_t num; /* entries, a power of two */
+	uint64_t desc_uva;
+	uint64_t avail_uva;
+	uint64_t used_uva;
+	uint16_t base;	 /* next avail index */
+	bool event_idx; /* VIRTIO_RING_F_EVENT_IDX acked */
+	bool indirect;	 /* VIRTIO_RING_F_INDIRECT_DESC acked */
+};
+
+/* One popped request: device-readable buffers first, then device-writable ones. */
+struct vfsd_chain {
+	uint16_t head;
+	uint32_t n_in;	    /* iov[0 .. n_in) is device-readable (guest to us) */
+	uint32_t n_out;	    /* iov[n_in .. n_in + n_out) is device-writable */
+	uint64_t in_bytes;
+	uint64_t out_bytes;
+	struct iovec iov[VFSD_CHAIN_IOV_MAX];
+};
+
+struct vfsd_vring_desc;
+struct vfsd_vring_avail;
+struct vfsd_vring_used;
+
+struct vfsd_vring {
+	const struct vfsd_mem *mem; /* borrowed */
+	const struct vfsd_vring_desc *desc;
+	struct vfsd_vring_avail *avail;
+	struct vfsd_vring_used *used;
+	uint16_t num;
+	uint16_t next_avail; /* next avail entry to look at */
+	uint16_t avail_seen; /* cached avail->idx, acquired */
+	uint16_t next_used;  /* entries pushed, maybe not published yet */
+	uint16_t published;  /* used->idx as the driver sees it */
+	bool event_idx;
+	bool indirect;
+};
+
+/* 0, -EINVAL (size, alignment) or -EFAULT (not in guest memory). */
+int vfsd_vring_init(struct vfsd_vring *ring, const struct vfsd_mem *mem,
+		    const struct vfsd_vring_setup *setup);
+
+/*
+ * Take the next available chain. 1 = got one, 0 = ring is empty; -EPROTO: the ring is broken
+ * (index jump, loop, nested indirect, readable after writable, too long, unmapped) and must be
+ * stopped by the caller; nothing has been consumed that could be answered.
+ */
+int vfsd_vring_pop(struct vfsd_vring *ring, struct vfsd_chain *chain);
+
+/* Hand the chain with @head back with @written bytes. Not visible before vfsd_vring_publish(). */
+void vfsd_vring_push(struct vfsd_vring *ring, uint16_t head, uint32_t written);
+
+/* Make all pushed entries visible (release). True: the driver wants the call eventfd signalled. */
+bool vfsd_vring_publish(struct vfsd_vring *ring);
+
+/* Ask the driver for no more kicks (best effort). */
+void vfsd_vring_disable_kick(struct vfsd_vring *ring);
+
+/* Ask for a kick at the next avail entry. True: entries came meanwhile, poll again, don't wait. */
+bool vfsd_vring_enable_kick(struct vfsd_vring *ring);
+
+/* Entries waiting? (acquire) */
+bool vfsd_vring_pending(struct vfsd_vring *ring);
+
+/* The base for VHOST_USER_GET_VRING_BASE. */
+static inline uint16_t vfsd_vring_base(const struct vfsd_vring *ring)
+{
+	return ring->next_avail;
+}
+
+#endif
