@@ -85,6 +85,13 @@ struct vfsd_inode *vfsd_inode_forget(struct vfsd_inodes *inodes, uint64_t nodeid
 struct vfsd_inode *vfsd_inode_find_handle(struct vfsd_inodes *inodes,
 					  const struct vfsd_file_handle *handle);
 
+/*
+ * What is called @name in the directory @dir_fd, if the guest knows it (one system call, no
+ * descriptor). *exists tells whether the name is there at all. Transient reference or NULL.
+ */
+struct vfsd_inode *vfsd_inode_find_name(struct vfsd_inodes *inodes, int dir_fd, const char *name,
+					bool *exists);
+
 /* The handle of the inode (bytes == 0 if none). Borrowed while the reference lasts. */
 const struct vfsd_file_handle *vfsd_inode_handle(const struct vfsd_inode *inode);
 

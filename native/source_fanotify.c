@@ -1,0 +1,488 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "source_fanotify.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/fanotify.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "inode.h"
+#include "log.h"
+#include "util.h"
+
+#ifndef FAN_RENAME
+#define FAN_RENAME 0x10000000
+#endif
+#ifndef FAN_EVENT_INFO_TYPE_OLD_DFID_NAME
+#define FAN_EVENT_INFO_TYPE_OLD_DFID_NAME 10
+#endif
+#ifndef FAN_EVENT_INFO_TYPE_NEW_DFID_NAME
+#define FAN_EVENT_INFO_TYPE_NEW_DFID_NAME 12
+#endif
+
+#define MOVED (FAN_MOVED_FROM | FAN_MOVED_TO)
+#define DIRENT (FAN_CREATE | FAN_DELETE | MOVED)
+/* What a guest may ask for and fanotify can tell. */
+#define REPORTABLE                                                                                 \
+	(FAN_ACCESS | FAN_MODIFY | FAN_ATTRIB | FAN_CLOSE | FAN_OPEN | DIRENT | FAN_DELETE_SELF |   \
+	 FAN_MOVE_SELF)
+
+enum { READ_BYTES = 65536 };
+
+struct vfsd_source_fanotify {
+	struct vfsd_source_fanotify_config config;
+	int fd;
+	bool has_rename; /* the host knows FAN_RENAME */
+	uint32_t watches;
+	uint32_t last_cookie;
+	uint32_t open_cookie; /* of a MOVED_FROM whose MOVED_TO may follow; old hosts only */
+	pid_t self;
+	uint8_t *buffer;
+};
+
+/* One (directory, name) or object that an event names; inode NULL: the guest does not know it. */
+struct place {
+	struct vfsd_inode *inode;
+	const char *name;
+	uint32_t name_bytes;
+};
+
+struct decoded {
+	struct place object;   /* FID: what it happened to */
+	struct place where;    /* DFID_NAME: where it has its name */
+	struct place old_name; /* halves of FAN_RENAME */
+	struct place new_name;
+};
+
+static int mark(const struct vfsd_source_fanotify *source, unsigned int how, int inode_fd,
+		uint64_t mask)
+{
+	char link[16];
+
+	(void)snprintf(link, sizeof(link), "%d", inode_fd);
+	if (fanotify_mark(source->fd, how, mask, source->config.proc_self_fd, link) < 0)
+		return -errno;
+	return 0;
+}
+
+static int probe(struct vfsd_source_fanotify *source)
+{
+	struct vfsd_inode *root = vfsd_inode_get(source->config.inodes, VFSD_NODEID_ROOT);
+	bool transient;
+	int fd, err;
+
+	if (!root)
+		return -ESTALE;
+	fd = vfsd_inode_fd_get(source->config.inodes, root, &transient);
+	if (fd < 0) {
+		vfsd_inode_put(source->config.inodes, root);
+		return fd;
+	}
+	source->has_rename = mark(source, FAN_MARK_ADD, fd, FAN_RENAME | FAN_ONDIR) == 0;
+	err = mark(source, FAN_MARK_ADD, fd, FAN_CREATE | FAN_ONDIR);
+	if (err == 0)
+		(void)fanotify_mark(source->fd, FAN_MARK_FLUSH, 0, AT_FDCWD, ".");
+	vfsd_inode_fd_put(fd, transient);
+	vfsd_inode_put(source->config.inodes, root);
+	return err;
+}
+
+int vfsd_source_fanotify_create(const struct vfsd_source_fanotify_config *config,
+				struct vfsd_source_fanotify **ret)
+{
+	struct vfsd_source_fanotify *source = calloc(1, sizeof(*source));
+	int err;
+
+	if (!source)
+		return -ENOMEM;
+	source->config = *config;
+	source->self = getpid();
+	source->buffer = malloc(READ_BYTES);
+	/* No FAN_REPORT_TARGET_FID: it would let the host merge a CREATE with later MODIFYs. */
+	source->fd = fanotify_init(FAN_CLASS_NOTIF | FAN_NONBLOCK | FAN_CLOEXEC | FAN_REPORT_FID |
+					   FAN_REPORT_DFID_NAME,
+				   O_RDONLY | O_CLOEXEC);
+	if (source->fd < 0 || !source->buffer) {
+		err = source->buffer ? -errno : -ENOMEM;
+		goto fail;
+	}
+	err = probe(source);
+	if (err)
+		goto fail;
+	*ret = source;
+	return 0;
+fail:
+	vfsd_source_fanotify_destroy(source);
+	return err;
+}
+
+void vfsd_source_fanotify_destroy(struct vfsd_source_fanotify *source)
+{
+	if (!source)
+		return;
+	if (source->fd >= 0)
+		(void)close(source->fd);
+	free(source->buffer);
+	free(source);
+}
+
+int vfsd_source_fanotify_fd(const struct vfsd_source_fanotify *source)
+{
+	return source->fd;
+}
+
+/* What the host must watch so that a guest interested in @mask hears all it needs. */
+static uint64_t host_mask(const struct vfsd_source_fanotify *source, uint32_t mask, bool is_dir)
+{
+	uint64_t host = mask & REPORTABLE;
+
+	if (host == 0)
+		return 0;
+	/*
+	 * The end of an object is always told: DELETE_SELF where nothing of ours pins it, else the
+	 * ATTRIB of the last unlink.
+	 */
+	host |= FAN_ATTRIB | FAN_DELETE_SELF;
+	if (!is_dir)
+		return host & ~(uint64_t)DIRENT;
+	if (source->has_rename && (host & MOVED))
+		host = (host & ~(uint64_t)MOVED) | FAN_RENAME;
+	return host | FAN_ONDIR | (mask & FAN_EVENT_ON_CHILD);
+}
+
+int vfsd_source_fanotify_watch(struct vfsd_source_fanotify *source, struct vfsd_inode *inode,
+			       uint32_t old_mask, uint32_t new_mask)
+{
+	struct vfsd_inodes *inodes = source->config.inodes;
+	bool is_dir = S_ISDIR(inode->type);
+	uint64_t old = host_mask(source, old_mask, is_dir);
+	uint64_t new = host_mask(source, new_mask, is_dir);
+	bool transient;
+	int fd, err = 0;
+
+	if (old == new)
+		return 0;
+	if (old == 0 && source->config.max_watches != 0 &&
+	    source->watches >= source->config.max_watches)
+		return -ENOSPC;
+	/* A pinned dentry would keep the host from reporting the end of a directory. */
+	if (is_dir && old == 0 && inode->nodeid != VFSD_NODEID_ROOT)
+		(void)vfsd_inode_unpin(inodes, inode);
+	fd = vfsd_inode_fd_get(inodes, inode, &transient);
+	if (fd < 0) {
+		/* An inode that is gone has lost its marks too. */
+		err = new != 0 ? fd : 0;
+		goto count;
+	}
+	if (new & ~old)
+		err = mark(source, FAN_MARK_ADD, fd, new & ~old);
+	if (!err && (old & ~new)) {
+		int remove_err = mark(source, FAN_MARK_REMOVE, fd, old & ~new);
+
+		if (remove_err && remove_err != -ENOENT)
+			VFSD_LOG_LIMITED(VFSD_LOG_WARN, "fanotify: cannot trim a mark errno=%d",
+					 -remove_err);
+	}
+	vfsd_inode_fd_put(fd, transient);
+count:
+	if (!err) {
+		source->watches += old == 0 && new != 0;
+		source->watches -= old != 0 && new == 0;
+	}
+	return err;
+}
+
+uint32_t vfsd_source_next_bit(uint32_t *mask)
+{
+	static const uint32_t order[] = {
+		FAN_CREATE, FAN_MOVED_FROM,  FAN_MOVED_TO,	FAN_MOVE_SELF, FAN_OPEN,   FAN_ACCESS,
+		FAN_MODIFY, FAN_ATTRIB,	     FAN_CLOSE_WRITE,	FAN_CLOSE_NOWRITE, FAN_DELETE_SELF,
+		FAN_DELETE,
+	};
+
+	for (size_t i = 0; i < VFSD_ARRAY_SIZE(order); i++) {
+		if (*mask & order[i]) {
+			*mask &= ~order[i];
+			return order[i];
+		}
+	}
+	return 0;
+}
+
+/* Handle and name of one info record that ends at @end. False: malformed, ignore it. */
+static bool decode_place(const struct vfsd_source_fanotify *source,
+			 const struct fanotify_event_info_fid *info, struct place *ret)
+{
+	const uint8_t *end = (const uint8_t *)info + info->hdr.len;
+	/* The handle is a struct file_handle: two words, then its bytes. */
+	const uint8_t *raw = (const uint8_t *)info->handle;
+	struct vfsd_file_handle handle;
+	struct place place = {0};
+	size_t left;
+
+	if (end - raw < (ptrdiff_t)sizeof(struct file_handle))
+		return false;
+	memcpy(&handle.bytes, raw + offsetof(struct file_handle, handle_bytes),
+	       sizeof(handle.bytes));
+	memcpy(&handle.type, raw + offsetof(struct file_handle, handle_type), sizeof(handle.type));
+	raw += sizeof(struct file_handle);
+	if (handle.bytes > VFSD_HANDLE_BYTES_MAX || handle.bytes > (size_t)(end - raw))
+		return false;
+	memcpy(handle.data, raw, handle.bytes);
+	memcpy(&handle.fsid, &info->fsid, sizeof(handle.fsid));
+	raw += handle.bytes;
+	left = (size_t)(end - raw);
+	place.inode = vfsd_inode_find_handle(source->config.inodes, &handle);
+	if (info->hdr.info_type != FAN_EVENT_INFO_TYPE_FID && left > 0) {
+		place.name = (const char *)raw;
+		place.name_bytes = (uint32_t)strnlen(place.name, left);
+		/* "." is the directory itself. */
+		if (place.name_bytes == left || strcmp(place.name, ".") == 0)
+			place.name = NULL;
+	}
+	*ret = place;
+	return true;
+}
+
+static void decode(const struct vfsd_source_fanotify *source,
+		   const struct fanotify_event_metadata *event, struct decoded *ret)
+{
+	const uint8_t *at = (const uint8_t *)event + event->metadata_len;
+	const uint8_t *end = (const uint8_t *)event + event->event_len;
+
+	*ret = (struct decoded){0};
+	while (end - at >= (ptrdiff_t)sizeof(struct fanotify_event_info_fid)) {
+		const struct fanotify_event_info_fid *info = (const void *)at;
+		struct place *place;
+
+		if (info->hdr.len < sizeof(*info) || info->hdr.len > end - at)
+			return;
+		at += info->hdr.len;
+		switch (info->hdr.info_type) {
+		case FAN_EVENT_INFO_TYPE_FID:
+			place = &ret->object;
+			break;
+		case FAN_EVENT_INFO_TYPE_DFID:
+		case FAN_EVENT_INFO_TYPE_DFID_NAME:
+			place = &ret->where;
+			break;
+		case FAN_EVENT_INFO_TYPE_OLD_DFID_NAME:
+			place = &ret->old_name;
+			break;
+		case FAN_EVENT_INFO_TYPE_NEW_DFID_NAME:
+			place = &ret->new_name;
+			break;
+		default:
+			continue;
+		}
+		if (!place->inode)
+			(void)decode_place(source, info, place);
+	}
+}
+
+static void release(const struct vfsd_source_fanotify *source, const struct decoded *decoded)
+{
+	const struct place *places[] = {&decoded->object, &decoded->where, &decoded->old_name,
+					&decoded->new_name};
+
+	for (size_t i = 0; i < VFSD_ARRAY_SIZE(places); i++)
+		if (places[i]->inode)
+			vfsd_inode_put(source->config.inodes, places[i]->inode);
+}
+
+/* The node id of what is called @place now, 0 if nothing is or the guest does not know it. */
+static uint64_t node_at(const struct vfsd_source_fanotify *source, const struct place *place,
+			bool *exists)
+{
+	struct vfsd_inodes *inodes = source->config.inodes;
+	struct vfsd_inode *inode;
+	uint64_t nodeid = 0;
+	bool transient;
+	int fd;
+
+	*exists = false;
+	fd = vfsd_inode_fd_get(inodes, place->inode, &transient);
+	if (fd < 0)
+		return 0;
+	inode = vfsd_inode_find_name(inodes, fd, place->name, exists);
+	vfsd_inode_fd_put(fd, transient);
+	if (inode) {
+		nodeid = inode->nodeid;
+		vfsd_inode_put(inodes, inode);
+	}
+	return nodeid;
+}
+
+/* Did the last link of @inode go? What cannot be reached any more counts as gone. */
+static bool is_unlinked(const struct vfsd_source_fanotify *source, struct vfsd_inode *inode)
+{
+	struct statx st;
+	bool transient;
+	int fd = vfsd_inode_fd_get(source->config.inodes, inode, &transient);
+	bool gone;
+
+	if (fd < 0)
+		return fd == -ESTALE;
+	gone = statx(fd, "", AT_EMPTY_PATH, STATX_NLINK, &st) == 0 && st.stx_nlink == 0;
+	vfsd_inode_fd_put(fd, transient);
+	return gone;
+}
+
+static void tell(const struct vfsd_source_sink *sink, uint32_t mask, const struct place *place,
+		 uint64_t child, uint32_t cookie, bool unlinked)
+{
+	struct vfsd_source_event event = {
+		.nodeid = place->inode->nodeid,
+		.child = child,
+		.mask = mask,
+		.cookie = cookie,
+		.unlinked = unlinked,
+		.name = place->name,
+		.name_bytes = place->name ? place->name_bytes : 0,
+	};
+
+	sink->event(sink->ctx, &event);
+}
+
+static void tell_rename(struct vfsd_source_fanotify *source, const struct vfsd_source_sink *sink,
+			const struct decoded *decoded, uint32_t on_dir)
+{
+	const struct place *from = &decoded->old_name, *to = &decoded->new_name;
+	uint64_t child = 0;
+	bool exists;
+
+	if (++source->last_cookie == 0)
+		source->last_cookie = 1;
+	if (to->inode && to->name)
+		child = node_at(source, to, &exists);
+	if (from->inode && from->name)
+		tell(sink, FAN_MOVED_FROM | on_dir, from, child, source->last_cookie, false);
+	if (to->inode && to->name)
+		tell(sink, FAN_MOVED_TO | on_dir, to, child, source->last_cookie, false);
+}
+
+/* Hosts before FAN_RENAME queue the two halves next to each other. */
+static uint32_t half_cookie(struct vfsd_source_fanotify *source, uint32_t bit)
+{
+	uint32_t cookie = source->open_cookie;
+
+	source->open_cookie = 0;
+	if (bit == FAN_MOVED_TO && cookie != 0)
+		return cookie;
+	if (++source->last_cookie == 0)
+		source->last_cookie = 1;
+	if (bit == FAN_MOVED_FROM)
+		source->open_cookie = source->last_cookie;
+	return source->last_cookie;
+}
+
+static void tell_dirents(struct vfsd_source_fanotify *source, const struct vfsd_source_sink *sink,
+			 const struct place *where, uint32_t mask, uint32_t on_dir)
+{
+	uint64_t child;
+	uint32_t bit;
+	bool exists;
+
+	if (!where->inode || !where->name)
+		return;
+	child = node_at(source, where, &exists);
+	/* Unread events of one name are merged: of these two, the name's presence tells the last. */
+	if ((mask & FAN_CREATE) && (mask & FAN_DELETE) && exists) {
+		tell(sink, FAN_DELETE | on_dir, where, 0, 0, false);
+		mask &= ~(uint32_t)FAN_DELETE;
+	}
+	while ((bit = vfsd_source_next_bit(&mask)) != 0)
+		tell(sink, bit | on_dir, where,
+		     bit & (FAN_DELETE | FAN_MOVED_FROM) ? 0 : child,
+		     bit & MOVED ? half_cookie(source, bit) : 0, false);
+}
+
+static void tell_object(const struct vfsd_source_fanotify *source,
+			const struct vfsd_source_sink *sink, const struct decoded *decoded,
+			uint32_t mask, uint32_t on_dir)
+{
+	/* With a known directory the guest tells the parent's watchers too, by name. */
+	const struct place *named = &decoded->where;
+	const struct place *place = named->inode ? named : &decoded->object;
+	struct vfsd_inode *object = named->inode && !named->name ? named->inode :
+								    decoded->object.inode;
+	uint64_t child = named->inode && named->name && object ? object->nodeid : 0;
+	bool unlinked = false, told = false;
+	uint32_t bit;
+
+	if (!place->inode)
+		return;
+	if (object && (mask & (FAN_ATTRIB | FAN_DELETE_SELF)))
+		unlinked = (mask & FAN_DELETE_SELF) || is_unlinked(source, object);
+	/* The guest's own dcache raises DELETE_SELF and IGNORED once it hears of the lost link. */
+	mask &= ~(uint32_t)FAN_DELETE_SELF;
+	/* The end comes last: after it the guest has no watch left to report the other bits to. */
+	while ((bit = vfsd_source_next_bit(&mask)) != 0) {
+		told = unlinked && mask == 0;
+		tell(sink, bit | on_dir, place, child, 0, told);
+	}
+	if (unlinked && !told) {
+		struct place self = {.inode = object};
+
+		tell(sink, 0, &self, 0, 0, true);
+	}
+}
+
+static void handle_event(struct vfsd_source_fanotify *source, const struct vfsd_source_sink *sink,
+			 const struct fanotify_event_metadata *event)
+{
+	uint32_t on_dir = (uint32_t)event->mask & FAN_ONDIR;
+	uint32_t mask = (uint32_t)event->mask & REPORTABLE;
+	struct decoded decoded;
+
+	if (event->mask & FAN_Q_OVERFLOW) {
+		sink->lost(sink->ctx);
+		return;
+	}
+	/*
+	 * Our own doing is an echo, except for the end of an object: whoever drops the last reference
+	 * is named as its author, and that may well be a descriptor of ours. The guest treats an end
+	 * that it knows already as nothing.
+	 */
+	if (event->pid == source->self)
+		mask &= FAN_DELETE_SELF;
+	else if (event->mask & FAN_RENAME)
+		mask |= MOVED;
+	if (mask == 0)
+		return;
+	decode(source, event, &decoded);
+	if ((event->mask & FAN_RENAME) && (mask & MOVED)) {
+		tell_rename(source, sink, &decoded, on_dir);
+		mask &= ~(uint32_t)MOVED;
+	}
+	if (mask & DIRENT)
+		tell_dirents(source, sink, &decoded.where, mask & DIRENT, on_dir);
+	if (mask & ~(uint32_t)DIRENT)
+		tell_object(source, sink, &decoded, mask & ~(uint32_t)DIRENT, on_dir);
+	release(source, &decoded);
+}
+
+void vfsd_source_fanotify_drain(struct vfsd_source_fanotify *source,
+				const struct vfsd_source_sink *sink)
+{
+	ssize_t got;
+
+	while ((got = read(source->fd, source->buffer, READ_BYTES)) > 0) {
+		const struct fanotify_event_metadata *event = (const void *)source->buffer;
+		size_t left = (size_t)got;
+
+		while (left >= sizeof(*event) && event->event_len >= sizeof(*event) &&
+		       event->event_len <= left) {
+			handle_event(source, sink, event);
+			left -= event->event_len;
+			event = (const void *)((const uint8_t *)event + event->event_len);
+		}
+	}
+	if (got < 0 && errno != EAGAIN && errno != EINTR)
+		VFSD_LOG_LIMITED(VFSD_LOG_ERROR, "fanotify: read failed errno=%d", errno);
+}
