@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: BSD-3-Clause
+#
+# make build    daemon, test guests and QEMU, all under build/; safe to interrupt and to repeat
+# make demo     host changes arriving in a real guest (VMM=qemu, or VMM=uml for the fast one)
+# make check    what needs no guest, in under two minutes
+# make test     everything
+# make format   rewrite Python and C in the house style
+# make clean    remove build/
+#
+# Long output goes to build/log/; the terminal shows one line a step.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.ONESHELL:
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := build
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+unexport PYTHONPATH PYTHONHOME
+
+PYTHON ?= python3
+VMM ?= qemu
+
+VENV := build/venv
+BIN := $(VENV)/bin
+LOG := build/log
+
+# $(call step,NAME) COMMAND: one line on the terminal, all output in build/log/NAME.log, whose end
+# is shown should COMMAND fail.
+define step
+step() { local name=$$1 log=$(LOG)/$$1.log; shift; mkdir -p $(LOG); echo "  $$name"
+	"$$@" >"$$log" 2>&1 </dev/null || {
+		tail -n 60 "$$log" >&2; echo "make: $$name failed, see $$log" >&2; exit 1; }; }
+step $(1)
+endef
+
+# $(call locked,NAME): what follows in the recipe runs in one make at a time.
+locked = mkdir -p build/lock; exec 9>build/lock/$(1); flock 9
+
+# $(call digest,PATHS): a line that changes when a name or a byte below PATHS does.
+digest = find $(1) -name __pycache__ -prune -o -type f -print0 | LC_ALL=C sort -z \
+	| xargs -0 sha256sum | sha256sum
+
+.PHONY: build
+build: build-daemon build-guest build-qemu
+	@echo "built $(BIN)/virtiofsd-py, build/guest/uml/linux, build/guest/x86/bzImage," \
+		"build/qemu/qemu-system-x86_64"
+
+# -- Debian packages -----------------------------------------------------------------------------
+
+# The script skips what is installed; apt serves one caller at a time.
+.PHONY: deps-daemon deps-kernel deps-qemu
+deps-daemon deps-kernel deps-qemu: deps-%:
+	@$(call locked,apt)
+	qemu-tests/install-deps $*
+
+# -- the daemon ----------------------------------------------------------------------------------
+
+define requirements
+import tomllib
+with open("pyproject.toml", "rb") as file:
+    project = tomllib.load(file)["project"]
+print(*project["dependencies"], *project["optional-dependencies"]["dev"], sep="\n")
+endef
+export requirements
+
+.PHONY: venv
+venv: deps-daemon
+	@$(call locked,venv)
+	want=$$({ $(PYTHON) -c 'import sys; print(sys.version)'; cat pyproject.toml; } | sha256sum)
+	if $(BIN)/python -c '' 2>/dev/null && [ "$$(cat $(VENV)/.stamp 2>/dev/null)" = "$$want" ]; then
+		exit 0
+	fi
+	if ! $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
+		echo "make: $$($(PYTHON) --version) is too old, 3.11 or newer is needed" >&2; exit 1
+	fi
+	$(call step,venv-create) $(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -c "$$requirements" >build/requirements.txt
+	step venv-packages $(BIN)/pip install --disable-pip-version-check --upgrade pip \
+		-r build/requirements.txt
+	echo "$$want" >$(VENV)/.stamp
+
+PACKAGE := pyproject.toml meson.build README.md LICENSE native virtiofsd_py
+# meson-python looks for ninja in PATH; nothing but our own build should see the venv there.
+PIP_INSTALL := env PATH="$(CURDIR)/$(BIN):$(PATH)" $(BIN)/pip install --disable-pip-version-check \
+	--no-build-isolation --no-deps --force-reinstall
+
+# Installed, not editable: it starts fast, and the tests see what users get.
+.PHONY: build-daemon
+build-daemon: venv
+	@$(call locked,daemon)
+	want=$$({ cat $(VENV)/.stamp; $(call digest,$(PACKAGE)); } | sha256sum)
+	[ "$$(cat $(VENV)/.daemon 2>/dev/null)" != "$$want" ] || exit 0
+	$(call step,daemon) $(PIP_INSTALL) -Cbuild-dir=build/native .
+	echo "$$want" >$(VENV)/.daemon
+
+# build/asan/virtiofsd-py: the daemon with an instrumented core. Python is not instrumented, so the
+# runtime is preloaded into it, and leak reports, which would be Python's own, are off.
+define asan_launcher
+#!/bin/sh
+here=$$(dirname "$$(readlink -f "$$0")")
+export LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)"
+export PYTHONPATH="$$here/site" PYTHONMALLOC=malloc
+export ASAN_OPTIONS="detect_leaks=0:$${ASAN_OPTIONS-}"
+export UBSAN_OPTIONS="print_stacktrace=1:halt_on_error=1:$${UBSAN_OPTIONS-}"
+exec "$$here/../venv/bin/python" -m virtiofsd_py "$$@"
+endef
+export asan_launcher
+
+.PHONY: build-asan
+build-asan: venv
+	@$(call locked,asan)
+	want=$$({ cat $(VENV)/.stamp; $(call digest,$(PACKAGE)); } | sha256sum)
+	[ "$$(cat build/asan/.daemon 2>/dev/null)" != "$$want" ] || exit 0
+	$(call step,daemon-asan) $(PIP_INSTALL) --upgrade --target build/asan/site \
+		-Cbuild-dir=build/asan -Csetup-args=-Dbuildtype=debugoptimized \
+		-Csetup-args=-Db_sanitize=address,undefined .
+	echo "$$asan_launcher" >build/asan/virtiofsd-py
+	chmod +x build/asan/virtiofsd-py
+	echo "$$want" >build/asan/.daemon
+
+# -- test guests and QEMU ------------------------------------------------------------------------
+
+.PHONY: build-guest build-guest-uml build-guest-x86 build-qemu
+build-guest: build-guest-uml build-guest-x86
+build-guest-uml build-guest-x86: build-guest-%: deps-kernel
+	@qemu-tests/kernel/build $*
+
+build-qemu: deps-qemu
+	@qemu-tests/qemu/build
+
+# -- checks --------------------------------------------------------------------------------------
+
+.PHONY: check lint lint-python lint-c lint-shell test-native test-unit
+check: lint test-native test-unit
+lint: lint-python lint-c lint-shell
+
+TREES := $(wildcard virtiofsd_py native tests qemu-tests)
+# Scripts are known by their first line: $(call scripts,INTERPRETER).
+scripts = grep -rlIE --exclude-dir=__pycache__ '^\#!.*[/ ]$(1)[0-9.]*( |$$)' .ci $(TREES)
+
+lint-python: venv
+	@{ find $(TREES) -name '*.py'; $(call scripts,python); } | sort -u >build/python-files
+	mapfile -t files <build/python-files
+	$(call step,ruff) $(BIN)/ruff check "$${files[@]}"
+	step ruff-format $(BIN)/ruff format --check --diff "$${files[@]}"
+	step mypy $(BIN)/mypy --cache-dir build/cache/mypy $(TREES)
+	step import-linter $(BIN)/lint-imports --cache-dir build/cache/import-linter
+
+lint-c: venv
+	@mapfile -t files < <(find $(TREES) -name '*.[ch]')
+	$(call step,clang-format) $(BIN)/clang-format --dry-run -Werror "$${files[@]}"
+	for file in native/*.c; do
+		room=$$(basename "$$file" .c)
+		sed -n '/^rooms = \[/,/^\]/p' meson.build | grep -qw "'$$room'" || {
+			echo "make: $$file is not in meson.build's rooms" >&2; exit 1; }
+	done
+
+lint-shell: venv
+	@mapfile -t files < <($(call scripts,(ba|da)?sh))
+	$(call step,shellcheck) $(BIN)/shellcheck -x "$${files[@]}"
+
+# $(call meson_test,DIRECTORY,SUITE): C tests or fuzz replays of one build.
+MESON := env PATH="$(CURDIR)/$(BIN):$(PATH)" $(BIN)/meson
+meson_test = $(MESON) test -C build/$(1) --suite $(2) --print-errorlogs --num-processes 2
+
+test-native: build-daemon
+	@$(call locked,daemon)
+	$(call step,native-tests) $(call meson_test,native,native)
+
+PYTEST := env PATH="$(CURDIR)/$(BIN):$(PATH)" PYTHONDONTWRITEBYTECODE=1 $(BIN)/pytest
+UNIT_TESTS := $(wildcard tests/unit tests/vhost_user)
+test-unit: build-daemon
+	@$(PYTEST) -q $(UNIT_TESTS)
+
+# -- everything ----------------------------------------------------------------------------------
+
+.PHONY: test test-asan test-tsan test-fuzz demo
+test-asan: build-asan
+	@$(call locked,asan)
+	$(call step,native-tests-asan) $(call meson_test,asan,native)
+
+test-fuzz: build-asan test-asan
+	@$(call locked,asan)
+	$(call step,fuzz-asan) $(call meson_test,asan,fuzz)
+
+# gcc's ThreadSanitizer knows only the older, narrower address space layouts: no randomisation.
+test-tsan: venv
+	@$(call locked,tsan)
+	[ -e build/tsan/build.ninja ] || {
+		rm -rf build/tsan
+		$(call step,tsan-setup) $(MESON) setup -Db_sanitize=thread build/tsan; }
+	wrapper=(); ! setarch -R true 2>/dev/null || wrapper=(--wrapper 'setarch -R')
+	$(call step,native-tests-tsan) $(call meson_test,tsan,native) "$${wrapper[@]}"
+
+# pytest comes last, so that its summary is what the reader sees last.
+test: lint test-native test-asan test-tsan test-fuzz build
+	@$(PYTEST) $(UNIT_TESTS) $(wildcard tests/daemon qemu-tests/cases)
+
+demo: build
+	@qemu-tests/demo --vmm $(VMM)
+
+# -- housekeeping --------------------------------------------------------------------------------
+
+.PHONY: format clean
+format: venv
+	@{ find $(TREES) -name '*.py'; $(call scripts,python); } | sort -u >build/python-files
+	mapfile -t files <build/python-files
+	$(BIN)/ruff check --fix --quiet "$${files[@]}" || true
+	$(BIN)/ruff format --quiet "$${files[@]}"
+	find $(TREES) -name '*.[ch]' -exec $(BIN)/clang-format -i {} +
+
+clean:
+	rm -rf build
