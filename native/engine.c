@@ -1,0 +1,378 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "engine.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "events.h"
+#include "fuse.h"
+#include "handle.h"
+#include "hostfs.h"
+#include "inode.h"
+#include "log.h"
+#include "logqueue.h"
+#include "mem.h"
+#include "notify.h"
+#include "queue.h"
+#include "util.h"
+#include "vring.h"
+#include "wire.h"
+
+enum { F_EVENT_IDX = 29, F_INDIRECT_DESC = 28 };
+
+/* A ring as the front-end described it; @running while it is started, enabled and mapped. */
+struct ring {
+	vfsd_engine_vring vring; /* base is where to go on; descriptors owned; -1 when stopped */
+	bool started;
+	bool running;
+	struct vfsd_queue *queue; /* of a running request ring */
+};
+
+struct vfsd_engine {
+	vfsd_engine_config config;
+	uint64_t features;
+	struct vfsd_logqueue *log;
+	struct vfsd_mem *mem;
+	struct vfsd_inodes *inodes;
+	struct vfsd_handles *handles;
+	struct vfsd_hostfs *hostfs;
+	struct vfsd_fuse *fuse;
+	struct vfsd_events *events; /* NULL: remote fsnotify is off */
+	struct ring *rings;
+};
+
+static void replace_fd(int *slot, int fd)
+{
+	if (*slot >= 0)
+		(void)close(*slot);
+	*slot = fd;
+}
+
+static bool is_notification(const struct vfsd_engine *engine, uint32_t index)
+{
+	return index == VFSD_RING_NOTIFICATION &&
+	       (engine->features & (UINT64_C(1) << VIRTIO_FS_F_NOTIFICATION)) != 0;
+}
+
+static struct vfsd_vring_setup ring_setup(const struct vfsd_engine *engine, const struct ring *ring)
+{
+	return (struct vfsd_vring_setup){
+		.num = ring->vring.num,
+		.desc_uva = ring->vring.desc_uva,
+		.avail_uva = ring->vring.avail_uva,
+		.used_uva = ring->vring.used_uva,
+		.base = ring->vring.base,
+		.event_idx = (engine->features >> F_EVENT_IDX) & 1,
+		.indirect = (engine->features >> F_INDIRECT_DESC) & 1,
+	};
+}
+
+static int ring_run(struct vfsd_engine *engine, uint32_t index)
+{
+	struct ring *ring = &engine->rings[index];
+	struct vfsd_vring_setup setup = ring_setup(engine, ring);
+	int err;
+
+	if (ring->running || !ring->started || !ring->vring.enabled)
+		return 0;
+	if (!engine->mem)
+		return -EFAULT;
+	if (is_notification(engine, index)) {
+		err = vfsd_events_start_ring(engine->events, engine->mem, &setup,
+					     ring->vring.kick_fd, ring->vring.call_fd,
+					     ring->vring.err_fd);
+	} else {
+		const struct vfsd_queue_config config = {
+			.index = index,
+			.fuse = engine->fuse,
+			.mem = engine->mem,
+			.setup = setup,
+			.kick_fd = ring->vring.kick_fd,
+			.call_fd = ring->vring.call_fd,
+			.err_fd = ring->vring.err_fd,
+		};
+
+		err = vfsd_queue_start(&config, &ring->queue);
+	}
+	ring->running = err == 0;
+	return err;
+}
+
+static void ring_pause(struct vfsd_engine *engine, uint32_t index)
+{
+	struct ring *ring = &engine->rings[index];
+
+	if (!ring->running)
+		return;
+	if (ring->queue)
+		ring->vring.base = vfsd_queue_stop(ring->queue);
+	else
+		ring->vring.base = vfsd_events_stop_ring(engine->events);
+	ring->queue = NULL;
+	ring->running = false;
+}
+
+static void ring_forget(struct vfsd_engine *engine, uint32_t index)
+{
+	struct ring *ring = &engine->rings[index];
+
+	ring_pause(engine, index);
+	replace_fd(&ring->vring.kick_fd, -1);
+	replace_fd(&ring->vring.call_fd, -1);
+	replace_fd(&ring->vring.err_fd, -1);
+	ring->started = false;
+}
+
+int vfsd_engine_set_features(vfsd_engine *engine, uint64_t features)
+{
+	bool notification = (features >> VIRTIO_FS_F_NOTIFICATION) & 1;
+
+	if (notification && !engine->events)
+		return -EINVAL;
+	for (uint32_t i = 0; i < engine->config.num_rings; i++)
+		if (engine->rings[i].running && features != engine->features)
+			return -EBUSY;
+	engine->features = features;
+	if (engine->events)
+		vfsd_events_set_offered(engine->events, notification);
+	return 0;
+}
+
+int vfsd_engine_set_memory(vfsd_engine *engine, const vfsd_engine_region *regions, uint32_t n)
+{
+	struct vfsd_mem_region_desc descs[VFSD_MEM_REGIONS_MAX];
+	struct vfsd_mem *mem = NULL;
+	int err;
+
+	if (n > VFSD_MEM_REGIONS_MAX) {
+		for (uint32_t i = 0; i < n; i++)
+			(void)close(regions[i].fd);
+		return -EINVAL;
+	}
+	for (uint32_t i = 0; i < n; i++)
+		descs[i] = (struct vfsd_mem_region_desc){
+			.gpa = regions[i].gpa,
+			.size = regions[i].size_bytes,
+			.uva = regions[i].uva,
+			.mmap_offset = regions[i].mmap_offset_bytes,
+			.fd = regions[i].fd,
+		};
+	err = vfsd_mem_create(descs, n, &mem);
+	if (err)
+		return err;
+	for (uint32_t i = 0; i < engine->config.num_rings; i++)
+		ring_pause(engine, i);
+	vfsd_mem_destroy(engine->mem);
+	engine->mem = mem;
+	for (uint32_t i = 0; i < engine->config.num_rings; i++) {
+		int run_err = ring_run(engine, i);
+
+		if (run_err)
+			vfsd_log(VFSD_LOG_ERROR,
+				 "engine: ring lost with the old memory table ring=%u errno=%d", i,
+				 -run_err);
+	}
+	return 0;
+}
+
+int vfsd_engine_start_vring(vfsd_engine *engine, uint32_t index, const vfsd_engine_vring *vring)
+{
+	struct ring *ring;
+	int err;
+
+	if (index >= engine->config.num_rings || vring->kick_fd < 0 ||
+	    engine->rings[index].started) {
+		int fds[] = {vring->kick_fd, vring->call_fd, vring->err_fd};
+
+		for (size_t i = 0; i < VFSD_ARRAY_SIZE(fds); i++)
+			if (fds[i] >= 0)
+				(void)close(fds[i]);
+		return -EINVAL;
+	}
+	ring = &engine->rings[index];
+	ring->vring = *vring;
+	ring->started = true;
+	err = ring_run(engine, index);
+	if (err)
+		ring_forget(engine, index);
+	return err;
+}
+
+int vfsd_engine_stop_vring(vfsd_engine *engine, uint32_t index)
+{
+	if (index >= engine->config.num_rings)
+		return -EINVAL;
+	ring_forget(engine, index);
+	return engine->rings[index].vring.base;
+}
+
+int vfsd_engine_enable_vring(vfsd_engine *engine, uint32_t index, bool enabled)
+{
+	if (index >= engine->config.num_rings)
+		return -EINVAL;
+	engine->rings[index].vring.enabled = enabled;
+	if (enabled)
+		return ring_run(engine, index);
+	ring_pause(engine, index);
+	return 0;
+}
+
+int vfsd_engine_set_call(vfsd_engine *engine, uint32_t index, int fd)
+{
+	struct ring *ring;
+
+	if (index >= engine->config.num_rings || !engine->rings[index].started) {
+		if (fd >= 0)
+			(void)close(fd);
+		return -EINVAL;
+	}
+	ring = &engine->rings[index];
+	if (ring->running) {
+		if (ring->queue)
+			vfsd_queue_set_call(ring->queue, fd);
+		else
+			vfsd_events_set_call(engine->events, fd);
+	}
+	replace_fd(&ring->vring.call_fd, fd);
+	return 0;
+}
+
+int vfsd_engine_set_err(vfsd_engine *engine, uint32_t index, int fd)
+{
+	struct ring *ring;
+
+	if (index >= engine->config.num_rings || !engine->rings[index].started) {
+		if (fd >= 0)
+			(void)close(fd);
+		return -EINVAL;
+	}
+	ring = &engine->rings[index];
+	/* Rare enough that the ring may rest for it. */
+	ring_pause(engine, index);
+	replace_fd(&ring->vring.err_fd, fd);
+	return ring_run(engine, index);
+}
+
+void vfsd_engine_get_stats(const vfsd_engine *engine, vfsd_engine_stats *ret)
+{
+	*ret = (vfsd_engine_stats){
+		.inodes = vfsd_inodes_count(engine->inodes),
+		.open_files = vfsd_handles_count(engine->handles),
+	};
+}
+
+int vfsd_engine_probe_fsnotify(const vfsd_engine *engine)
+{
+	return engine->events ? vfsd_events_probe(engine->events) : -EOPNOTSUPP;
+}
+
+uint32_t vfsd_engine_notify_buf_bytes(void)
+{
+	return VFSD_NOTIFY_BYTES_OFFERED;
+}
+
+int vfsd_engine_log_fd(const vfsd_engine *engine)
+{
+	return vfsd_logqueue_fd(engine->log);
+}
+
+int vfsd_engine_next_log(vfsd_engine *engine, char *line, int *level)
+{
+	return vfsd_logqueue_next(engine->log, line, level) ? 1 : 0;
+}
+
+static int create_session(struct vfsd_engine *engine, int root_fd)
+{
+	const vfsd_engine_config *config = &engine->config;
+	const struct vfsd_inodes_config inodes = {
+		.handles = (enum vfsd_handle_policy)config->file_handles,
+		.need_handles = config->fsnotify,
+		.proc_self_fd = config->proc_self_fd,
+	};
+	const struct vfsd_fuse_config fuse = {
+		.cache = (enum vfsd_cache)config->cache,
+		.readdirplus = config->readdirplus,
+		.writeback = config->writeback,
+		.readonly = config->readonly,
+		.allow_direct_io = config->allow_direct_io,
+		.preserve_noatime = config->preserve_noatime,
+		.announce_submounts = config->announce_submounts,
+		.max_write_bytes = config->max_write_bytes,
+	};
+	struct vfsd_fuse_hooks hooks = {0};
+	int err;
+
+	err = vfsd_inodes_create(&inodes, root_fd, &engine->inodes);
+	if (!err)
+		err = vfsd_handles_create(config->max_open_files, &engine->handles);
+	if (!err)
+		err = vfsd_hostfs_create(engine->inodes, engine->handles, config->proc_self_fd,
+					 &engine->hostfs);
+	if (!err && config->fsnotify) {
+		const struct vfsd_events_config events = {
+			.inodes = engine->inodes,
+			.proc_self_fd = config->proc_self_fd,
+			.ring_bytes = config->fsnotify_ring_bytes,
+			.max_watches = config->fsnotify_max_watches,
+		};
+
+		err = vfsd_events_create(&events, &engine->events);
+		if (!err)
+			hooks = vfsd_events_hooks(engine->events);
+	}
+	if (!err)
+		err = vfsd_fuse_create(&fuse, &hooks, &vfsd_hostfs_ops, engine->hostfs,
+				       engine->inodes, engine->handles, &engine->fuse);
+	return err;
+}
+
+int vfsd_engine_create(const vfsd_engine_config *config, vfsd_engine **ret)
+{
+	VFSD_FD_GUARD root_fd = config->root_fd;
+	VFSD_FD_GUARD proc_self_fd = config->proc_self_fd;
+	struct vfsd_engine *engine;
+	int err;
+
+	if (config->num_rings == 0 || config->num_rings > VFSD_RINGS_MAX)
+		return -EINVAL;
+	engine = calloc(1, sizeof(*engine));
+	if (!engine)
+		return -ENOMEM;
+	engine->config = *config;
+	engine->config.proc_self_fd = vfsd_fd_take(&proc_self_fd);
+	engine->rings = calloc(config->num_rings, sizeof(*engine->rings));
+	err = engine->rings ? 0 : -ENOMEM;
+	for (uint32_t i = 0; !err && i < config->num_rings; i++)
+		engine->rings[i].vring = (vfsd_engine_vring){
+			.kick_fd = -1, .call_fd = -1, .err_fd = -1};
+	if (!err)
+		err = vfsd_logqueue_create(config->log_level, &engine->log);
+	if (!err)
+		err = create_session(engine, vfsd_fd_take(&root_fd));
+	if (err) {
+		vfsd_engine_destroy(engine);
+		return err;
+	}
+	*ret = engine;
+	return 0;
+}
+
+void vfsd_engine_destroy(vfsd_engine *engine)
+{
+	if (!engine)
+		return;
+	for (uint32_t i = 0; engine->rings && i < engine->config.num_rings; i++)
+		ring_forget(engine, i);
+	vfsd_fuse_destroy(engine->fuse);
+	vfsd_events_destroy(engine->events);
+	vfsd_hostfs_destroy(engine->hostfs);
+	vfsd_handles_destroy(engine->handles);
+	vfsd_inodes_destroy(engine->inodes);
+	vfsd_mem_destroy(engine->mem);
+	vfsd_logqueue_destroy(engine->log);
+	(void)close(engine->config.proc_self_fd);
+	free(engine->rings);
+	free(engine);
+}

@@ -1,0 +1,395 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "events.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "eventring.h"
+#include "fuse.h"
+#include "inode.h"
+#include "log.h"
+#include "marks.h"
+#include "notify.h"
+#include "source_fanotify.h"
+#include "util.h"
+#include "vring.h"
+#include "wire.h"
+
+/* Whose interest a mark is. One guest for now. */
+enum { OWNER_GUEST = 0 };
+
+enum wakeup { WAKE_STOP, WAKE_SOURCE, WAKE_KICK };
+
+struct vfsd_events {
+	struct vfsd_events_config config;
+	int epoll_fd;
+	int stop_fd;
+	pthread_t thread;
+	bool thread_running;
+
+	pthread_mutex_t lock; /* the event lock; protects all below */
+	struct vfsd_marks *marks;
+	struct vfsd_eventring *ring;
+	struct vfsd_notify *notify;
+	struct vfsd_source_fanotify *source; /* NULL while no session wants events */
+	bool offered;
+	int kick_fd; /* -1 while the ring is stopped */
+	int err_fd;
+
+	/* Watched inodes, so that an unwatched share pays one load for its barriers. */
+	_Atomic size_t watched;
+};
+
+static void on_event(void *ctx, const struct vfsd_source_event *event)
+{
+	struct vfsd_events *events = ctx;
+	struct {
+		struct fuse_notify_fsnotify_out out;
+		char name[256];
+	} record;
+	uint32_t bytes = sizeof(record.out);
+
+	/* NAME_MAX is a host rule; a longer name could not be told anyway. */
+	if (event->name_bytes >= sizeof(record.name)) {
+		vfsd_eventring_put_loss(events->ring, 1);
+		return;
+	}
+	record.out = (struct fuse_notify_fsnotify_out){
+		.nodeid = event->nodeid,
+		.child = event->child,
+		.mask = event->mask,
+		.flags = event->unlinked ? FUSE_FSN_UNLINKED : 0,
+		.cookie = event->cookie,
+		.namelen = event->name_bytes,
+	};
+	if (event->name) {
+		memcpy(record.name, event->name, event->name_bytes);
+		record.name[event->name_bytes] = '\0';
+		bytes += event->name_bytes + 1;
+	}
+	(void)vfsd_eventring_put(events->ring, VFSD_RECORD_FSNOTIFY, 0, &record, bytes);
+}
+
+static void on_lost(void *ctx)
+{
+	struct vfsd_events *events = ctx;
+
+	VFSD_LOG_LIMITED(VFSD_LOG_WARN, "events: the host's queue overflowed, the guest is told");
+	vfsd_eventring_put_loss(events->ring, 1);
+}
+
+static void flush(struct vfsd_events *events)
+{
+	if (vfsd_notify_flush(events->notify) == 0)
+		return;
+	vfsd_log(VFSD_LOG_ERROR, "events: broken notification ring stopped");
+	if (events->err_fd >= 0)
+		(void)eventfd_write(events->err_fd, 1);
+}
+
+/* Host queue to guest ring, all that there is now. Event lock held. */
+static void pump(struct vfsd_events *events)
+{
+	const struct vfsd_source_sink sink = {.ctx = events, .event = on_event, .lost = on_lost};
+
+	if (events->source)
+		vfsd_source_fanotify_drain(events->source, &sink);
+	flush(events);
+}
+
+static void *run(void *arg)
+{
+	struct vfsd_events *events = arg;
+	struct epoll_event ready[4];
+
+	for (;;) {
+		int n = epoll_wait(events->epoll_fd, ready, VFSD_ARRAY_SIZE(ready), -1);
+
+		if (n < 0 && errno != EINTR)
+			return NULL;
+		for (int i = 0; i < n; i++)
+			if (ready[i].data.u32 == WAKE_STOP)
+				return NULL;
+		pthread_mutex_lock(&events->lock);
+		if (events->kick_fd >= 0) {
+			eventfd_t count;
+
+			for (int i = 0; i < n; i++)
+				if (ready[i].data.u32 == WAKE_KICK)
+					(void)eventfd_read(events->kick_fd, &count);
+		}
+		pump(events);
+		pthread_mutex_unlock(&events->lock);
+	}
+}
+
+static int watch_fd(struct vfsd_events *events, int fd, enum wakeup why)
+{
+	struct epoll_event event = {.events = EPOLLIN, .data.u32 = why};
+
+	return epoll_ctl(events->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
+}
+
+static void unwatch_fd(struct vfsd_events *events, int fd)
+{
+	(void)epoll_ctl(events->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
+}
+
+static int open_source(const struct vfsd_events *events, struct vfsd_source_fanotify **ret)
+{
+	const struct vfsd_source_fanotify_config config = {
+		.inodes = events->config.inodes,
+		.proc_self_fd = events->config.proc_self_fd,
+		.max_watches = events->config.max_watches,
+	};
+
+	return vfsd_source_fanotify_create(&config, ret);
+}
+
+int vfsd_events_probe(const struct vfsd_events *events)
+{
+	struct vfsd_source_fanotify *source;
+	int err = open_source(events, &source);
+
+	if (!err)
+		vfsd_source_fanotify_destroy(source);
+	return err;
+}
+
+/* Nothing of the session that was may reach the one that comes. Event lock held. */
+static void end_session(struct vfsd_events *events)
+{
+	if (events->source)
+		unwatch_fd(events, vfsd_source_fanotify_fd(events->source));
+	vfsd_source_fanotify_destroy(events->source);
+	events->source = NULL;
+	vfsd_marks_clear(events->marks);
+	atomic_store(&events->watched, 0);
+	vfsd_eventring_clear(events->ring);
+}
+
+static bool hook_session_start(void *ctx, bool fsnotify, uint32_t *server_mask)
+{
+	struct vfsd_events *events = ctx;
+	int err = -ENOTSUP;
+
+	*server_mask = 0;
+	pthread_mutex_lock(&events->lock);
+	end_session(events);
+	if (fsnotify && events->offered) {
+		err = open_source(events, &events->source);
+		if (!err)
+			err = watch_fd(events, vfsd_source_fanotify_fd(events->source),
+				       WAKE_SOURCE);
+		if (err) {
+			vfsd_log(VFSD_LOG_WARN,
+				 "events: no usable fanotify, the guest hears local events only "
+				 "errno=%d",
+				 -err);
+			end_session(events);
+		}
+	}
+	pthread_mutex_unlock(&events->lock);
+	return err == 0;
+}
+
+static void hook_session_end(void *ctx)
+{
+	struct vfsd_events *events = ctx;
+
+	pthread_mutex_lock(&events->lock);
+	end_session(events);
+	pthread_mutex_unlock(&events->lock);
+}
+
+static int hook_subscribe(void *ctx, struct vfsd_inode *inode, uint64_t mask, uint32_t flags)
+{
+	struct vfsd_events *events = ctx;
+	struct vfsd_marks_change change;
+	int err;
+
+	if (flags & FUSE_FSNOTIFY_SB)
+		return -EPERM; /* the guest then watches this filesystem locally */
+	if (flags != 0)
+		return -EINVAL;
+	pthread_mutex_lock(&events->lock);
+	if (!events->source) {
+		err = -ENOSYS;
+		goto out;
+	}
+	err = vfsd_marks_set(events->marks, inode->nodeid, OWNER_GUEST, (uint32_t)mask, &change);
+	if (err)
+		goto out;
+	err = vfsd_source_fanotify_watch(events->source, inode, change.old_union,
+					 change.new_union);
+	if (err)
+		(void)vfsd_marks_set(events->marks, inode->nodeid, OWNER_GUEST, change.before,
+				     &change);
+	atomic_store(&events->watched, vfsd_marks_count(events->marks));
+out:
+	pthread_mutex_unlock(&events->lock);
+	return err;
+}
+
+static void hook_forgotten(void *ctx, struct vfsd_inode *inode)
+{
+	struct vfsd_events *events = ctx;
+	uint32_t mask;
+
+	if (atomic_load(&events->watched) == 0)
+		return;
+	pthread_mutex_lock(&events->lock);
+	mask = vfsd_marks_drop(events->marks, inode->nodeid);
+	if (mask != 0 && events->source)
+		(void)vfsd_source_fanotify_watch(events->source, inode, mask, 0);
+	atomic_store(&events->watched, vfsd_marks_count(events->marks));
+	pthread_mutex_unlock(&events->lock);
+}
+
+static void hook_barrier(void *ctx)
+{
+	struct vfsd_events *events = ctx;
+
+	if (atomic_load(&events->watched) == 0)
+		return;
+	pthread_mutex_lock(&events->lock);
+	pump(events);
+	pthread_mutex_unlock(&events->lock);
+}
+
+struct vfsd_fuse_hooks vfsd_events_hooks(struct vfsd_events *events)
+{
+	return (struct vfsd_fuse_hooks){
+		.ctx = events,
+		.session_start = hook_session_start,
+		.session_end = hook_session_end,
+		.subscribe = hook_subscribe,
+		.forgotten = hook_forgotten,
+		.barrier = hook_barrier,
+	};
+}
+
+void vfsd_events_set_offered(struct vfsd_events *events, bool offered)
+{
+	pthread_mutex_lock(&events->lock);
+	events->offered = offered;
+	pthread_mutex_unlock(&events->lock);
+}
+
+int vfsd_events_start_ring(struct vfsd_events *events, const struct vfsd_mem *mem,
+			   const struct vfsd_vring_setup *setup, int kick_fd, int call_fd,
+			   int err_fd)
+{
+	int err;
+
+	pthread_mutex_lock(&events->lock);
+	err = vfsd_notify_start(events->notify, mem, setup, call_fd);
+	if (!err)
+		err = watch_fd(events, kick_fd, WAKE_KICK);
+	if (!err) {
+		events->kick_fd = kick_fd;
+		events->err_fd = err_fd;
+		flush(events);
+	} else {
+		(void)vfsd_notify_stop(events->notify);
+	}
+	pthread_mutex_unlock(&events->lock);
+	return err;
+}
+
+uint16_t vfsd_events_stop_ring(struct vfsd_events *events)
+{
+	uint16_t base;
+
+	pthread_mutex_lock(&events->lock);
+	if (events->kick_fd >= 0)
+		unwatch_fd(events, events->kick_fd);
+	events->kick_fd = -1;
+	events->err_fd = -1;
+	base = vfsd_notify_stop(events->notify);
+	pthread_mutex_unlock(&events->lock);
+	return base;
+}
+
+void vfsd_events_set_call(struct vfsd_events *events, int call_fd)
+{
+	pthread_mutex_lock(&events->lock);
+	vfsd_notify_set_call(events->notify, call_fd);
+	pthread_mutex_unlock(&events->lock);
+}
+
+static int start_thread(struct vfsd_events *events)
+{
+	sigset_t all, before;
+	int err;
+
+	/* Signals are the control thread's business. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	err = -pthread_create(&events->thread, NULL, run, events);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	events->thread_running = err == 0;
+	if (!err)
+		(void)pthread_setname_np(events->thread, "vfsd-events");
+	return err;
+}
+
+int vfsd_events_create(const struct vfsd_events_config *config, struct vfsd_events **ret)
+{
+	struct vfsd_events *events = calloc(1, sizeof(*events));
+	int err;
+
+	if (!events)
+		return -ENOMEM;
+	events->config = *config;
+	events->kick_fd = -1;
+	events->err_fd = -1;
+	pthread_mutex_init(&events->lock, NULL);
+	events->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	events->stop_fd = eventfd(0, EFD_CLOEXEC);
+	err = events->epoll_fd < 0 || events->stop_fd < 0 ? -errno : 0;
+	if (!err)
+		err = watch_fd(events, events->stop_fd, WAKE_STOP);
+	if (!err)
+		err = vfsd_marks_create(&events->marks);
+	if (!err)
+		err = vfsd_eventring_create(config->ring_bytes, &events->ring);
+	if (!err)
+		err = vfsd_notify_create(events->ring, &events->notify);
+	if (!err)
+		err = start_thread(events);
+	if (err) {
+		vfsd_events_destroy(events);
+		return err;
+	}
+	*ret = events;
+	return 0;
+}
+
+void vfsd_events_destroy(struct vfsd_events *events)
+{
+	if (!events)
+		return;
+	if (events->thread_running) {
+		(void)eventfd_write(events->stop_fd, 1);
+		(void)pthread_join(events->thread, NULL);
+	}
+	if (events->ring)
+		end_session(events);
+	vfsd_notify_destroy(events->notify);
+	vfsd_eventring_destroy(events->ring);
+	vfsd_marks_destroy(events->marks);
+	if (events->stop_fd >= 0)
+		(void)close(events->stop_fd);
+	if (events->epoll_fd >= 0)
+		(void)close(events->epoll_fd);
+	pthread_mutex_destroy(&events->lock);
+	free(events);
+}

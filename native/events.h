@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * events - the event path of one guest: source, marks, event ring, notification queue, and their
+ * thread. Part of the engine, which joins the rooms.
+ *
+ * One lock, the event lock, makes the path a single line: whoever holds it (the event thread when
+ * the host has news, a queue thread in the barrier) moves everything from the host's queue to the
+ * guest's ring before it lets go, so the host's order is kept.
+ * Lock order: event lock, then the locks inside inode. Nobody waits for the guest under it.
+ * Owner thread: control thread for create, start, stop and destroy; hooks come from queue threads.
+ */
+#ifndef VFSD_EVENTS_H
+#define VFSD_EVENTS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct vfsd_events;
+struct vfsd_fuse_hooks;
+struct vfsd_inodes;
+struct vfsd_mem;
+struct vfsd_vring_setup;
+
+struct vfsd_events_config {
+	struct vfsd_inodes *inodes; /* borrowed */
+	int proc_self_fd;	    /* borrowed */
+	uint32_t ring_bytes;	    /* of the event ring */
+	uint32_t max_watches;	    /* 0: the host's own limit */
+};
+
+/* 0 or -errno. */
+int vfsd_events_create(const struct vfsd_events_config *config, struct vfsd_events **ret);
+void vfsd_events_destroy(struct vfsd_events *events);
+
+/* Can this host tell foreign changes from ours? 0, or why not (-errno). */
+int vfsd_events_probe(const struct vfsd_events *events);
+
+/* The driver acked the notification queue (or not): decides what the next INIT is granted. */
+void vfsd_events_set_offered(struct vfsd_events *events, bool offered);
+
+/* The hooks through which the fuse room reaches this one. */
+struct vfsd_fuse_hooks vfsd_events_hooks(struct vfsd_events *events);
+
+/* The notification ring. Descriptors and @mem are borrowed until the stop; call may be -1. */
+int vfsd_events_start_ring(struct vfsd_events *events, const struct vfsd_mem *mem,
+			   const struct vfsd_vring_setup *setup, int kick_fd, int call_fd,
+			   int err_fd);
+uint16_t vfsd_events_stop_ring(struct vfsd_events *events);
+void vfsd_events_set_call(struct vfsd_events *events, int call_fd);
+
+#endif
