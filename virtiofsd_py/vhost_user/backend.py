@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What a device has to offer so that `Server` can drive it.
+
+Ownership: a descriptor in the arguments of a call belongs to the backend from the moment of the
+call, also when it raises. Threads: one control thread calls all of this; the rings' own threads
+are the backend's business.
+
+Errors: a method may raise `BackendError`, and must then have left things as they were; the
+front-end is told that the message was refused. Any other exception is a bug and goes up to the
+caller of the server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NewType, Protocol
+
+GuestAddress = NewType("GuestAddress", int)
+"""A physical address of the guest: what descriptors hold."""
+UserAddress = NewType("UserAddress", int)
+"""A virtual address of the front-end: what SET_VRING_ADDR holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryRegion:
+    """Guest memory to map from `fd`.
+
+    Addresses, size and offset are as the front-end gave them: nothing wraps around, regions do not
+    overlap, but none need be page-aligned and the file may be shorter than it ought to be.
+    """
+
+    guest_address: GuestAddress
+    size_bytes: int
+    user_address: UserAddress
+    mmap_offset_bytes: int
+    fd: int
+
+
+@dataclass(frozen=True, slots=True)
+class VringSetup:
+    """Everything needed to start one ring.
+
+    Attributes:
+        num: number of entries, a power of two.
+        desc_user_address: descriptor table, aligned to 16 bytes.
+        avail_user_address: available ring, aligned to 2 bytes.
+        used_user_address: used ring, aligned to 4 bytes.
+        base: next index of the available ring to process, 16 bits.
+        kick_fd: readable when there are buffers. May be in blocking mode.
+        call_fd: to be written to (8 bytes: an eventfd or a pipe) after buffers are used; None: the
+            driver polls.
+        err_fd: likewise, when the ring is found broken.
+        enabled: if not, buffers stay where they are until `Backend.set_vring_enabled`.
+    """
+
+    num: int
+    desc_user_address: UserAddress
+    avail_user_address: UserAddress
+    used_user_address: UserAddress
+    base: int
+    kick_fd: int
+    call_fd: int | None
+    err_fd: int | None
+    enabled: bool
+
+
+class Backend(Protocol):
+    """One device of a given number of rings."""
+
+    @property
+    def num_queues(self) -> int:
+        """Number of rings, whatever the driver is going to use."""
+
+    @property
+    def device_features(self) -> int:
+        """Virtio feature bits to offer, without VHOST_USER_F_PROTOCOL_FEATURES."""
+
+    def set_features(self, features: int) -> None:
+        """Take what was acknowledged of `device_features`; no ring is running."""
+
+    def read_config(self, offset_bytes: int, size_bytes: int) -> bytes:
+        """Return exactly `size_bytes` of the configuration space; raise if beyond its end."""
+
+    def write_config(self, offset_bytes: int, data: bytes) -> None:
+        """Change the configuration space; raise if these bytes are read-only."""
+
+    def replace_memory(self, regions: Sequence[MemoryRegion]) -> None:
+        """Replace the whole guest memory table, possibly while rings are running.
+
+        The backend quiesces itself meanwhile, and finds the running rings' parts again in the new
+        table: a ring that is no longer mapped is to be treated as broken.
+        """
+
+    def start_vring(self, index: int, setup: VringSetup) -> None:
+        """Start a ring that is not running."""
+
+    def stop_vring(self, index: int) -> int:
+        """Stop a running ring, close its descriptors and return the next available index.
+
+        When this returns, every buffer that was taken from the ring has been used, and nothing is
+        placed on the ring any more. Must not fail.
+        """
+
+    def set_vring_enabled(self, index: int, enabled: bool) -> None:
+        """Enable or disable a running ring."""
+
+    def set_vring_call(self, index: int, fd: int | None) -> None:
+        """Replace the call descriptor of a running ring."""
+
+    def set_vring_err(self, index: int, fd: int | None) -> None:
+        """Replace the error descriptor of a running ring."""
+
+    def set_backend_channel(self, fd: int | None) -> None:
+        """Take the socket or pipe on which `BackendRequest` messages may be sent, or drop it."""
+
+    def set_status(self, status: int) -> None:
+        """Take the virtio device status (8 bits); at 0 no ring is running."""
+
+    def reset_device(self) -> None:
+        """Forget everything but memory and channel; no ring is running."""
