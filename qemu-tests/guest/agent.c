@@ -1,0 +1,336 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The cases' hand inside a guest: one line in, one line out, until end of input. Every line is
+ * words separated by single spaces; a word is percent-encoded (%XX for any byte outside '!'..'~'
+ * and for '%'; the empty word is "%"), so a name may hold any byte. The first line out is "ready".
+ *
+ *   in:   VERB ARGUMENT...
+ *   out:  "[WORD...] ok VALUE" or "err ERRNO"
+ *
+ * Numbers are decimal or 0x hexadecimal. File operations are single system calls or, where the
+ * table below says so, open-write-close, so that a case knows exactly which events to expect.
+ * The host's half is runguest/agent.py.
+ */
+#define _GNU_SOURCE
+#include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/inotify.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#define MAX_WORDS 16
+#define EVENT_BUFFER 65536
+
+struct words {
+	int count;
+	char *at[MAX_WORDS];
+	size_t length[MAX_WORDS];
+};
+
+/* ---- words ----------------------------------------------------------------------------------- */
+
+static int hex(char c)
+{
+	return isdigit((unsigned char)c) ? c - '0' : (tolower((unsigned char)c) - 'a') + 10;
+}
+
+/* Decodes in place, ends the word with NUL, returns its length. */
+static size_t decode(char *word)
+{
+	char *to = word;
+
+	for (const char *from = word; *from; from++) {
+		if (*from != '%') {
+			*to++ = *from;
+		} else if (isxdigit((unsigned char)from[1]) && isxdigit((unsigned char)from[2])) {
+			*to++ = (char)(hex(from[1]) << 4 | hex(from[2]));
+			from += 2;
+		}
+	}
+	*to = '\0';
+	return (size_t)(to - word);
+}
+
+static void put_word(const char *data, size_t length)
+{
+	if (length == 0)
+		putchar('%');
+	for (size_t i = 0; i < length; i++) {
+		unsigned char c = (unsigned char)data[i];
+
+		if (c > ' ' && c < 0x7f && c != '%')
+			putchar(c);
+		else
+			printf("%%%02x", c);
+	}
+}
+
+static void split(char *line, struct words *words)
+{
+	words->count = 0;
+	for (char *word = strtok(line, " \n"); word && words->count < MAX_WORDS;
+	     word = strtok(NULL, " \n")) {
+		words->at[words->count] = word;
+		words->length[words->count++] = decode(word);
+	}
+}
+
+static long long number(const struct words *words, int index)
+{
+	return index < words->count ? strtoll(words->at[index], NULL, 0) : 0;
+}
+
+static int integer(const struct words *words, int index)
+{
+	return (int)number(words, index);
+}
+
+/* ---- verbs: each returns the VALUE after "ok", or -errno -------------------------------------- */
+
+static int64_t checked(long result)
+{
+	return result < 0 ? -errno : result;
+}
+
+static int64_t do_init(struct words *w)
+{
+	(void)w;
+	return checked(inotify_init1(IN_NONBLOCK | IN_CLOEXEC));
+}
+
+static int64_t do_add(struct words *w) /* INSTANCE MASK PATH */
+{
+	return checked(inotify_add_watch(integer(w, 1), w->at[3], (uint32_t)number(w, 2)));
+}
+
+static int64_t do_rm(struct words *w) /* INSTANCE WD */
+{
+	return checked(inotify_rm_watch(integer(w, 1), integer(w, 2)));
+}
+
+static int64_t do_open(struct words *w) /* PATH FLAGS MODE */
+{
+	return checked(open(w->at[1], integer(w, 2) | O_CLOEXEC, (mode_t)number(w, 3)));
+}
+
+static int64_t do_close(struct words *w) /* FD or INSTANCE */
+{
+	return checked(close(integer(w, 1)));
+}
+
+static int64_t do_read(struct words *w) /* FD COUNT -> bytes read; the data is dropped */
+{
+	static char sink[65536];
+	size_t count = (size_t)number(w, 2);
+
+	return checked(read(integer(w, 1), sink, count < sizeof(sink) ? count : sizeof(sink)));
+}
+
+static int64_t do_write(struct words *w) /* FD DATA -> bytes written */
+{
+	return checked(write(integer(w, 1), w->at[2], w->length[2]));
+}
+
+static int64_t do_append(struct words *w) /* PATH DATA: open O_APPEND, write, close */
+{
+	int fd = open(w->at[1], O_WRONLY | O_APPEND | O_CLOEXEC);
+	int64_t ret;
+
+	if (fd < 0)
+		return -errno;
+	ret = checked(write(fd, w->at[2], w->length[2]));
+	close(fd);
+	return ret;
+}
+
+static int64_t do_mknod(struct words *w) /* PATH MODE: an empty regular file, no open, no close */
+{
+	return checked(mknod(w->at[1], S_IFREG | (mode_t)number(w, 2), 0));
+}
+
+static int64_t do_mkdir(struct words *w)
+{
+	return checked(mkdir(w->at[1], (mode_t)number(w, 2)));
+}
+
+static int64_t do_rmdir(struct words *w)
+{
+	return checked(rmdir(w->at[1]));
+}
+
+static int64_t do_unlink(struct words *w)
+{
+	return checked(unlink(w->at[1]));
+}
+
+static int64_t do_rename(struct words *w)
+{
+	return checked(rename(w->at[1], w->at[2]));
+}
+
+static int64_t do_link(struct words *w)
+{
+	return checked(link(w->at[1], w->at[2]));
+}
+
+static int64_t do_symlink(struct words *w)
+{
+	return checked(symlink(w->at[1], w->at[2]));
+}
+
+static int64_t do_chmod(struct words *w) /* PATH MODE */
+{
+	return checked(chmod(w->at[1], (mode_t)number(w, 2)));
+}
+
+static int64_t do_truncate(struct words *w) /* PATH SIZE */
+{
+	return checked(truncate(w->at[1], (off_t)number(w, 2)));
+}
+
+static int64_t do_utime(struct words *w) /* PATH SECONDS: both times */
+{
+	const struct timespec times[2] = { { .tv_sec = (time_t)number(w, 2) },
+					   { .tv_sec = (time_t)number(w, 2) } };
+
+	return checked(utimensat(AT_FDCWD, w->at[1], times, AT_SYMLINK_NOFOLLOW));
+}
+
+static int64_t do_size(struct words *w) /* PATH -> st_size */
+{
+	struct stat st;
+
+	return stat(w->at[1], &st) < 0 ? -errno : st.st_size;
+}
+
+static int64_t wait_readable(int fd, long long timeout_ms)
+{
+	struct pollfd pfd = { .fd = fd, .events = POLLIN };
+
+	return checked(poll(&pfd, 1, (int)timeout_ms));
+}
+
+/*
+ * INSTANCE TIMEOUT_MS [WD NAME]: waits until something is readable, or until the event NAME of
+ * watch WD has come, for at most TIMEOUT_MS in all; puts all it read, each event as two words,
+ * WD:MASK:COOKIE and NAME -> number of events
+ */
+static int64_t do_events(struct words *w)
+{
+	static char buffer[EVENT_BUFFER] __attribute__((aligned(__alignof__(struct inotify_event))));
+	const int fd = integer(w, 1);
+	const bool until = w->count > 4;
+	struct timespec now;
+	int64_t deadline_ms, count = 0;
+	bool done = false;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	deadline_ms = now.tv_sec * 1000 + now.tv_nsec / 1000000 + number(w, 2);
+	while (!done) {
+		ssize_t length;
+		int64_t left_ms;
+
+		clock_gettime(CLOCK_MONOTONIC, &now);
+		left_ms = deadline_ms - (now.tv_sec * 1000 + now.tv_nsec / 1000000);
+		if (wait_readable(fd, left_ms > 0 ? left_ms : 0) <= 0)
+			break;
+		length = read(fd, buffer, sizeof(buffer));
+		for (const char *p = buffer; p < buffer + length;) {
+			const struct inotify_event *event = (const void *)p;
+
+			printf("%d:%#x:%u", event->wd, event->mask, event->cookie);
+			putchar(' ');
+			put_word(event->name, event->len ? strlen(event->name) : 0);
+			putchar(' ');
+			if (until && event->wd == integer(w, 3) && event->len &&
+			    strcmp(event->name, w->at[4]) == 0)
+				done = true;
+			p += sizeof(*event) + event->len;
+			count++;
+		}
+		if (!until)
+			done = true;
+	}
+	return count;
+}
+
+/*
+ * COUNT PATH OTHER TIMEOUT_MS -> writes not seen. COUNT times: watch PATH in a new instance, at
+ * once append a byte to OTHER (the same file as the host sees it, by hostfs), wait for the event.
+ */
+static int64_t do_race(struct words *w)
+{
+	int64_t missed = 0;
+
+	for (long long i = 0; i < number(w, 1); i++) {
+		int instance = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+		int other = open(w->at[3], O_WRONLY | O_APPEND | O_CLOEXEC);
+		int64_t ret = 0;
+
+		if (instance < 0 || other < 0)
+			return -errno;
+		if (inotify_add_watch(instance, w->at[2], IN_MODIFY) < 0 || write(other, "x", 1) != 1)
+			ret = -errno;
+		else if (wait_readable(instance, number(w, 4)) <= 0)
+			missed++;
+		close(other);
+		close(instance);
+		if (ret < 0)
+			return ret;
+	}
+	return missed;
+}
+
+static const struct verb {
+	const char *name;
+	int arguments; /* at least */
+	int64_t (*run)(struct words *words);
+} verbs[] = {
+	{ "init", 0, do_init },	      { "add", 3, do_add },	  { "rm", 2, do_rm },
+	{ "events", 2, do_events },   { "race", 4, do_race },	  { "open", 3, do_open },
+	{ "close", 1, do_close },     { "read", 2, do_read },	  { "write", 2, do_write },
+	{ "append", 2, do_append },   { "mknod", 2, do_mknod },	  { "mkdir", 2, do_mkdir },
+	{ "rmdir", 1, do_rmdir },     { "unlink", 1, do_unlink }, { "rename", 2, do_rename },
+	{ "link", 2, do_link },	      { "symlink", 2, do_symlink }, { "chmod", 2, do_chmod },
+	{ "truncate", 2, do_truncate }, { "utime", 2, do_utime }, { "size", 1, do_size },
+};
+
+static int64_t dispatch(struct words *words)
+{
+	for (size_t i = 0; words->count > 0 && i < sizeof(verbs) / sizeof(verbs[0]); i++)
+		if (strcmp(words->at[0], verbs[i].name) == 0)
+			return words->count > verbs[i].arguments ? verbs[i].run(words) : -EINVAL;
+	return -EOPNOTSUPP;
+}
+
+int main(void)
+{
+	char *line = NULL;
+	size_t size = 0;
+
+	setvbuf(stdout, NULL, _IOFBF, 1 << 16);
+	puts("ready");
+	fflush(stdout);
+	while (getline(&line, &size, stdin) > 0) {
+		struct words words;
+		int64_t result;
+
+		split(line, &words);
+		result = dispatch(&words);
+		if (result < 0)
+			printf("err %lld\n", (long long)-result);
+		else
+			printf("ok %lld\n", (long long)result);
+		fflush(stdout);
+	}
+	free(line);
+	return 0;
+}
