@@ -67,15 +67,16 @@ export requirements
 venv: deps-daemon
 	@$(call locked,venv)
 	want=$$({ $(PYTHON) -c 'import sys; print(sys.version)'; cat pyproject.toml; } | sha256sum)
-	if $(BIN)/python -c '' 2>/dev/null && [ "$$(cat $(VENV)/.stamp 2>/dev/null)" = "$$want" ]; then
-		exit 0
+	[ "$$(cat $(VENV)/.stamp 2>/dev/null)" != "$$want" ] || exit 0
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
+		echo "make: $$($(PYTHON) --version) is too old, 3.11 or newer is needed" >&2; exit 1; }
+	# Anew only for another Python: somebody may be using it.
+	same='import sys; print(sys.version)'
+	if [ "$$($(PYTHON) -c "$$same")" != "$$($(BIN)/python -c "$$same" 2>/dev/null)" ]; then
+		$(call step,venv-create) $(PYTHON) -m venv --clear $(VENV)
 	fi
-	if ! $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
-		echo "make: $$($(PYTHON) --version) is too old, 3.11 or newer is needed" >&2; exit 1
-	fi
-	$(call step,venv-create) $(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -c "$$requirements" >build/requirements.txt
-	step venv-packages $(BIN)/pip install --disable-pip-version-check --upgrade pip \
+	$(call step,venv-packages) $(BIN)/pip install --disable-pip-version-check --upgrade pip \
 		-r build/requirements.txt
 	echo "$$want" >$(VENV)/.stamp
 
