@@ -18,9 +18,9 @@
 #include "queue.h"
 #include "util.h"
 #include "vring.h"
-#include "wire.h"
 
-enum { F_EVENT_IDX = 29, F_INDIRECT_DESC = 28 };
+/* virtio feature bits: VIRTIO_FS_F_NOTIFICATION, VIRTIO_RING_F_INDIRECT_DESC, _EVENT_IDX. */
+enum { F_NOTIFICATION = 0, F_INDIRECT_DESC = 28, F_EVENT_IDX = 29 };
 
 /* A ring as the front-end described it; @running while it is started, enabled and mapped. */
 struct ring {
@@ -53,7 +53,7 @@ static void replace_fd(int *slot, int fd)
 static bool is_notification(const struct vfsd_engine *engine, uint32_t index)
 {
 	return index == VFSD_RING_NOTIFICATION &&
-	       (engine->features & (UINT64_C(1) << VIRTIO_FS_F_NOTIFICATION)) != 0;
+	       (engine->features & (UINT64_C(1) << F_NOTIFICATION)) != 0;
 }
 
 static struct vfsd_vring_setup ring_setup(const struct vfsd_engine *engine, const struct ring *ring)
@@ -127,7 +127,7 @@ static void ring_forget(struct vfsd_engine *engine, uint32_t index)
 
 int vfsd_engine_set_features(vfsd_engine *engine, uint64_t features)
 {
-	bool notification = (features >> VIRTIO_FS_F_NOTIFICATION) & 1;
+	bool notification = (features >> F_NOTIFICATION) & 1;
 
 	if (notification && !engine->events)
 		return -EINVAL;

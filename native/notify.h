@@ -21,7 +21,7 @@ struct vfsd_vring_setup;
 
 enum {
 	/* Header, record, 255-byte name and NUL: no buffer may be smaller. */
-	VFSD_NOTIFY_BYTES_MIN = 16 + 56 + 256,
+	VFSD_NOTIFY_BYTES_MIN = 16 + 48 + 256,
 	/* What the configuration space asks the driver for (notify_buf_size). */
 	VFSD_NOTIFY_BYTES_OFFERED = 512,
 };

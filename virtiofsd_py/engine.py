@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The C core as one Python class: the only module that imports the compiled extension.
+
+Every negative return becomes an `EngineError` here. No request and no event passes through; calls
+are rare and come from one control thread (`log_lines` too).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from types import TracebackType
+from typing import Any, Final, Self
+
+from virtiofsd_py._native import ffi, lib
+from virtiofsd_py.errors import EngineError
+
+MAX_RINGS: Final[int] = lib.VFSD_RINGS_MAX
+NOTIFY_BUF_BYTES: Final[int] = lib.vfsd_engine_notify_buf_bytes()
+"""What the configuration space has to ask the driver for (notify_buf_size)."""
+
+
+class Cache(IntEnum):
+    """enum vfsd_cache."""
+
+    AUTO = 0
+    ALWAYS = 1
+    METADATA = 2
+    NEVER = 3
+
+
+class FileHandles(IntEnum):
+    """enum vfsd_handle_policy."""
+
+    NEVER = 0
+    PREFER = 1
+    MANDATORY = 2
+
+
+class LogLevel(IntEnum):
+    """enum vfsd_log_level, and silence."""
+
+    SILENT = -1
+    ERROR = 0
+    WARN = 1
+    INFO = 2
+    DEBUG = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineConfig:
+    """What the core is told once; see ``vfsd_engine_config`` in native/engine.h.
+
+    Attributes:
+        root_fd: O_PATH descriptor of the shared directory; the engine owns it.
+        proc_self_fd: O_PATH descriptor of /proc/self/fd; the engine owns it.
+        num_rings: rings a front-end may start, at most `MAX_RINGS`.
+        max_open_files: descriptors the guest may make us hold; 0 means no quota.
+        fsnotify: whether the notification queue exists.
+        fsnotify_max_watches: host watches the guest may cause; 0 means the host's own limit.
+    """
+
+    root_fd: int
+    proc_self_fd: int
+    num_rings: int
+    cache: Cache = Cache.AUTO
+    file_handles: FileHandles = FileHandles.NEVER
+    readdirplus: bool = True
+    writeback: bool = False
+    readonly: bool = False
+    allow_direct_io: bool = False
+    preserve_noatime: bool = False
+    announce_submounts: bool = True
+    max_write_bytes: int = 1 << 20
+    max_open_files: int = 0
+    fsnotify: bool = True
+    fsnotify_ring_bytes: int = 1 << 20
+    fsnotify_max_watches: int = 0
+    log_level: LogLevel = LogLevel.INFO
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """One region of guest memory; ``vfsd_engine_region``. The engine owns `fd` once it is called."""
+
+    gpa: int
+    size_bytes: int
+    uva: int
+    mmap_offset_bytes: int
+    fd: int
+
+
+@dataclass(frozen=True, slots=True)
+class Vring:
+    """One ring; ``vfsd_engine_vring``. The engine owns the descriptors once it is called."""
+
+    num: int
+    desc_uva: int
+    avail_uva: int
+    used_uva: int
+    base: int
+    enabled: bool
+    kick_fd: int
+    call_fd: int | None
+    err_fd: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """What the guest holds now."""
+
+    inodes: int
+    open_files: int
+
+
+def _check(result: int, what: str) -> int:
+    if result < 0:
+        raise EngineError(-result, what)
+    return result
+
+
+class Engine:
+    """One virtio-fs device. A context manager: leaving it stops every ring and thread."""
+
+    def __init__(self, config: EngineConfig) -> None:
+        """Make the device; no thread serves anything yet.
+
+        Raises:
+            EngineError: out of memory or descriptors, or a bad `config`; its descriptors are closed.
+        """
+        raw = ffi.new(
+            "vfsd_engine_config *",
+            {name: getattr(config, name) for name in EngineConfig.__dataclass_fields__},
+        )
+        out = ffi.new("vfsd_engine **")
+        self._raw: Any = ffi.NULL
+        _check(lib.vfsd_engine_create(raw, out), "engine")
+        self._raw = out[0]
+
+    def close(self) -> None:
+        """Stop every ring and thread and give everything back. Idempotent."""
+        raw, self._raw = self._raw, ffi.NULL
+        lib.vfsd_engine_destroy(raw)
+
+    def __enter__(self) -> Self:
+        """Be alive for the length of a block."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close."""
+        self.close()
+
+    def probe_fsnotify(self) -> None:
+        """Find out whether remote events can be had on this host and share.
+
+        Raises:
+            EngineError: no, for the reason its errno says.
+        """
+        _check(lib.vfsd_engine_probe_fsnotify(self._raw), "remote fsnotify")
+
+    def set_features(self, features: int) -> None:
+        """Take the acknowledged virtio features, before any ring is started.
+
+        Raises:
+            EngineError: EINVAL for the notification queue without `EngineConfig.fsnotify`, EBUSY for
+                a change while rings run.
+        """
+        _check(lib.vfsd_engine_set_features(self._raw, features), "features")
+
+    def set_memory(self, regions: Sequence[Region]) -> None:
+        """Replace the memory table whole; running rings pause meanwhile.
+
+        Raises:
+            EngineError: a region cannot be mapped; the old table stays.
+        """
+        raw = ffi.new(
+            "vfsd_engine_region[]",
+            [(r.gpa, r.size_bytes, r.uva, r.mmap_offset_bytes, r.fd) for r in regions],
+        )
+        _check(lib.vfsd_engine_set_memory(self._raw, raw, len(regions)), "memory table")
+
+    def start_vring(self, index: int, vring: Vring) -> None:
+        """Start a ring.
+
+        Raises:
+            EngineError: EFAULT for addresses outside guest memory, EINVAL for a bad size or index.
+        """
+        raw = ffi.new(
+            "vfsd_engine_vring *",
+            {
+                "num": vring.num,
+                "desc_uva": vring.desc_uva,
+                "avail_uva": vring.avail_uva,
+                "used_uva": vring.used_uva,
+                "base": vring.base,
+                "enabled": vring.enabled,
+                "kick_fd": vring.kick_fd,
+                "call_fd": -1 if vring.call_fd is None else vring.call_fd,
+                "err_fd": -1 if vring.err_fd is None else vring.err_fd,
+            },
+        )
+        _check(lib.vfsd_engine_start_vring(self._raw, index, raw), f"ring {index}")
+
+    def stop_vring(self, index: int) -> int:
+        """Stop a ring and return its next available index; nothing is placed on it afterwards.
+
+        Raises:
+            EngineError: EINVAL for a bad index.
+        """
+        return _check(lib.vfsd_engine_stop_vring(self._raw, index), f"ring {index}")
+
+    def enable_vring(self, index: int, enabled: bool) -> None:
+        """Let a started ring be served, or rest.
+
+        Raises:
+            EngineError: see `start_vring`.
+        """
+        _check(lib.vfsd_engine_enable_vring(self._raw, index, enabled), f"ring {index}")
+
+    def set_call(self, index: int, fd: int | None) -> None:
+        """Replace the call descriptor of a started ring.
+
+        Raises:
+            EngineError: EINVAL if the ring is not started; `fd` is closed all the same.
+        """
+        raw = -1 if fd is None else fd
+        _check(lib.vfsd_engine_set_call(self._raw, index, raw), f"ring {index}")
+
+    def set_err(self, index: int, fd: int | None) -> None:
+        """Replace the error descriptor of a started ring.
+
+        Raises:
+            EngineError: EINVAL if the ring is not started; `fd` is closed all the same.
+        """
+        raw = -1 if fd is None else fd
+        _check(lib.vfsd_engine_set_err(self._raw, index, raw), f"ring {index}")
+
+    def stats(self) -> Stats:
+        """Count what the guest holds."""
+        raw = ffi.new("vfsd_engine_stats *")
+        lib.vfsd_engine_get_stats(self._raw, raw)
+        return Stats(inodes=raw.inodes, open_files=raw.open_files)
+
+    @property
+    def log_fd(self) -> int:
+        """A descriptor that is readable when `log_lines` has something."""
+        return int(lib.vfsd_engine_log_fd(self._raw))
+
+    def log_lines(self) -> Iterator[tuple[LogLevel, str]]:
+        """Take the log lines that the core's threads have left."""
+        line = ffi.new("char[]", lib.VFSD_LOG_LINE_BYTES)
+        level = ffi.new("int *")
+        while lib.vfsd_engine_next_log(self._raw, line, level):
+            yield LogLevel(level[0]), os.fsdecode(ffi.string(line))
