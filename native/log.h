@@ -4,7 +4,8 @@
  *
  * One process-wide sink, set by the engine before any thread starts; NULL drops everything. Lines
  * are complete, without newline, key=value style, free of guest file data. Callers on paths a guest
- * can trigger use VFSD_LOG_LIMITED.
+ * can trigger use VFSD_LOG_LIMITED. errno survives; control characters become "?"; lines are cut at
+ * 511 bytes. Bytes above 127 pass: a sink must not assume UTF-8.
  * Owner thread: any.
  */
 #ifndef VFSD_LOG_H

@@ -11,6 +11,7 @@
 #ifndef VFSD_MEM_H
 #define VFSD_MEM_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 enum { VFSD_MEM_REGIONS_MAX = 509 };
@@ -24,14 +25,31 @@ struct vfsd_mem_region_desc {
 	int fd;
 };
 
+/* One mapped region. Guest bytes gpa + i are at host + i, readable and writable, for i < size. */
+struct vfsd_mem_region {
+	uint64_t gpa;
+	uint64_t size;
+	uint8_t *host;
+	uint64_t uva;
+	/* What to unmap; belongs to mem.c. */
+	void *map;
+	size_t map_bytes;
+};
+
 struct vfsd_mem;
 
 /*
- * Map @n regions. Every @fd is consumed, on success and on error. Fails with -EINVAL for empty,
- * wrapping or overlapping regions and for files shorter than they claim, else mmap's -errno.
+ * Map @n regions; none is a legal, empty map. Every @fd is consumed, on success and on error.
+ * Fails with -EINVAL for empty, wrapping or (by gpa) overlapping regions, for more than
+ * VFSD_MEM_REGIONS_MAX, and for what is no regular file (memfd, shm, hugetlbfs) or is shorter than
+ * claimed; else with the system call's -errno.
+ * A file that is truncated later raises SIGBUS: the front-end is trusted not to, unlike the guest.
  */
 int vfsd_mem_create(const struct vfsd_mem_region_desc *descs, uint32_t n, struct vfsd_mem **ret);
 void vfsd_mem_destroy(struct vfsd_mem *mem);
+
+/* The region that holds @gpa, NULL: none. The map has no cache: callers remember their last hit. */
+const struct vfsd_mem_region *vfsd_mem_find(const struct vfsd_mem *mem, uint64_t gpa);
 
 /*
  * Translate @len > 0 bytes at guest-physical @gpa.
@@ -41,7 +59,7 @@ void vfsd_mem_destroy(struct vfsd_mem *mem);
 int vfsd_mem_gpa(const struct vfsd_mem *mem, uint64_t gpa, uint64_t len, void **ret,
 		 uint64_t *ret_len);
 
-/* Translate a ring address; all @len bytes must lie in one region. 0 or -EFAULT. */
+/* Translate a ring address; all @len > 0 bytes must lie in one region. 0 or -EFAULT. */
 int vfsd_mem_uva(const struct vfsd_mem *mem, uint64_t uva, uint64_t len, void **ret);
 
 #endif

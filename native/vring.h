@@ -5,7 +5,7 @@
  * Pops chains of descriptors as host iovecs, pushes used entries, decides about notifications.
  * Knows direct and indirect descriptors and VIRTIO_F_EVENT_IDX. Ring memory is hostile: every
  * descriptor is copied once, the copy is validated, only the copy is used.
- * Owner thread: the one queue thread (or the holder of the notify lock) between _start and _stop.
+ * Owner thread: the one queue thread, or the holder of the notify lock.
  * Spec: virtio 1.2, section "Split Virtqueues".
  */
 #ifndef VFSD_VRING_H
@@ -16,6 +16,7 @@
 #include <sys/uio.h>
 
 struct vfsd_mem;
+struct vfsd_mem_region;
 
 enum {
 	VFSD_VRING_SIZE_MAX = 1024,
@@ -23,22 +24,27 @@ enum {
 	VFSD_CHAIN_IOV_MAX = VFSD_VRING_SIZE_MAX + 64,
 };
 
-/* Where the ring lies: host pointers already translated and aligned (vfsd_vring_init checks). */
+/* Where the ring lies, as the front-end told; vfsd_vring_init() translates and checks. */
 struct vfsd_vring_setup {
-	uint32_t num; /* entries, a power of two */
+	uint32_t num; /* entries, a power of two, at most VFSD_VRING_SIZE_MAX */
 	uint64_t desc_uva;
 	uint64_t avail_uva;
 	uint64_t used_uva;
-	uint16_t base;	 /* next avail index */
-	bool event_idx; /* VIRTIO_RING_F_EVENT_IDX acked */
-	bool indirect;	 /* VIRTIO_RING_F_INDIRECT_DESC acked */
+	uint16_t base; /* next avail index */
+	bool event_idx; /* VIRTIO_F_EVENT_IDX acked */
+	bool indirect; /* VIRTIO_F_INDIRECT_DESC acked */
 };
 
-/* One popped request: device-readable buffers first, then device-writable ones. */
+/*
+ * One popped request: device-readable buffers first, then device-writable ones. Neighbours in host
+ * memory are one iovec, none is empty, in_bytes + out_bytes fits 32 bits. The buffers are the
+ * guest's until the chain is pushed: they may change while we look.
+ * n_in and n_out may exceed IOV_MAX (1024) by a few.
+ */
 struct vfsd_chain {
 	uint16_t head;
-	uint32_t n_in;	    /* iov[0 .. n_in) is device-readable (guest to us) */
-	uint32_t n_out;	    /* iov[n_in .. n_in + n_out) is device-writable */
+	uint32_t n_in; /* iov[0 .. n_in) is device-readable (guest to us) */
+	uint32_t n_out; /* iov[n_in .. n_in + n_out) is device-writable */
 	uint64_t in_bytes;
 	uint64_t out_bytes;
 	struct iovec iov[VFSD_CHAIN_IOV_MAX];
@@ -51,18 +57,24 @@ struct vfsd_vring_used;
 struct vfsd_vring {
 	const struct vfsd_mem *mem; /* borrowed */
 	const struct vfsd_vring_desc *desc;
-	struct vfsd_vring_avail *avail;
+	const struct vfsd_vring_avail *avail;
 	struct vfsd_vring_used *used;
+	const struct vfsd_mem_region *region; /* where the last buffer was */
 	uint16_t num;
 	uint16_t next_avail; /* next avail entry to look at */
 	uint16_t avail_seen; /* cached avail->idx, acquired */
-	uint16_t next_used;  /* entries pushed, maybe not published yet */
-	uint16_t published;  /* used->idx as the driver sees it */
+	uint16_t next_used; /* entries pushed, maybe not published yet */
+	uint16_t published; /* used->idx as the driver sees it */
 	bool event_idx;
 	bool indirect;
+	bool signalled; /* published since _init */
 };
 
-/* 0, -EINVAL (size, alignment) or -EFAULT (not in guest memory). */
+/*
+ * Start with kicks enabled, at avail entry @setup->base and at the used entry that the ring itself
+ * holds. There is nothing to undo; call it again when @mem is replaced.
+ * 0, -EINVAL (size, alignment) or -EFAULT (not in guest memory).
+ */
 int vfsd_vring_init(struct vfsd_vring *ring, const struct vfsd_mem *mem,
 		    const struct vfsd_vring_setup *setup);
 
@@ -76,10 +88,16 @@ int vfsd_vring_pop(struct vfsd_vring *ring, struct vfsd_chain *chain);
 /* Hand the chain with @head back with @written bytes. Not visible before vfsd_vring_publish(). */
 void vfsd_vring_push(struct vfsd_vring *ring, uint16_t head, uint32_t written);
 
-/* Make all pushed entries visible (release). True: the driver wants the call eventfd signalled. */
+/*
+ * Make all pushed entries visible (release). True: the driver wants the call eventfd signalled.
+ * With nothing pushed since the last time: false.
+ */
 bool vfsd_vring_publish(struct vfsd_vring *ring);
 
-/* Ask the driver for no more kicks (best effort). */
+/*
+ * Ask the driver for no more kicks (best effort). With EVENT_IDX there is nothing to do: after the
+ * entry it was asked to kick for, a driver is silent until the next vfsd_vring_enable_kick().
+ */
 void vfsd_vring_disable_kick(struct vfsd_vring *ring);
 
 /* Ask for a kick at the next avail entry. True: entries came meanwhile, poll again, don't wait. */

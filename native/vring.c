@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "vring.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "mem.h"
+#include "util.h"
+#include "vring_layout.h"
+
+#define ALWAYS_INLINE inline __attribute__((always_inline))
+
+/* Before the first hit: no address is in it. */
+static const struct vfsd_mem_region no_region;
+
+/*
+ * A chain being gathered. Lives in registers: what runs per descriptor is inlined, and nothing that
+ * is called from there takes its address.
+ */
+struct walk {
+	const struct vfsd_mem *mem;
+	const struct vfsd_mem_region *region; /* last hit */
+	struct iovec *iov;
+	const uint8_t *end; /* of the youngest iovec, NULL: do not merge what follows */
+	uint32_t n;
+	uint32_t n_in;
+	uint64_t bytes;
+	uint64_t in_bytes;
+	bool writable; /* the writable part has begun */
+};
+
+int vfsd_vring_init(struct vfsd_vring *ring, const struct vfsd_mem *mem,
+		    const struct vfsd_vring_setup *setup)
+{
+	uint32_t num = setup->num;
+	void *desc, *avail, *used;
+
+	if (num == 0 || num > VFSD_VRING_SIZE_MAX || (num & (num - 1)) != 0)
+		return -EINVAL;
+	if (vfsd_mem_uva(mem, setup->desc_uva, vfsd_vring_desc_bytes(num), &desc) < 0 ||
+	    vfsd_mem_uva(mem, setup->avail_uva, vfsd_vring_avail_bytes(num), &avail) < 0 ||
+	    vfsd_mem_uva(mem, setup->used_uva, vfsd_vring_used_bytes(num), &used) < 0)
+		return -EFAULT;
+	/* Here, not in the front-end, must they be aligned: its mapping may differ from ours. */
+	if ((uintptr_t)desc % VFSD_VRING_DESC_ALIGN || (uintptr_t)avail % VFSD_VRING_AVAIL_ALIGN ||
+	    (uintptr_t)used % VFSD_VRING_USED_ALIGN)
+		return -EINVAL;
+
+	*ring = (struct vfsd_vring){
+		.mem = mem,
+		.desc = desc,
+		.avail = avail,
+		.used = used,
+		.region = &no_region,
+		.num = (uint16_t)num,
+		.next_avail = setup->base,
+		.avail_seen = setup->base,
+		.event_idx = setup->event_idx,
+		.indirect = setup->indirect,
+	};
+	ring->next_used = vfsd_vring_load(&ring->used->idx);
+	ring->published = ring->next_used;
+	(void)vfsd_vring_enable_kick(ring); /* who ran the ring before may have left it silent */
+	return 0;
+}
+
+/* Where @gpa is here, and how many of @len > 0 bytes are contiguous there. 0: it is not mapped. */
+static ALWAYS_INLINE uint32_t locate(struct walk *walk, uint64_t gpa, uint32_t len, uint8_t **ret)
+{
+	uint64_t offset = gpa - walk->region->gpa;
+	uint64_t room;
+
+	/* An address below the region is a huge offset: no region reaches 2^64. */
+	if (VFSD_UNLIKELY(offset >= walk->region->size)) {
+		const struct vfsd_mem_region *region = vfsd_mem_find(walk->mem, gpa);
+
+		if (!region)
+			return 0;
+		walk->region = region;
+		offset = gpa - region->gpa;
+	}
+	*ret = walk->region->host + offset;
+	room = walk->region->size - offset;
+	return VFSD_LIKELY(len <= room) ? len : (uint32_t)room;
+}
+
+/* A descriptor's buffer becomes iovecs: usually more of the youngest one, or one more. */
+static ALWAYS_INLINE int add_buffer(struct walk *walk, uint64_t gpa, uint32_t len)
+{
+	while (len > 0) {
+		uint8_t *host;
+		uint32_t here = locate(walk, gpa, len, &host);
+
+		if (VFSD_UNLIKELY(here == 0))
+			return -EPROTO;
+		if (host == walk->end) {
+			walk->iov[walk->n - 1].iov_len += here;
+		} else {
+			if (VFSD_UNLIKELY(walk->n == VFSD_CHAIN_IOV_MAX))
+				return -EPROTO;
+			walk->iov[walk->n++] = (struct iovec){.iov_base = host, .iov_len = here};
+		}
+		walk->end = host + here;
+		walk->bytes += here;
+		gpa += here;
+		len -= here;
+	}
+	return 0;
+}
+
+static ALWAYS_INLINE int add_desc(struct walk *walk, struct vfsd_vring_desc desc)
+{
+	if (desc.flags & VFSD_VRING_DESC_WRITE) {
+		if (!walk->writable) {
+			walk->writable = true;
+			walk->n_in = walk->n;
+			walk->in_bytes = walk->bytes;
+			walk->end = NULL;
+		}
+	} else if (VFSD_UNLIKELY(walk->writable)) {
+		return -EPROTO;
+	}
+	return add_buffer(walk, desc.addr, desc.len);
+}
+
+/* Copy an indirect table, which may straddle regions. */
+static ALWAYS_INLINE int copy_table(struct walk *walk, uint8_t *dst, uint64_t gpa, uint32_t len)
+{
+	while (len > 0) {
+		uint8_t *host;
+		uint32_t here = locate(walk, gpa, len, &host);
+
+		if (VFSD_UNLIKELY(here == 0))
+			return -EPROTO;
+		vfsd_vring_copy(dst, host, here);
+		dst += here;
+		gpa += here;
+		len -= here;
+	}
+	return 0;
+}
+
+static ALWAYS_INLINE int add_indirect(struct walk *walk, struct vfsd_vring_desc outer)
+{
+	struct vfsd_vring_desc table[VFSD_VRING_SIZE_MAX]; /* only outer.len bytes are touched */
+	uint32_t n = outer.len / (uint32_t)sizeof(table[0]);
+	uint32_t at = 0;
+	int err;
+
+	if (VFSD_UNLIKELY(n == 0 || n > VFSD_ARRAY_SIZE(table) || outer.len % sizeof(table[0])))
+		return -EPROTO;
+	err = copy_table(walk, (uint8_t *)table, outer.addr, outer.len);
+	if (VFSD_UNLIKELY(err < 0))
+		return err;
+
+	for (uint32_t taken = 0; taken < n; taken++) {
+		struct vfsd_vring_desc desc = vfsd_vring_load_desc(&table[at]);
+
+		if (VFSD_UNLIKELY(desc.flags & VFSD_VRING_DESC_INDIRECT))
+			return -EPROTO;
+		err = add_desc(walk, desc);
+		if (VFSD_UNLIKELY(err < 0))
+			return err;
+		if (!(desc.flags & VFSD_VRING_DESC_NEXT))
+			return 0;
+		at = desc.next;
+		if (VFSD_UNLIKELY(at >= n))
+			return -EPROTO;
+	}
+	return -EPROTO; /* longer than its table: a loop */
+}
+
+/* Any number of direct descriptors, the last of which may refer to an indirect table. */
+static ALWAYS_INLINE int add_chain(struct walk *walk, const struct vfsd_vring *ring, uint32_t head)
+{
+	uint32_t at = head;
+
+	for (uint32_t taken = 0; taken < ring->num; taken++) {
+		struct vfsd_vring_desc desc;
+		int err;
+
+		if (VFSD_UNLIKELY(at >= ring->num))
+			return -EPROTO;
+		desc = vfsd_vring_load_desc(&ring->desc[at]);
+		if (desc.flags & VFSD_VRING_DESC_INDIRECT) {
+			if (VFSD_UNLIKELY(!ring->indirect || (desc.flags & VFSD_VRING_DESC_NEXT)))
+				return -EPROTO;
+			return add_indirect(walk, desc);
+		}
+		err = add_desc(walk, desc);
+		if (VFSD_UNLIKELY(err < 0))
+			return err;
+		if (!(desc.flags & VFSD_VRING_DESC_NEXT))
+			return 0;
+		at = desc.next;
+	}
+	return -EPROTO; /* longer than the ring: a loop */
+}
+
+int vfsd_vring_pop(struct vfsd_vring *ring, struct vfsd_chain *chain)
+{
+	struct walk walk = {
+		.mem = ring->mem,
+		.region = ring->region,
+		.iov = chain->iov,
+	};
+	uint16_t head;
+	int err;
+
+	if (ring->next_avail == ring->avail_seen) {
+		uint16_t idx = vfsd_vring_load_acquire(&ring->avail->idx);
+
+		if (idx == ring->next_avail)
+			return 0;
+		if (VFSD_UNLIKELY((uint16_t)(idx - ring->next_avail) > ring->num))
+			return -EPROTO;
+		ring->avail_seen = idx;
+	}
+	head = vfsd_vring_load(&ring->avail->ring[ring->next_avail & (ring->num - 1)]);
+	err = add_chain(&walk, ring, head);
+	if (VFSD_UNLIKELY(err < 0))
+		return err;
+	if (VFSD_UNLIKELY(walk.bytes > UINT32_MAX))
+		return -EPROTO;
+	if (!walk.writable) {
+		walk.n_in = walk.n;
+		walk.in_bytes = walk.bytes;
+	}
+
+	chain->head = head;
+	chain->n_in = walk.n_in;
+	chain->n_out = walk.n - walk.n_in;
+	chain->in_bytes = walk.in_bytes;
+	chain->out_bytes = walk.bytes - walk.in_bytes;
+	ring->region = walk.region;
+	ring->next_avail++;
+	return 1;
+}
+
+void vfsd_vring_push(struct vfsd_vring *ring, uint16_t head, uint32_t written)
+{
+	vfsd_vring_store_used(&ring->used->ring[ring->next_used & (ring->num - 1)], head, written);
+	ring->next_used++;
+}
+
+bool vfsd_vring_publish(struct vfsd_vring *ring)
+{
+	uint16_t old = ring->published;
+	uint16_t new = ring->next_used;
+	uint16_t event;
+
+	if (old == new)
+		return false;
+	vfsd_vring_store_release(&ring->used->idx, new);
+	ring->published = new;
+	vfsd_vring_full_fence();
+
+	if (!ring->event_idx)
+		return !(vfsd_vring_load(&ring->avail->flags) & VFSD_VRING_AVAIL_NO_INTERRUPT);
+	/* Whoever ran the ring before us may have published without a signal: give one too many. */
+	if (!ring->signalled) {
+		ring->signalled = true;
+		return true;
+	}
+	/* Spec: "Used Buffer Notification Suppression": did idx step over used_event? */
+	event = vfsd_vring_load(vfsd_vring_used_event(ring->avail, ring->num));
+	return (uint16_t)(new - event - 1) < (uint16_t)(new - old);
+}
+
+void vfsd_vring_disable_kick(struct vfsd_vring *ring)
+{
+	if (!ring->event_idx)
+		vfsd_vring_store(&ring->used->flags, VFSD_VRING_USED_NO_NOTIFY);
+}
+
+bool vfsd_vring_enable_kick(struct vfsd_vring *ring)
+{
+	if (ring->event_idx)
+		vfsd_vring_store(vfsd_vring_avail_event(ring->used, ring->num), ring->next_avail);
+	else
+		vfsd_vring_store(&ring->used->flags, 0);
+	vfsd_vring_full_fence();
+	return vfsd_vring_pending(ring);
+}
+
+bool vfsd_vring_pending(struct vfsd_vring *ring)
+{
+	return ring->next_avail != ring->avail_seen ||
+	       vfsd_vring_load_acquire(&ring->avail->idx) != ring->next_avail;
+}
