@@ -103,12 +103,17 @@ static struct vfsd_record *youngest(const struct vfsd_eventring *ring)
 	return ring->has_last ? record_at(ring, ring->last) : NULL;
 }
 
+/* Equal with its padding: a record does not say how long its payload was. */
 static bool same(const struct vfsd_record *record, enum vfsd_record_type type, uint16_t subtype,
 		 const void *payload, uint32_t len)
 {
+	static const uint8_t zeros[VFSD_RECORD_ALIGN];
+	size_t padded = VFSD_ALIGN_UP((size_t)len, (size_t)VFSD_RECORD_ALIGN);
+
 	return record->type == type && record->subtype == subtype &&
-	       record->size == VFSD_ALIGN_UP(sizeof(*record) + len, (size_t)VFSD_RECORD_ALIGN) &&
-	       memcmp(record->payload, payload, len) == 0;
+	       record->size == sizeof(*record) + padded &&
+	       memcmp(record->payload, payload, len) == 0 &&
+	       memcmp(record->payload + len, zeros, padded - len) == 0;
 }
 
 bool vfsd_eventring_put(struct vfsd_eventring *ring, enum vfsd_record_type type, uint16_t subtype,
