@@ -198,8 +198,8 @@ static int64_t do_truncate(struct words *w) /* PATH SIZE */
 
 static int64_t do_utime(struct words *w) /* PATH SECONDS: both times */
 {
-	const struct timespec times[2] = { { .tv_sec = (time_t)number(w, 2) },
-					   { .tv_sec = (time_t)number(w, 2) } };
+	const struct timespec times[2] = {{.tv_sec = (time_t)number(w, 2)},
+					  {.tv_sec = (time_t)number(w, 2)}};
 
 	return checked(utimensat(AT_FDCWD, w->at[1], times, AT_SYMLINK_NOFOLLOW));
 }
@@ -213,7 +213,7 @@ static int64_t do_size(struct words *w) /* PATH -> st_size */
 
 static int64_t wait_readable(int fd, long long timeout_ms)
 {
-	struct pollfd pfd = { .fd = fd, .events = POLLIN };
+	struct pollfd pfd = {.fd = fd, .events = POLLIN};
 
 	return checked(poll(&pfd, 1, (int)timeout_ms));
 }
@@ -225,7 +225,8 @@ static int64_t wait_readable(int fd, long long timeout_ms)
  */
 static int64_t do_events(struct words *w)
 {
-	static char buffer[EVENT_BUFFER] __attribute__((aligned(__alignof__(struct inotify_event))));
+	static char buffer[EVENT_BUFFER]
+		__attribute__((aligned(__alignof__(struct inotify_event))));
 	const int fd = integer(w, 1);
 	const bool until = w->count > 4;
 	struct timespec now;
@@ -277,7 +278,8 @@ static int64_t do_race(struct words *w)
 
 		if (instance < 0 || other < 0)
 			return -errno;
-		if (inotify_add_watch(instance, w->at[2], IN_MODIFY) < 0 || write(other, "x", 1) != 1)
+		if (inotify_add_watch(instance, w->at[2], IN_MODIFY) < 0 ||
+		    write(other, "x", 1) != 1)
 			ret = -errno;
 		else if (wait_readable(instance, number(w, 4)) <= 0)
 			missed++;
@@ -294,13 +296,13 @@ static const struct verb {
 	int arguments; /* at least */
 	int64_t (*run)(struct words *words);
 } verbs[] = {
-	{ "init", 0, do_init },	      { "add", 3, do_add },	  { "rm", 2, do_rm },
-	{ "events", 2, do_events },   { "race", 4, do_race },	  { "open", 3, do_open },
-	{ "close", 1, do_close },     { "read", 2, do_read },	  { "write", 2, do_write },
-	{ "append", 2, do_append },   { "mknod", 2, do_mknod },	  { "mkdir", 2, do_mkdir },
-	{ "rmdir", 1, do_rmdir },     { "unlink", 1, do_unlink }, { "rename", 2, do_rename },
-	{ "link", 2, do_link },	      { "symlink", 2, do_symlink }, { "chmod", 2, do_chmod },
-	{ "truncate", 2, do_truncate }, { "utime", 2, do_utime }, { "size", 1, do_size },
+	{"init", 0, do_init},	      {"add", 3, do_add},	  {"rm", 2, do_rm},
+	{"events", 2, do_events},     {"race", 4, do_race},	  {"open", 3, do_open},
+	{"close", 1, do_close},	      {"read", 2, do_read},	  {"write", 2, do_write},
+	{"append", 2, do_append},     {"mknod", 2, do_mknod},	  {"mkdir", 2, do_mkdir},
+	{"rmdir", 1, do_rmdir},	      {"unlink", 1, do_unlink},	  {"rename", 2, do_rename},
+	{"link", 2, do_link},	      {"symlink", 2, do_symlink}, {"chmod", 2, do_chmod},
+	{"truncate", 2, do_truncate}, {"utime", 2, do_utime},	  {"size", 1, do_size},
 };
 
 static int64_t dispatch(struct words *words)

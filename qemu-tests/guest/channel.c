@@ -64,7 +64,7 @@ static int read_all(int fd, char *data, size_t length)
 
 int channel_send(int fd, uint32_t type, const void *payload, size_t length)
 {
-	const uint32_t header[2] = { type, (uint32_t)length };
+	const uint32_t header[2] = {type, (uint32_t)length};
 	int ret = write_all(fd, (const char *)header, sizeof(header));
 
 	return ret != 0 ? ret : write_all(fd, payload, length);

@@ -73,15 +73,15 @@ static const struct {
 	const char *options;
 	bool needed;
 } mounts[] = {
-	{ "proc", "/proc", NULL, true },
-	{ "sysfs", "/sys", NULL, true },
-	{ "devtmpfs", "/dev", NULL, true },
-	{ "devpts", "/dev/pts", "mode=620,ptmxmode=666", false },
-	{ "tmpfs", "/dev/shm", "mode=1777", true },
-	{ "tmpfs", "/tmp", "mode=1777", true },
-	{ "tmpfs", "/run", "mode=755", true },
-	{ "tmpfs", "/mnt", "mode=755", true },
-	{ "tmpfs", "/var/tmp", "mode=1777", true },
+	{"proc", "/proc", NULL, true},
+	{"sysfs", "/sys", NULL, true},
+	{"devtmpfs", "/dev", NULL, true},
+	{"devpts", "/dev/pts", "mode=620,ptmxmode=666", false},
+	{"tmpfs", "/dev/shm", "mode=1777", true},
+	{"tmpfs", "/tmp", "mode=1777", true},
+	{"tmpfs", "/run", "mode=755", true},
+	{"tmpfs", "/mnt", "mode=755", true},
+	{"tmpfs", "/var/tmp", "mode=1777", true},
 };
 
 static const char *parameter(const char *name)
@@ -103,7 +103,8 @@ static void mount_everything(void)
 		fail("%s: %s", getenv("vfsd_tools"), strerror(errno));
 	for (size_t i = 0; i < sizeof(mounts) / sizeof(mounts[0]); i++) {
 		mkdir(mounts[i].target, 0755); /* EEXIST and EROFS show in mount() */
-		if (mount(mounts[i].type, mounts[i].target, mounts[i].type, 0, mounts[i].options) != 0 &&
+		if (mount(mounts[i].type, mounts[i].target, mounts[i].type, 0, mounts[i].options) !=
+			    0 &&
 		    mounts[i].needed)
 			fail("mount %s: %s", mounts[i].target, strerror(errno));
 	}
@@ -392,11 +393,11 @@ static void supervise(struct command *command, struct channel_frame *frame)
 	send_frame(FRAME_WANT, NULL, 0);
 	while (command->pid != 0 || command->output_fds[0] >= 0 || command->output_fds[1] >= 0) {
 		struct pollfd fds[COUNT] = {
-			[CHANNEL] = { .fd = channel, .events = POLLIN },
-			[STDIN] = { .fd = command->input_end ? command->stdin_fd : -1,
-				    .events = POLLOUT },
-			[OUTPUTS] = { .fd = command->output_fds[0], .events = POLLIN },
-			[OUTPUTS + 1] = { .fd = command->output_fds[1], .events = POLLIN },
+			[CHANNEL] = {.fd = channel, .events = POLLIN},
+			[STDIN] = {.fd = command->input_end ? command->stdin_fd : -1,
+				   .events = POLLOUT},
+			[OUTPUTS] = {.fd = command->output_fds[0], .events = POLLIN},
+			[OUTPUTS + 1] = {.fd = command->output_fds[1], .events = POLLIN},
 		};
 
 		if (child_changed) {
@@ -420,8 +421,8 @@ static void supervise(struct command *command, struct channel_frame *frame)
 
 static void report(int wait_status, struct channel_frame *frame)
 {
-	uint32_t status = WIFSIGNALED(wait_status) ? 128u + (uint32_t)WTERMSIG(wait_status) :
-						     (uint32_t)WEXITSTATUS(wait_status);
+	uint32_t status = WIFSIGNALED(wait_status) ? 128u + (uint32_t)WTERMSIG(wait_status)
+						   : (uint32_t)WEXITSTATUS(wait_status);
 
 	send_frame(FRAME_EXIT, &status, sizeof(status));
 	await_frame(FRAME_BYE, frame);
@@ -431,7 +432,7 @@ int main(void)
 {
 	static struct channel_frame frame;
 	static struct command command;
-	struct sigaction on_sigchld = { .sa_handler = on_child };
+	struct sigaction on_sigchld = {.sa_handler = on_child};
 	sigset_t only_child;
 
 	signal(SIGPIPE, SIG_IGN);

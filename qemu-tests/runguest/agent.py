@@ -23,14 +23,86 @@ from .words import decode, encode
 READY_DEADLINE_S: Final = 240.0
 REPLY_DEADLINE_S: Final = 120.0
 END_DEADLINE_S: Final = 180.0
+GUEST_AGENT: Final = f"{paths.GUEST_TOOLS}/agent"
 
 
-class Guest:
-    """A running ``run-guest``; ``with`` ends it and checks that it ended well.
+class LineProcess:
+    """A process that talks in lines; ``close`` or ``with`` ends it."""
+
+    def __init__(self, argv: Sequence[str], log: Path) -> None:
+        """Starts ``argv`` with its stderr in ``log``."""
+        self.log = log
+        with log.open("wb") as stderr:
+            self.process = subprocess.Popen(
+                argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr
+            )
+        self._unread = b""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        status = self.close()
+        if kind is None and status != 0:
+            raise GuestFailedError(f"{self.process.args!r} ended with {status}: {self.log_text()}")
+
+    def close(self) -> int:
+        """Ends its input and waits for its end; then, by force. Returns its status."""
+        assert self.process.stdin
+        assert self.process.stdout
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
+        try:
+            self.process.wait(END_DEADLINE_S)
+        except subprocess.TimeoutExpired:
+            self.process.send_signal(signal.SIGTERM)
+            self.process.wait()
+        self.process.stdout.close()
+        return self.process.returncode
+
+    def log_text(self) -> str:
+        """What it wrote to stderr."""
+        return self.log.read_text(errors="replace")
+
+    def read_line(self, deadline_s: float) -> str:
+        """One line of its stdout, without the newline.
+
+        Raises:
+            GuestFailedError: none came in ``deadline_s`` seconds, or it has ended.
+        """
+        assert self.process.stdout
+        fd = self.process.stdout.fileno()
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        end = time.monotonic() + deadline_s
+        while b"\n" not in self._unread:
+            if not poll.poll(max(0.0, end - time.monotonic()) * 1000):
+                raise GuestFailedError(f"no answer in {deadline_s:.0f} s: {self.log_text()}")
+            data = os.read(fd, 1 << 16)
+            if not data:
+                raise GuestFailedError(f"it has ended: {self.log_text()}")
+            self._unread += data
+        line, self._unread = self._unread.split(b"\n", 1)
+        return line.decode("ascii", "replace")
+
+    def write_line(self, line: str) -> None:
+        """Gives it a line of input."""
+        assert self.process.stdin
+        self.process.stdin.write(line.encode("ascii") + b"\n")
+        self.process.stdin.flush()
+
+
+class Guest(LineProcess):
+    """A running ``run-guest``; leaving ``with`` also checks that guest and daemon ended well.
 
     Attributes:
         share: the shared directory, on this side.
-        logs: what ``--keep-logs`` left, and ``run-guest.log``.
+        logs: what ``--keep-logs`` leaves, and ``run-guest.log``.
         vmm: ``uml`` or ``qemu``.
     """
 
@@ -40,7 +112,7 @@ class Guest:
         share: Path,
         logs: Path,
         options: Sequence[str] = (),
-        command: Sequence[str] = (f"{paths.GUEST_TOOLS}/agent",),
+        command: Sequence[str] = (GUEST_AGENT,),
     ) -> None:
         """Starts it; does not wait.
 
@@ -57,85 +129,23 @@ class Guest:
         logs.mkdir(parents=True, exist_ok=True)
         argv = [os.fspath(paths.RUN_GUEST), "--vmm", vmm, "--share", os.fspath(share)]
         argv += ["--keep-logs", os.fspath(logs), *options, "--", *command]
-        with (logs / "run-guest.log").open("wb") as log:
-            self.process = subprocess.Popen(
-                argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log
-            )
-        self._unread = b""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        status = self.close()
-        if kind is None and status != 0:
-            raise GuestFailedError(f"run-guest ended with {status}: {self.log_text()}")
-
-    def close(self) -> int:
-        """Ends the command's input and waits for the end; then, by force. Returns the status."""
-        assert self.process.stdin
-        assert self.process.stdout
-        with contextlib.suppress(BrokenPipeError):
-            self.process.stdin.close()
-        try:
-            self.process.wait(END_DEADLINE_S)
-        except subprocess.TimeoutExpired:
-            self.process.send_signal(signal.SIGTERM)
-            self.process.wait()
-        self.process.stdout.close()
-        return self.process.returncode
-
-    def log_text(self) -> str:
-        """What ``run-guest`` wrote to stderr."""
-        return (self.logs / "run-guest.log").read_text(errors="replace")
+        super().__init__(argv, logs / "run-guest.log")
 
     def record(self, name: str) -> dict[str, Any]:
         """``state`` (since the start) or ``result`` (since the end), as ``run-guest`` left it."""
         values: dict[str, Any] = json.loads((self.logs / f"{name}.json").read_text())
         return values
 
-    def read_line(self, deadline_s: float) -> str:
-        """One line of the command's stdout, without its newline.
-
-        Raises:
-            GuestFailedError: none came in ``deadline_s`` seconds, or the guest has ended.
-        """
-        assert self.process.stdout
-        fd = self.process.stdout.fileno()
-        poll = select.poll()
-        poll.register(fd, select.POLLIN)
-        end = time.monotonic() + deadline_s
-        while b"\n" not in self._unread:
-            if not poll.poll(max(0.0, end - time.monotonic()) * 1000):
-                raise GuestFailedError(f"no answer in {deadline_s:.0f} s: {self.log_text()}")
-            data = os.read(fd, 1 << 16)
-            if not data:
-                raise GuestFailedError(f"the guest has ended: {self.log_text()}")
-            self._unread += data
-        line, self._unread = self._unread.split(b"\n", 1)
-        return line.decode("ascii", "replace")
-
-    def write_line(self, line: str) -> None:
-        """Gives the command a line of input."""
-        assert self.process.stdin
-        self.process.stdin.write(line.encode("ascii") + b"\n")
-        self.process.stdin.flush()
-
 
 class Agent:
-    """The agent in a guest: system calls there, inotify instances, events."""
+    """The agent at the other end of a process: system calls there, inotify instances, events."""
 
-    def __init__(self, guest: Guest) -> None:
-        self.guest = guest
+    def __init__(self, process: LineProcess) -> None:
+        self._process = process
         self._await_ready()
 
     def _await_ready(self) -> None:
-        line = self.guest.read_line(READY_DEADLINE_S)
+        line = self._process.read_line(READY_DEADLINE_S)
         if line != "ready":
             raise GuestFailedError(f"the agent said {line!r}")
 
@@ -150,7 +160,7 @@ class Agent:
     def send(self, verb: str, *arguments: int | bytes) -> None:
         """Sends one request; each needs one ``reply``."""
         words = [encode(a) if isinstance(a, bytes) else str(a) for a in arguments]
-        self.guest.write_line(" ".join([verb, *words]))
+        self._process.write_line(" ".join([verb, *words]))
 
     def reply(self) -> tuple[list[str], int]:
         """The next reply: words and value.
@@ -159,7 +169,7 @@ class Agent:
             OSError: the guest's system call failed.
             GuestFailedError: the guest did.
         """
-        words = self.guest.read_line(REPLY_DEADLINE_S).split(" ")
+        words = self._process.read_line(REPLY_DEADLINE_S).split(" ")
         if words[0] == "err":
             number = int(words[1])
             raise OSError(number, os.strerror(number))
