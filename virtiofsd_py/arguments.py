@@ -74,7 +74,7 @@ def choice(
     later: Sequence[_Choice] = (),
     aliases: Mapping[str, _Choice] | None = None,
 ) -> Value:
-    """Accept one member of an enumeration.
+    """Accept one member of an enumeration, in any case of letters.
 
     Args:
         kind: the enumeration.
@@ -84,7 +84,8 @@ def choice(
     served = [member.value for member in kind if member not in later]
 
     def parse(text: str) -> _Choice:
-        member = (aliases or {}).get(text) or kind(text)
+        word = text.lower()
+        member = (aliases or {}).get(word) or kind(word)
         if member in later:
             raise ValueError("is not available yet")
         return member

@@ -1,0 +1,281 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The command line becomes one `Options`, or one line that names what is wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+import string
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from virtiofsd_py.arguments import (
+    OPTIONS,
+    QUEUES_MAX,
+    RING_KIB_MAX,
+    RING_KIB_MIN,
+    TAG_MAX_BYTES,
+    Inform,
+    Option,
+    help_text,
+    parse,
+)
+from virtiofsd_py.errors import ConfigError
+from virtiofsd_py.options import Cache, FileHandles, Fsnotify, LogLevel, Options, Sandbox
+
+ALL = [option for options in OPTIONS.values() for option in options]
+REQUIRED = ["--shared-dir", "/share", "--socket-path", "/run/fs.sock"]
+WORDS = st.text(string.ascii_letters + string.digits + "-_.:/", min_size=1, max_size=30)
+
+
+def options(*argv: str) -> Options:
+    """Return what REQUIRED and `argv` mean."""
+    parsed = parse([*REQUIRED, *argv])
+    assert isinstance(parsed, Options)
+    return parsed
+
+
+def refusal(*argv: str) -> str:
+    """Return what the ConfigError for REQUIRED and `argv` says."""
+    with pytest.raises(ConfigError) as caught:
+        parse([*REQUIRED, *argv])
+    return str(caught.value)
+
+
+def test_defaults() -> None:
+    assert options() == Options(shared_dir="/share", socket_path="/run/fs.sock")
+    assert options().sandbox is Sandbox.NONE
+    assert options().fsnotify is Fsnotify.MERGED
+
+
+def test_options_are_frozen() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        options().readonly = True  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("argv", "field", "value"),
+    [
+        (["--socket", "/old"], "socket_path", "/old"),
+        (["--socket-group", "kvm"], "socket_group", "kvm"),
+        (["--tag", "myfs"], "tag", "myfs"),
+        (["--tag=-dash"], "tag", "-dash"),
+        (["--thread-pool-size", "0"], "thread_pool_size", 0),
+        (["--num-request-queues", "4"], "num_request_queues", 4),
+        (["--cache", "always"], "cache", Cache.ALWAYS),
+        (["--cache=NEVER"], "cache", Cache.NEVER),
+        (["--cache", "none"], "cache", Cache.NEVER),
+        (["--cache=never"], "readdirplus", False),
+        (["--no-readdirplus"], "readdirplus", False),
+        (["--allow-direct-io"], "allow_direct_io", True),
+        (["--preserve-noatime"], "preserve_noatime", True),
+        (["--readonly"], "readonly", True),
+        (["--announce-submounts"], "announce_submounts", True),
+        (["--no-announce-submounts"], "announce_submounts", False),
+        (["--inode-file-handles=mandatory"], "inode_file_handles", FileHandles.MANDATORY),
+        (["--inode-file-handles=fallback"], "inode_file_handles", FileHandles.PREFER),
+        (["--sandbox", "none"], "sandbox", Sandbox.NONE),
+        (["--rlimit-nofile", "0"], "rlimit_nofile", 0),
+        (["--fsnotify=off"], "fsnotify", Fsnotify.OFF),
+        (["--fsnotify-max-watches", "5"], "fsnotify_max_watches", 5),
+        (["--fsnotify-ring-kib", "64"], "fsnotify_ring_kib", 64),
+        (["--log-level", "trace"], "log_level", LogLevel.TRACE),
+        (["--syslog"], "syslog", True),
+        (["-d"], "log_level", LogLevel.DEBUG),
+        (["-o", "source=/other"], "shared_dir", "/other"),
+        (["-o", "cache=none"], "cache", Cache.NEVER),
+        (["-ocache=auto,no_readdirplus"], "readdirplus", False),
+        (["-o", "no_readdirplus,readdirplus"], "readdirplus", True),
+        (["-o", "allow_direct_io"], "allow_direct_io", True),
+        (["-o", "loglevel=err"], "log_level", LogLevel.ERROR),
+        (["--no-announce-submounts", "-o", "announce_submounts"], "announce_submounts", True),
+    ],
+)
+def test_one_option(argv: Sequence[str], field: str, value: object) -> None:
+    assert getattr(options(*argv), field) == value
+
+
+def test_old_words_without_effect() -> None:
+    assert options("-f", "-o", "no_posix_lock,no_flock") == options()
+
+
+def test_legacy_source_is_enough() -> None:
+    assert parse(["-o", "source=/s", "--fd=3"]) == Options(shared_dir="/s", fd=3)
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--cache", "foo"], "--cache: 'foo' is not accepted; use auto, always, metadata or never"),
+        (["--cache"], "--cache: needs a value; use auto, always, metadata or never"),
+        (["-o", "cache=foo"], "-o cache: 'foo' is not accepted; use auto, always, metadata or"),
+        (["-o", "cache"], "-o cache: needs a value"),
+        (["-o", "readdirplus=1"], "-o readdirplus: takes no value"),
+        (["-o", "xyz"], "-o xyz: unknown option"),
+        (["-o"], "-o: needs a value"),
+        (["--readonly=yes"], "--readonly: takes no value"),
+        (["--cach", "auto"], "--cach: unknown option; did you mean --cache?"),
+        (["--nonsense"], "--nonsense: unknown option; see virtiofsd-py --help"),
+        (["-x"], "-x: unknown option"),
+        (["stray"], "'stray': unexpected argument"),
+        (["--sandbox", "chroot"], "--sandbox: 'chroot' is not available yet; use none"),
+        (["--sandbox", "jail"], "--sandbox: 'jail' is not accepted; use none"),
+        (["--fsnotify=server"], "--fsnotify: 'server' is not available yet; use off or merged"),
+        (["--thread-pool-size", "4"], "--thread-pool-size: '4' is not accepted; use 0 for now"),
+        (["--fd", "3"], "--fd: cannot be used with --socket-path"),
+        (["--socket", ""], "--socket: '' is not accepted; use a path of 1 to 107 bytes"),
+        (["--socket-path", "/" + "x" * 107], "use a path of 1 to 107 bytes"),
+    ],
+)
+def test_refusals(argv: Sequence[str], words: str) -> None:
+    message = refusal(*argv)
+    assert words in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        ([], "--shared-dir: missing"),
+        (["--shared-dir", "/s"], "--socket-path: missing; name the socket to create, or use --fd"),
+        (
+            ["--shared-dir", "/s", "--fd=3", "--socket-group=g"],
+            "--fd: cannot be used with --socket-g",
+        ),
+    ],
+)
+def test_what_belongs_together(argv: Sequence[str], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        parse(argv)
+
+
+@pytest.mark.parametrize("option", ALL, ids=lambda option: option.name)
+def test_no_abbreviation(option: Option) -> None:
+    short = f"--{option.name[:-1]}"
+    if short in {f"--{other.name}" for other in ALL}:
+        pytest.skip("is an option itself")
+    assert short in refusal(short, "x")
+
+
+@pytest.mark.parametrize("option", ALL, ids=lambda option: option.name)
+def test_help_names_every_option_and_its_default(option: Option) -> None:
+    page = help_text()
+    assert f"--{option.name}" in page
+    assert option.help, "every row explains itself"
+    field = next(f for f in dataclasses.fields(Options) if f.name == option.field)
+    if option.value is not None and field.default not in (None, dataclasses.MISSING):
+        assert f"(default: {field.default})" in " ".join(page.split())
+
+
+def test_every_field_has_an_option() -> None:
+    assert {option.field for option in ALL} == {f.name for f in dataclasses.fields(Options)}
+
+
+@pytest.mark.parametrize(
+    ("argv", "inform"),
+    [
+        (["-h"], Inform.HELP),
+        (["--help", "--nonsense"], Inform.HELP),
+        (["--readonly", "-V"], Inform.VERSION),
+        (["--print-capabilities"], Inform.CAPABILITIES),
+    ],
+)
+def test_questions_need_nothing_else(argv: Sequence[str], inform: Inform) -> None:
+    assert parse(argv) is inform
+
+
+BOUNDED = [
+    ("--num-request-queues", "num_request_queues", 1, QUEUES_MAX),
+    ("--fsnotify-max-watches", "fsnotify_max_watches", 0, None),
+    ("--rlimit-nofile", "rlimit_nofile", 0, None),
+]
+
+
+@pytest.mark.parametrize(("name", "field", "low", "high"), BOUNDED)
+@given(value=st.integers(min_value=-(10**6), max_value=10**17))
+def test_numbers_within_bounds(
+    name: str, field: str, low: int, high: int | None, value: int
+) -> None:
+    if value >= low and (high is None or value <= high):
+        assert getattr(options(f"{name}={value}"), field) == value
+    else:
+        assert refusal(f"{name}={value}").startswith(f"{name}: '{value}' is not accepted; use a ")
+
+
+@given(
+    value=st.one_of(st.integers(0, 2 * RING_KIB_MAX), st.sampled_from([2**n for n in range(20)]))
+)
+def test_ring_is_a_power_of_two(value: int) -> None:
+    if RING_KIB_MIN <= value <= RING_KIB_MAX and value.bit_count() == 1:
+        assert options(f"--fsnotify-ring-kib={value}").fsnotify_ring_kib == value
+    else:
+        assert "use a power of two from 64 to 65536" in refusal(f"--fsnotify-ring-kib={value}")
+
+
+@pytest.mark.parametrize("given_text", ["1_0", " 1", "+1", "0x10", "\u0661", "1" * 19, "", "1.0"])
+def test_only_plain_decimal(given_text: str) -> None:
+    assert "is not accepted" in refusal(f"--fsnotify-max-watches={given_text}")
+
+
+@given(tag=st.text(max_size=40))
+def test_tag_is_measured_in_bytes(tag: str) -> None:
+    if 1 <= len(tag.encode()) <= TAG_MAX_BYTES:
+        assert options(f"--tag={tag}").tag == tag
+    else:
+        assert "use 1 to 36 bytes" in refusal(f"--tag={tag}")
+
+
+@given(chosen=st.lists(st.sampled_from([c.value for c in Cache]), min_size=1), joined=st.booleans())
+def test_the_last_one_counts(chosen: list[str], joined: bool) -> None:
+    argv = [f"--cache={word}" for word in chosen]
+    if not joined:
+        argv = [part for word in argv for part in word.split("=")]
+    assert options(*argv).cache == chosen[-1]
+
+
+@given(argv=st.lists(st.one_of(WORDS, WORDS.map("--".__add__), st.text(max_size=8)), max_size=6))
+def test_any_command_line_is_answered(argv: list[str]) -> None:
+    """Nothing but ConfigError, of one line, ever comes out."""
+    try:
+        parse([*REQUIRED, *argv])
+    except ConfigError as error:
+        message = str(error)
+    else:
+        return
+    assert message
+    assert "\n" not in message or any("\n" in word for word in argv)
+
+
+def _samples(option: Option) -> st.SearchStrategy[tuple[list[str], dict[str, Any]]]:
+    """Return valid uses of `option` and what each sets."""
+    if option.value is None:
+        return st.just(([f"--{option.name}"], {option.field: option.sets}))
+    if option.value.metavar.islower():
+        words: st.SearchStrategy[str] = st.sampled_from(option.value.metavar.split("|"))
+    elif option.name == "thread-pool-size":
+        words = st.just("0")
+    elif option.value.metavar == "N":
+        words = st.sampled_from(["64"])
+    else:
+        words = WORDS
+    parse_value = option.value.parse
+    return words.map(lambda w: ([f"--{option.name}={w}"], {option.field: parse_value(w)}))
+
+
+USABLE = [option for option in ALL if option.field not in ("fd", "socket_path", "shared_dir")]
+
+
+@given(uses=st.lists(st.sampled_from(USABLE).flatmap(_samples), max_size=12))
+def test_any_mixture_equals_a_fold(uses: list[tuple[list[str], dict[str, Any]]]) -> None:
+    expected: dict[str, Any] = {}
+    for _, sets in uses:
+        expected |= sets
+    if expected.get("cache") is Cache.NEVER:
+        expected["readdirplus"] = False
+    argv = [word for words, _ in uses for word in words]
+    assert options(*argv) == Options(
+        **{"shared_dir": "/share", "socket_path": "/run/fs.sock", **expected}
+    )
