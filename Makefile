@@ -160,13 +160,22 @@ lint-shell: venv
 	@mapfile -t files < <($(call scripts,(ba|da)?sh))
 	$(call step,shellcheck) $(BIN)/shellcheck -x "$${files[@]}"
 
-# $(call meson_test,DIRECTORY,SUITE): C tests or fuzz replays of one build.
+# $(call meson_test,DIRECTORY,SUITE[,ARGUMENTS]): C tests or fuzz replays of one build. meson finds
+# their files by name, but looks only when it configures.
 MESON := env PATH="$(CURDIR)/$(BIN):$(PATH)" $(BIN)/meson
-meson_test = $(MESON) test -C build/$(1) --suite $(2) --print-errorlogs --num-processes 2
+define meson_test
+files=$$(find native tests/native tests/fuzz -name '*.[ch]' 2>/dev/null | sort || true)
+if [ "$$(cat build/$(1)/.files 2>/dev/null)" != "$$files" ]; then
+	$(call step,configure-$(1)) $(MESON) setup --reconfigure build/$(1)
+	echo "$$files" >build/$(1)/.files
+fi
+$(call step,$(2)-$(1)) $(MESON) test -C build/$(1) --suite $(2) --print-errorlogs \
+	--num-processes 2 $(3)
+endef
 
 test-native: build-daemon
 	@$(call locked,daemon)
-	$(call step,native-tests) $(call meson_test,native,native)
+	$(call meson_test,native,native)
 
 PYTEST := env PATH="$(CURDIR)/$(BIN):$(PATH)" PYTHONDONTWRITEBYTECODE=1 $(BIN)/pytest
 UNIT_TESTS := $(wildcard tests/unit tests/vhost_user)
@@ -178,20 +187,21 @@ test-unit: build-daemon
 .PHONY: test test-asan test-tsan test-fuzz demo
 test-asan: build-asan
 	@$(call locked,asan)
-	$(call step,native-tests-asan) $(call meson_test,asan,native)
+	$(call meson_test,asan,native)
 
 test-fuzz: build-asan test-asan
 	@$(call locked,asan)
-	$(call step,fuzz-asan) $(call meson_test,asan,fuzz)
+	$(call meson_test,asan,fuzz)
 
 # gcc's ThreadSanitizer knows only the older, narrower address space layouts: no randomisation.
 test-tsan: venv
 	@$(call locked,tsan)
-	[ -e build/tsan/build.ninja ] || {
+	if [ ! -e build/tsan/build.ninja ]; then
 		rm -rf build/tsan
-		$(call step,tsan-setup) $(MESON) setup -Db_sanitize=thread build/tsan; }
+		$(call step,configure-tsan) $(MESON) setup -Db_sanitize=thread build/tsan
+	fi
 	wrapper=(); ! setarch -R true 2>/dev/null || wrapper=(--wrapper 'setarch -R')
-	$(call step,native-tests-tsan) $(call meson_test,tsan,native) "$${wrapper[@]}"
+	$(call meson_test,tsan,native,"$${wrapper[@]}")
 
 # pytest comes last, so that its summary is what the reader sees last.
 test: lint test-native test-asan test-tsan test-fuzz build
