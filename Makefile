@@ -92,6 +92,8 @@ build-daemon: venv
 	want=$$({ cat $(VENV)/.stamp; $(call digest,$(PACKAGE)); } | sha256sum)
 	[ "$$(cat $(VENV)/.daemon 2>/dev/null)" != "$$want" ] || exit 0
 	$(call step,daemon) $(PIP_INSTALL) -Cbuild-dir=build/native .
+	# A function that no C file defines shows only now.
+	step daemon-loads $(BIN)/python -P -c 'import virtiofsd_py._native'
 	echo "$$want" >$(VENV)/.daemon
 
 # build/asan/virtiofsd-py: the daemon with an instrumented core. Python is not instrumented, so the
