@@ -28,12 +28,13 @@ LOG := build/log
 # is shown should COMMAND fail.
 define step
 step() { local name=$$1 log=$(LOG)/$$1.log; shift; mkdir -p $(LOG); echo "  $$name"
-	"$$@" >"$$log" 2>&1 </dev/null || {
+	"$$@" >"$$log" 2>&1 </dev/null 9>&- || {
 		tail -n 60 "$$log" >&2; echo "make: $$name failed, see $$log" >&2; exit 1; }; }
 step $(1)
 endef
 
-# $(call locked,NAME): what follows in the recipe runs in one make at a time.
+# $(call locked,NAME): what follows in the recipe runs in one make at a time. Commands get no copy of
+# descriptor 9: one that leaves a process behind would keep the lock.
 locked = mkdir -p build/lock; exec 9>build/lock/$(1); flock 9
 
 # $(call digest,PATHS): a line that changes when a name or a byte below PATHS does.
@@ -51,7 +52,7 @@ build: build-daemon build-guest build-qemu
 .PHONY: deps-daemon deps-kernel deps-qemu
 deps-daemon deps-kernel deps-qemu: deps-%:
 	@$(call locked,apt)
-	qemu-tests/install-deps $*
+	qemu-tests/install-deps $* 9>&-
 
 # -- the daemon ----------------------------------------------------------------------------------
 
@@ -70,9 +71,10 @@ venv: deps-daemon
 	[ "$$(cat $(VENV)/.stamp 2>/dev/null)" != "$$want" ] || exit 0
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
 		echo "make: $$($(PYTHON) --version) is too old, 3.11 or newer is needed" >&2; exit 1; }
-	# Anew only for another Python: somebody may be using it.
+	# Anew only for another Python: somebody may be using it. meson's directories belong to it.
 	same='import sys; print(sys.version)'
 	if [ "$$($(PYTHON) -c "$$same")" != "$$($(BIN)/python -c "$$same" 2>/dev/null)" ]; then
+		rm -rf build/native build/asan build/tsan
 		$(call step,venv-create) $(PYTHON) -m venv --clear $(VENV)
 	fi
 	$(BIN)/python -c "$$requirements" >build/requirements.txt
@@ -186,7 +188,7 @@ test-unit: build-daemon
 
 # -- everything ----------------------------------------------------------------------------------
 
-.PHONY: test test-asan test-tsan test-fuzz demo
+.PHONY: test test-asan test-tsan test-fuzz test-guest-asan demo
 test-asan: build-asan
 	@$(call locked,asan)
 	$(call meson_test,asan,native)
@@ -205,11 +207,19 @@ test-tsan: venv
 	wrapper=(); ! setarch -R true 2>/dev/null || wrapper=(--wrapper 'setarch -R')
 	$(call meson_test,tsan,native,"$${wrapper[@]}")
 
+# One guest's worth of events through the instrumented daemon.
+test-guest-asan: build-daemon build-asan build-guest-uml
+	@$(call step,guest-asan) env RUN_GUEST_DAEMON="$(CURDIR)/build/asan/virtiofsd-py" \
+		$(PYTEST) qemu-tests/cases/test_events.py --world uml -k test_seen_exactly_once
+
 # pytest comes last, so that its summary is what the reader sees last.
-test: lint test-native test-asan test-tsan test-fuzz build
+test: lint test-native test-asan test-tsan test-fuzz test-guest-asan build
 	@$(PYTEST) $(UNIT_TESTS) $(wildcard tests/daemon qemu-tests/cases)
 
-demo: build
+# Only what this demo needs: the other kind of guest takes as long again to build.
+demo_needs_qemu := build-guest-x86 build-qemu
+demo_needs_uml := build-guest-uml
+demo: build-daemon $(demo_needs_$(VMM))
 	@qemu-tests/demo --vmm $(VMM)
 
 # -- housekeeping --------------------------------------------------------------------------------
