@@ -57,7 +57,7 @@ class Session:
             memory_bytes: guest memory.
             queue_size: entries of each ring.
             request_queues: how many to use; None: all there are.
-            notify_buffers: how many notification buffers to post.
+            notify_buffers: how many notification buffers to post, if the ring has room.
             chunk_bytes: see `FuseClient`.
         """
         with ExitStack() as stack:
@@ -86,7 +86,9 @@ class Session:
             ]
             self.fuse = self.clients[0]
             self.notifications = (
-                NotificationQueue(self.rings[1], self.notify_buf_bytes, notify_buffers)
+                NotificationQueue(
+                    self.rings[1], self.notify_buf_bytes, min(notify_buffers, queue_size)
+                )
                 if self._has_notification
                 else None
             )

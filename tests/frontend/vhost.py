@@ -232,13 +232,17 @@ class FrontEnd:
         self.tell(Req.SET_VRING_ENABLE, struct.pack("=II", index, enabled))
 
     def start_ring(self, index: int, ring: DriverRing, base: int = 0) -> None:
-        """Hand over a ring, in the order that QEMU has, and enable it."""
+        """Hand over a ring and enable it.
+
+        The call descriptor goes before the kick: without acknowledgements, the first buffers might
+        else be used before the device knows whom to tell.
+        """
         user = ring.memory.user_address
         self.set_vring_num(index, ring.num)
         self.set_vring_base(index, base)
         self.set_vring_addr(index, user(ring.desc), user(ring.used), user(ring.avail))
-        self.set_vring_kick(index, ring.kick_fd)
         self.set_vring_call(index, ring.call_fd)
+        self.set_vring_kick(index, ring.kick_fd)
         if self.features & F_PROTOCOL_FEATURES:
             self.set_vring_enable(index, True)
 
