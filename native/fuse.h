@@ -49,13 +49,13 @@ struct vfsd_fuse_config {
 	bool allow_direct_io;
 	bool preserve_noatime;
 	bool announce_submounts;
-	uint32_t max_write_bytes;
+	uint32_t max_write_bytes; /* 0: 1 MiB */
 };
 
 struct vfsd_fuse;
 struct vfsd_fuse_worker;
 
-/* All pointers are borrowed and must outlive the session. */
+/* @config and @hooks are copied; the other pointers are borrowed and must outlive the session. */
 int vfsd_fuse_create(const struct vfsd_fuse_config *config, const struct vfsd_fuse_hooks *hooks,
 		     const struct vfsd_hostfs_ops *ops, struct vfsd_hostfs *fs,
 		     struct vfsd_inodes *inodes, struct vfsd_handles *handles,

@@ -8,7 +8,8 @@
  * holds it, its inode number may be reused: identity is then the handle.
  * The guest's lookup count keeps an inode in the table; a transient reference (get/put) keeps the
  * memory for the length of one operation.
- * Owner thread: any; locks inside (sharded), none held across a call.
+ * Owner thread: any; locks inside (sharded), none held across a call. Create the table after the
+ * last change of privileges: what open_by_handle_at() may do is tried then.
  */
 #ifndef VFSD_INODE_H
 #define VFSD_INODE_H
@@ -23,9 +24,12 @@ enum {
 	VFSD_HANDLE_BYTES_MAX = 128, /* MAX_HANDLE_SZ */
 };
 
-/* A kernel file handle with the filesystem it belongs to; compared bytewise. */
+/*
+ * A kernel file handle with the filesystem it belongs to; compared bytewise. One that is borrowed
+ * from an inode has room for its @bytes of data only: copy it with vfsd_file_handle_copy().
+ */
 struct vfsd_file_handle {
-	uint64_t fsid; /* statfs f_fsid, as fanotify reports it */
+	uint64_t fsid; /* statfs f_fsid as fanotify reports it: val[0] | (u64)val[1] << 32 */
 	int32_t type;
 	uint32_t bytes; /* used of data; 0 = the filesystem has no handles */
 	uint8_t data[VFSD_HANDLE_BYTES_MAX];
@@ -37,11 +41,11 @@ struct vfsd_inode {
 	uint64_t ino;
 	uint64_t mnt_id; /* statx STATX_MNT_ID, 0 if unknown */
 	uint32_t type;	 /* S_IFMT bits */
-	/* The rest belongs to inode.c. */
-	struct vfsd_inode_private *priv;
+	/* More follows, which belongs to inode.c. All of the above is constant. */
 };
 
 struct vfsd_inodes;
+struct vfsd_quota;
 
 enum vfsd_handle_policy { VFSD_HANDLES_NEVER, VFSD_HANDLES_PREFER, VFSD_HANDLES_MANDATORY };
 
@@ -49,8 +53,13 @@ struct vfsd_inodes_config {
 	enum vfsd_handle_policy handles;
 	bool need_handles; /* compute handles even if an fd holds the inode: events arrive by handle */
 	int proc_self_fd;  /* O_PATH directory, borrowed */
+	struct vfsd_quota *fd_quota; /* borrowed; NULL: no limit */
 };
 
+/*
+ * 0 or -errno; @root_fd is consumed either way. VFSD_HANDLES_MANDATORY fails with -EOPNOTSUPP or
+ * -EPERM where the root cannot be reopened by handle.
+ */
 int vfsd_inodes_create(const struct vfsd_inodes_config *config, int root_fd /* owned */,
 		       struct vfsd_inodes **ret);
 void vfsd_inodes_destroy(struct vfsd_inodes *inodes);
@@ -76,6 +85,13 @@ int vfsd_inode_lookup_fd(struct vfsd_inodes *inodes, int fd, const struct statx 
 struct vfsd_inode *vfsd_inode_lookup_known(struct vfsd_inodes *inodes, const struct statx *st);
 
 /*
+ * The same for an inode that a handle alone holds, found by what is called @name in @dir_fd (one
+ * more system call); @st is the statx of that name. NULL: open it and call vfsd_inode_lookup_fd().
+ */
+struct vfsd_inode *vfsd_inode_lookup_name(struct vfsd_inodes *inodes, int dir_fd, const char *name,
+					  const struct statx *st);
+
+/*
  * Count @nlookup down (saturating). Returns a transient reference to the inode if the guest has
  * now forgotten it, so that the caller can drop what hangs on it; else NULL.
  */
@@ -92,6 +108,9 @@ struct vfsd_inode *vfsd_inode_find_handle(struct vfsd_inodes *inodes,
 struct vfsd_inode *vfsd_inode_find_name(struct vfsd_inodes *inodes, int dir_fd, const char *name,
 					bool *exists);
 
+bool vfsd_file_handle_equal(const struct vfsd_file_handle *a, const struct vfsd_file_handle *b);
+void vfsd_file_handle_copy(struct vfsd_file_handle *dst, const struct vfsd_file_handle *src);
+
 /* The handle of the inode (bytes == 0 if none). Borrowed while the reference lasts. */
 const struct vfsd_file_handle *vfsd_inode_handle(const struct vfsd_inode *inode);
 
@@ -103,9 +122,16 @@ int vfsd_inode_fd_get(struct vfsd_inodes *inodes, struct vfsd_inode *inode, bool
 void vfsd_inode_fd_put(int fd, bool transient);
 
 /*
+ * Open the inode for real; @flags are open(2)'s, O_CLOEXEC is added. Only regular files and
+ * directories: opening anything else has effects, -EBADF. Returns the fd (the caller's) or -errno.
+ */
+int vfsd_inode_open(struct vfsd_inodes *inodes, struct vfsd_inode *inode, int flags);
+
+/*
  * Let the handle alone hold this inode from now on, if it can be reopened by it: an O_PATH
  * descriptor pins the dentry, and the host would not report DELETE_SELF of a watched directory.
- * True when no descriptor pins it any more.
+ * True when no descriptor pins it any more, or only until the operations that borrow it now end.
+ * Never for the root.
  */
 bool vfsd_inode_unpin(struct vfsd_inodes *inodes, struct vfsd_inode *inode);
 

@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "fuse.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "fuse_internal.h"
+#include "log.h"
+#include "util.h"
+
+enum row_flags {
+	NODE = 1 << 0,	   /* header.nodeid must be held: gives req->inode */
+	NO_REPLY = 1 << 1, /* the guest expects none, not even for an error */
+	WRITES = 1 << 2,   /* -EROFS on a read-only share */
+	BARRIER = 1 << 3,  /* older events go before the reply */
+	STREAM = 1 << 4,   /* only args are copied, the rest is read from guest memory */
+	OPENS = 1 << 5,	   /* allowed before INIT */
+};
+
+/* One opcode. To add one: a row here, a handler in the file of its group. */
+struct row {
+	const char *name;
+	vfsd_fuse_handler handle; /* NULL: -ENOSYS */
+	uint16_t args_bytes;	  /* of the fixed struct: the least a body has */
+	uint16_t reply_bytes;	  /* of a fixed reply: the least the guest leaves room for */
+	uint32_t flags;
+};
+
+#define ARGS(type) (uint16_t)sizeof(struct type)
+
+/* clang-format off */
+static const struct row rows[FUSE_OPCODES] = {
+	[FUSE_LOOKUP] = {"LOOKUP", vfsd_fuse_lookup, 0, ARGS(fuse_entry_out), NODE},
+	[FUSE_FORGET] = {"FORGET", vfsd_fuse_forget, ARGS(fuse_forget_in), 0, NO_REPLY},
+	[FUSE_GETATTR] = {"GETATTR", vfsd_fuse_getattr, ARGS(fuse_getattr_in), ARGS(fuse_attr_out), NODE},
+	[FUSE_SETATTR] = {"SETATTR", vfsd_fuse_setattr, ARGS(fuse_setattr_in), ARGS(fuse_attr_out), NODE | WRITES},
+	[FUSE_READLINK] = {"READLINK", vfsd_fuse_readlink, 0, 0, NODE},
+	[FUSE_SYMLINK] = {"SYMLINK", vfsd_fuse_symlink, 0, ARGS(fuse_entry_out), NODE | WRITES},
+	[FUSE_MKNOD] = {"MKNOD", vfsd_fuse_mknod, ARGS(fuse_mknod_in), ARGS(fuse_entry_out), NODE | WRITES},
+	[FUSE_MKDIR] = {"MKDIR", vfsd_fuse_mkdir, ARGS(fuse_mkdir_in), ARGS(fuse_entry_out), NODE | WRITES},
+	[FUSE_UNLINK] = {"UNLINK", vfsd_fuse_unlink, 0, 0, NODE | WRITES | BARRIER},
+	[FUSE_RMDIR] = {"RMDIR", vfsd_fuse_rmdir, 0, 0, NODE | WRITES | BARRIER},
+	[FUSE_RENAME] = {"RENAME", vfsd_fuse_rename, ARGS(fuse_rename_in), 0, NODE | WRITES | BARRIER},
+	[FUSE_LINK] = {"LINK", vfsd_fuse_link, ARGS(fuse_link_in), ARGS(fuse_entry_out), NODE | WRITES},
+	[FUSE_OPEN] = {"OPEN", vfsd_fuse_open, ARGS(fuse_open_in), ARGS(fuse_open_out), NODE},
+	[FUSE_READ] = {"READ", vfsd_fuse_read, ARGS(fuse_read_in), 0, 0},
+	[FUSE_WRITE] = {"WRITE", vfsd_fuse_write, ARGS(fuse_write_in), ARGS(fuse_write_out), WRITES | STREAM},
+	[FUSE_STATFS] = {"STATFS", vfsd_fuse_statfs, 0, ARGS(fuse_statfs_out), NODE},
+	[FUSE_RELEASE] = {"RELEASE", vfsd_fuse_release, ARGS(fuse_release_in), 0, 0},
+	[FUSE_FSYNC] = {"FSYNC", vfsd_fuse_fsync, ARGS(fuse_fsync_in), 0, 0},
+	[FUSE_FLUSH] = {"FLUSH", vfsd_fuse_flush, ARGS(fuse_flush_in), 0, 0},
+	[FUSE_INIT] = {"INIT", vfsd_fuse_init, FUSE_INIT_IN_OLD_BYTES, ARGS(fuse_init_out), OPENS},
+	[FUSE_OPENDIR] = {"OPENDIR", vfsd_fuse_opendir, ARGS(fuse_open_in), ARGS(fuse_open_out), NODE},
+	[FUSE_READDIR] = {"READDIR", vfsd_fuse_readdir, ARGS(fuse_read_in), 0, 0},
+	[FUSE_RELEASEDIR] = {"RELEASEDIR", vfsd_fuse_release, ARGS(fuse_release_in), 0, 0},
+	[FUSE_FSYNCDIR] = {"FSYNCDIR", vfsd_fuse_fsync, ARGS(fuse_fsync_in), 0, 0},
+	[FUSE_CREATE] = {"CREATE", vfsd_fuse_create_file, ARGS(fuse_create_in),
+			 ARGS(fuse_entry_out) + ARGS(fuse_open_out), NODE | WRITES},
+	[FUSE_INTERRUPT] = {"INTERRUPT", vfsd_fuse_interrupt, ARGS(fuse_interrupt_in), 0, NO_REPLY},
+	[FUSE_DESTROY] = {"DESTROY", vfsd_fuse_destroy_session, 0, 0, 0},
+	[FUSE_BATCH_FORGET] = {"BATCH_FORGET", vfsd_fuse_batch_forget, ARGS(fuse_batch_forget_in), 0, NO_REPLY | STREAM},
+	[FUSE_READDIRPLUS] = {"READDIRPLUS", vfsd_fuse_readdirplus, ARGS(fuse_read_in), 0, NODE},
+	[FUSE_RENAME2] = {"RENAME2", vfsd_fuse_rename2, ARGS(fuse_rename2_in), 0, NODE | WRITES | BARRIER},
+};
+/* clang-format on */
+
+static const struct row row_fsnotify = {"FSNOTIFY", vfsd_fuse_fsnotify, ARGS(fuse_fsnotify_in), 0,
+					NODE | BARRIER};
+static const struct row row_unknown = {.name = "unknown"};
+
+static const struct row *row_of(uint32_t opcode)
+{
+	if (opcode < VFSD_ARRAY_SIZE(rows))
+		return &rows[opcode];
+	return opcode == FUSE_FSNOTIFY ? &row_fsnotify : &row_unknown;
+}
+
+/*
+ * The header, as much of it as there is (the rest zero): a reply to a stump still names the request.
+ * 0 or -EINVAL.
+ */
+static int read_header(struct vfsd_request *req)
+{
+	size_t there = req->in.left < sizeof(req->header) ? req->in.left : sizeof(req->header);
+	size_t body;
+
+	memset(&req->header, 0, sizeof(req->header));
+	if (vfsd_cursor_read(&req->in, &req->header, there) || there < sizeof(req->header))
+		return -EINVAL;
+	if (req->header.len < sizeof(req->header))
+		return -EINVAL;
+	body = req->header.len - sizeof(req->header);
+	if (body > req->in.left)
+		return -EINVAL;
+	req->in_left = body;
+	req->caller = (struct vfsd_caller){.uid = req->header.uid, .gid = req->header.gid};
+	return 0;
+}
+
+/* Copy what the handler may look at, once. 0 or -EINVAL. */
+static int read_body(struct vfsd_request *req, const struct row *row)
+{
+	size_t copied = row->flags & STREAM ? row->args_bytes : req->in_left;
+
+	if (req->in_left < row->args_bytes || copied > sizeof(req->worker->body))
+		return -EINVAL;
+	if (vfsd_cursor_read(&req->in, req->worker->body, copied))
+		return -EINVAL;
+	req->in_left -= copied;
+	req->args = req->worker->body;
+	req->text = req->worker->body + row->args_bytes;
+	req->text_left = copied - row->args_bytes;
+	return 0;
+}
+
+/* All that every opcode needs before its handler, which then runs. */
+static ssize_t dispatch(struct vfsd_request *req, const struct row *row)
+{
+	int error;
+
+	if (!(req->granted & VFSD_FUSE_READY) && !(row->flags & OPENS))
+		return -EIO;
+	if (!row->handle)
+		return -ENOSYS;
+	if (req->out.left < row->reply_bytes)
+		return -EINVAL;
+	error = read_body(req, row);
+	if (error)
+		return error;
+	if (row->flags & WRITES && req->fuse->config.readonly)
+		return -EROFS;
+	memset(req->worker->reply, 0, row->reply_bytes);
+	if (!(row->flags & NODE))
+		return row->handle(req);
+
+	ssize_t n = -ESTALE;
+
+	req->inode = vfsd_inode_get(req->fuse->inodes, req->header.nodeid);
+	if (req->inode)
+		n = row->handle(req);
+	vfsd_inode_put(req->fuse->inodes, req->inode);
+	return n;
+}
+
+/* Place header and payload. Returns the bytes written. */
+static uint32_t reply(struct vfsd_request *req, struct vfsd_cursor *out, ssize_t n)
+{
+	struct fuse_out_header header = {.unique = req->header.unique};
+
+	if (n > 0 && (size_t)n > out->left - sizeof(header))
+		n = -EINVAL;
+	header.error = n < 0 ? (int32_t)n : 0;
+	header.len = (uint32_t)(sizeof(header) + (n < 0 ? 0 : (size_t)n));
+	if (vfsd_cursor_write(out, &header, sizeof(header)))
+		return 0;
+	if (n > 0 && !req->placed && vfsd_cursor_write(out, req->worker->reply, (size_t)n))
+		return 0;
+	return header.len;
+}
+
+uint32_t vfsd_fuse_serve(struct vfsd_fuse_worker *worker, const struct iovec *in, uint32_t n_in,
+			 const struct iovec *out, uint32_t n_out)
+{
+	struct vfsd_request req = {
+		.fuse = worker->fuse,
+		.worker = worker,
+		.granted = atomic_load_explicit(&worker->fuse->granted, memory_order_acquire),
+		.reply = worker->reply,
+	};
+	const struct vfsd_fuse_hooks *hooks = &worker->fuse->hooks;
+	struct vfsd_cursor reply_out;
+	const struct row *row;
+	ssize_t n;
+
+	vfsd_cursor_init(&req.in, in, n_in);
+	vfsd_cursor_init(&reply_out, out, n_out);
+	req.out = reply_out;
+
+	n = read_header(&req);
+	row = row_of(req.header.opcode);
+	if (n) {
+		VFSD_LOG_LIMITED(VFSD_LOG_WARN, "fuse: malformed request opcode=%u len=%u",
+				 req.header.opcode, req.header.len);
+		if (row->flags & NO_REPLY || reply_out.left < sizeof(struct fuse_out_header))
+			return 0;
+		return reply(&req, &reply_out, n);
+	}
+	if (row->flags & NO_REPLY) {
+		(void)dispatch(&req, row);
+		return 0;
+	}
+	/* What cannot be answered is not done either. */
+	if (vfsd_cursor_skip(&req.out, sizeof(struct fuse_out_header)))
+		return 0;
+	n = dispatch(&req, row);
+	if (row->flags & BARRIER && hooks->barrier)
+		hooks->barrier(hooks->ctx);
+	return reply(&req, &reply_out, n);
+}
+
+int vfsd_fuse_create(const struct vfsd_fuse_config *config, const struct vfsd_fuse_hooks *hooks,
+		     const struct vfsd_hostfs_ops *ops, struct vfsd_hostfs *fs,
+		     struct vfsd_inodes *inodes, struct vfsd_handles *handles,
+		     struct vfsd_fuse **ret)
+{
+	struct vfsd_fuse *fuse = calloc(1, sizeof(*fuse));
+
+	if (!fuse)
+		return -ENOMEM;
+	fuse->config = *config;
+	if (!fuse->config.max_write_bytes)
+		fuse->config.max_write_bytes = VFSD_FUSE_MAX_WRITE_BYTES;
+	if (hooks)
+		fuse->hooks = *hooks;
+	fuse->ops = ops;
+	fuse->fs = fs;
+	fuse->inodes = inodes;
+	fuse->handles = handles;
+	*ret = fuse;
+	return 0;
+}
+
+void vfsd_fuse_destroy(struct vfsd_fuse *fuse)
+{
+	free(fuse);
+}
+
+int vfsd_fuse_worker_create(struct vfsd_fuse *fuse, struct vfsd_fuse_worker **ret)
+{
+	struct vfsd_fuse_worker *worker = malloc(sizeof(*worker));
+
+	if (!worker)
+		return -ENOMEM;
+	worker->fuse = fuse;
+	*ret = worker;
+	return 0;
+}
+
+void vfsd_fuse_worker_destroy(struct vfsd_fuse_worker *worker)
+{
+	free(worker);
+}

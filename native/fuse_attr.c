@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Attributes, and how they and names are told: GETATTR, SETATTR, READLINK, STATFS.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+
+#include "fuse_internal.h"
+
+uint64_t vfsd_fuse_timeout_s(const struct vfsd_fuse *fuse)
+{
+	switch (fuse->config.cache) {
+	case VFSD_CACHE_ALWAYS:
+	case VFSD_CACHE_METADATA:
+		return 86400;
+	case VFSD_CACHE_AUTO:
+		return 1;
+	case VFSD_CACHE_NEVER:
+		break;
+	}
+	return 0;
+}
+
+void vfsd_fuse_fill_attr(const struct statx *st, struct fuse_attr *attr)
+{
+	*attr = (struct fuse_attr){
+		.ino = st->stx_ino,
+		.size = st->stx_size,
+		.blocks = st->stx_blocks,
+		.atime = (uint64_t)st->stx_atime.tv_sec,
+		.mtime = (uint64_t)st->stx_mtime.tv_sec,
+		.ctime = (uint64_t)st->stx_ctime.tv_sec,
+		.atimensec = st->stx_atime.tv_nsec,
+		.mtimensec = st->stx_mtime.tv_nsec,
+		.ctimensec = st->stx_ctime.tv_nsec,
+		.mode = st->stx_mode,
+		.nlink = st->stx_nlink,
+		.uid = st->stx_uid,
+		.gid = st->stx_gid,
+		.rdev = (st->stx_rdev_minor & 0xff) | (st->stx_rdev_major & 0xfff) << 8 |
+			(st->stx_rdev_minor & ~0xffu) << 12,
+		.blksize = st->stx_blksize,
+	};
+}
+
+void vfsd_fuse_fill_entry(struct vfsd_request *req, struct vfsd_entry *entry,
+			  struct fuse_entry_out *out)
+{
+	uint64_t timeout_s = vfsd_fuse_timeout_s(req->fuse);
+
+	*out = (struct fuse_entry_out){
+		.nodeid = entry->inode->nodeid, /* carries its generation */
+		.entry_valid = timeout_s,
+		.attr_valid = timeout_s,
+	};
+	vfsd_fuse_fill_attr(&entry->st, &out->attr);
+	if (entry->submount && req->granted & FUSE_SUBMOUNTS)
+		out->attr.flags |= FUSE_ATTR_SUBMOUNT;
+	vfsd_inode_put(req->fuse->inodes, entry->inode);
+	entry->inode = NULL;
+}
+
+static ssize_t attr_reply(struct vfsd_request *req, const struct statx *st)
+{
+	struct fuse_attr_out *out = req->reply;
+
+	out->attr_valid = vfsd_fuse_timeout_s(req->fuse);
+	vfsd_fuse_fill_attr(st, &out->attr);
+	return (ssize_t)sizeof(*out);
+}
+
+ssize_t vfsd_fuse_getattr(struct vfsd_request *req)
+{
+	const struct fuse_getattr_in *in = req->args;
+	struct vfsd_fuse *fuse = req->fuse;
+	struct vfsd_handle *handle = NULL;
+	struct statx st;
+	int error;
+
+	if (in->getattr_flags & FUSE_GETATTR_FH) {
+		handle = vfsd_handle_get(fuse->handles, in->fh, req->header.nodeid);
+		if (!handle)
+			return -EBADF;
+	}
+	error = fuse->ops->getattr(fuse->fs, req->inode, handle ? handle->fd : -1, &st);
+	vfsd_handle_put(fuse->handles, handle);
+	return error ? error : attr_reply(req, &st);
+}
+
+/* What to do with one timestamp. -EINVAL: not a time. */
+static int want_time(uint32_t valid, uint32_t set, uint32_t now, uint64_t s, uint32_t ns,
+		     struct timespec *ret)
+{
+	*ret = (struct timespec){.tv_nsec = UTIME_OMIT};
+	if (!(valid & set))
+		return 0;
+	if (valid & now) {
+		ret->tv_nsec = UTIME_NOW;
+		return 0;
+	}
+	if (ns > 999999999) /* also keeps the magic values out */
+		return -EINVAL;
+	*ret = (struct timespec){.tv_sec = (time_t)s, .tv_nsec = ns};
+	return 0;
+}
+
+static int want_attr(const struct fuse_setattr_in *in, struct vfsd_setattr *set)
+{
+	int error;
+
+	*set = (struct vfsd_setattr){
+		.set_mode = in->valid & FATTR_MODE,
+		.set_size = in->valid & FATTR_SIZE,
+		.kill_priv = in->valid & FATTR_KILL_SUIDGID,
+		.mode = in->mode,
+		.uid = in->valid & FATTR_UID ? in->uid : FUSE_INVALID_UIDGID,
+		.gid = in->valid & FATTR_GID ? in->gid : FUSE_INVALID_UIDGID,
+		.size = in->size,
+	};
+	error = want_time(in->valid, FATTR_ATIME, FATTR_ATIME_NOW, in->atime, in->atimensec,
+			  &set->times[0]);
+	if (error)
+		return error;
+	return want_time(in->valid, FATTR_MTIME, FATTR_MTIME_NOW, in->mtime, in->mtimensec,
+			 &set->times[1]);
+}
+
+ssize_t vfsd_fuse_setattr(struct vfsd_request *req)
+{
+	const struct fuse_setattr_in *in = req->args;
+	struct vfsd_fuse *fuse = req->fuse;
+	struct vfsd_handle *handle = NULL;
+	struct vfsd_setattr set;
+	struct statx st;
+	int error = want_attr(in, &set);
+
+	if (error)
+		return error;
+	if (in->valid & FATTR_FH) {
+		handle = vfsd_handle_get(fuse->handles, in->fh, req->header.nodeid);
+		if (!handle)
+			return -EBADF;
+	}
+	error = fuse->ops->setattr(fuse->fs, req->inode, handle ? handle->fd : -1, &set, &st);
+	vfsd_handle_put(fuse->handles, handle);
+	return error ? error : attr_reply(req, &st);
+}
+
+ssize_t vfsd_fuse_readlink(struct vfsd_request *req)
+{
+	/* One byte more than a target may have tells that it was read whole. */
+	return req->fuse->ops->readlink(req->fuse->fs, req->inode, req->reply, PATH_MAX + 1);
+}
+
+static uint32_t clamp32(uint64_t n)
+{
+	return n < UINT32_MAX ? (uint32_t)n : UINT32_MAX;
+}
+
+ssize_t vfsd_fuse_statfs(struct vfsd_request *req)
+{
+	struct fuse_statfs_out *out = req->reply;
+	struct statvfs fs;
+	int error = req->fuse->ops->statfs(req->fuse->fs, req->inode, &fs);
+
+	if (error)
+		return error;
+	out->st = (struct fuse_kstatfs){
+		.blocks = fs.f_blocks,
+		.bfree = fs.f_bfree,
+		.bavail = fs.f_bavail,
+		.files = fs.f_files,
+		.ffree = fs.f_ffree,
+		.bsize = clamp32(fs.f_bsize),
+		.namelen = clamp32(fs.f_namemax),
+		.frsize = clamp32(fs.f_frsize),
+	};
+	return (ssize_t)sizeof(*out);
+}

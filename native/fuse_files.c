@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Open files: OPEN, CREATE, READ, WRITE, FLUSH, FSYNC, RELEASE.
+ */
+#include <errno.h>
+#include <fcntl.h>
+
+#include "fuse_internal.h"
+#include "util.h"
+
+/* What a guest may ask open(2) for; anything else is for its own kernel. */
+static const uint32_t open_flags_passed = O_ACCMODE | O_TRUNC | O_EXCL | O_NONBLOCK | O_DSYNC |
+					  O_SYNC | O_DIRECT | O_NOATIME | O_DIRECTORY;
+
+int vfsd_fuse_open_flags(const struct vfsd_request *req, uint32_t flags)
+{
+	const struct vfsd_fuse_config *config = &req->fuse->config;
+	bool writes = (flags & O_ACCMODE) != O_RDONLY || flags & O_TRUNC;
+
+	if (config->readonly && writes)
+		return -EROFS;
+	/* O_APPEND is not passed: it may change, and mapped pages don't want it. WRITE applies it. */
+	flags &= open_flags_passed;
+	if (!config->allow_direct_io)
+		flags &= ~(uint32_t)O_DIRECT;
+	if (!config->preserve_noatime)
+		flags &= ~(uint32_t)O_NOATIME;
+	/* The guest's page cache reads what surrounds a partial write. */
+	if (req->granted & FUSE_WRITEBACK_CACHE && (flags & O_ACCMODE) == O_WRONLY)
+		flags = (flags & ~(uint32_t)O_ACCMODE) | O_RDWR;
+	return (int)flags;
+}
+
+uint32_t vfsd_fuse_fopen_flags(const struct vfsd_fuse *fuse, bool directory)
+{
+	switch (fuse->config.cache) {
+	case VFSD_CACHE_ALWAYS:
+		return FOPEN_KEEP_CACHE | (directory ? FOPEN_CACHE_DIR : 0);
+	case VFSD_CACHE_METADATA:
+		return directory ? FOPEN_KEEP_CACHE | FOPEN_CACHE_DIR : FOPEN_DIRECT_IO;
+	case VFSD_CACHE_NEVER:
+		return directory ? 0 : FOPEN_DIRECT_IO;
+	case VFSD_CACHE_AUTO:
+		break;
+	}
+	return 0;
+}
+
+ssize_t vfsd_fuse_open(struct vfsd_request *req)
+{
+	const struct fuse_open_in *in = req->args;
+	struct fuse_open_out *out = req->reply;
+	struct vfsd_fuse *fuse = req->fuse;
+	int flags = vfsd_fuse_open_flags(req, in->flags);
+	int error;
+	int fd;
+
+	if (flags < 0)
+		return flags;
+	fd = fuse->ops->open(fuse->fs, req->inode, flags & ~O_EXCL,
+			     in->open_flags & FUSE_OPEN_KILL_SUIDGID);
+	if (fd < 0)
+		return fd;
+	error = vfsd_handle_add(fuse->handles, fd, req->header.nodeid, &out->fh);
+	if (error)
+		return error;
+	out->open_flags = vfsd_fuse_fopen_flags(fuse, false);
+	return (ssize_t)sizeof(*out);
+}
+
+ssize_t vfsd_fuse_create_file(struct vfsd_request *req)
+{
+	const struct fuse_create_in *in = req->args;
+	struct fuse_entry_out *entry_out = req->reply;
+	struct fuse_open_out *out = (struct fuse_open_out *)(entry_out + 1);
+	struct vfsd_fuse *fuse = req->fuse;
+	int flags = vfsd_fuse_open_flags(req, in->flags);
+	struct vfsd_entry entry;
+	const char *name;
+	int error;
+	int fd;
+
+	if (flags < 0)
+		return flags;
+	error = vfsd_request_name(req, &name);
+	if (!error)
+		error = vfsd_request_end(req);
+	if (!error)
+		error = fuse->ops->create(fuse->fs, &req->caller, req->inode, name, flags, in->mode,
+					  in->open_flags & FUSE_OPEN_KILL_SUIDGID, &entry, &fd);
+	if (error)
+		return error;
+	error = vfsd_handle_add(fuse->handles, fd, entry.inode->nodeid, &out->fh);
+	vfsd_fuse_fill_entry(req, &entry, entry_out);
+	if (error) {
+		/* The guest will not learn of this lookup. */
+		vfsd_fuse_forget_one(fuse, entry_out->nodeid, 1);
+		return error;
+	}
+	out->open_flags = vfsd_fuse_fopen_flags(fuse, false);
+	return (ssize_t)(sizeof(*entry_out) + sizeof(*out));
+}
+
+ssize_t vfsd_fuse_read(struct vfsd_request *req)
+{
+	const struct fuse_read_in *in = req->args;
+	struct vfsd_fuse *fuse = req->fuse;
+	struct iovec *iov = req->worker->iov;
+	struct vfsd_handle *handle;
+	ssize_t n;
+	int n_iov = vfsd_cursor_take(&req->out, in->size, iov, VFSD_FUSE_IOV_MAX);
+
+	if (n_iov < 0)
+		return n_iov;
+	handle = vfsd_handle_get(fuse->handles, in->fh, req->header.nodeid);
+	if (!handle)
+		return -EBADF;
+	n = fuse->ops->read(fuse->fs, handle->fd, iov, n_iov, (off_t)in->offset);
+	vfsd_handle_put(fuse->handles, handle);
+	req->placed = true;
+	return n;
+}
+
+ssize_t vfsd_fuse_write(struct vfsd_request *req)
+{
+	const struct fuse_write_in *in = req->args;
+	struct fuse_write_out *out = req->reply;
+	struct vfsd_fuse *fuse = req->fuse;
+	struct iovec *iov = req->worker->iov;
+	struct vfsd_handle *handle;
+	unsigned int flags = 0;
+	ssize_t n;
+	int n_iov;
+
+	if (in->size > req->in_left)
+		return -EINVAL;
+	n_iov = vfsd_cursor_take(&req->in, in->size, iov, VFSD_FUSE_IOV_MAX);
+	if (n_iov < 0)
+		return n_iov;
+	/* Pages written back have their place; what an O_APPEND writer sends goes to the end. */
+	if (in->flags & O_APPEND && !(in->write_flags & FUSE_WRITE_CACHE))
+		flags |= VFSD_WRITE_APPEND;
+	if (in->write_flags & FUSE_WRITE_KILL_SUIDGID)
+		flags |= VFSD_WRITE_KILL_PRIV;
+	handle = vfsd_handle_get(fuse->handles, in->fh, req->header.nodeid);
+	if (!handle)
+		return -EBADF;
+	n = fuse->ops->write(fuse->fs, handle->fd, iov, n_iov, (off_t)in->offset, flags);
+	vfsd_handle_put(fuse->handles, handle);
+	if (n < 0)
+		return n;
+	out->size = (uint32_t)n;
+	return (ssize_t)sizeof(*out);
+}
+
+ssize_t vfsd_fuse_flush(struct vfsd_request *req)
+{
+	const struct fuse_flush_in *in = req->args;
+	struct vfsd_fuse *fuse = req->fuse;
+	struct vfsd_handle *handle = vfsd_handle_get(fuse->handles, in->fh, req->header.nodeid);
+	int error;
+
+	if (!handle)
+		return -EBADF;
+	error = fuse->ops->flush(fuse->fs, handle->fd);
+	vfsd_handle_put(fuse->handles, handle);
+	return error;
+}
+
+ssize_t vfsd_fuse_fsync(struct vfsd_request *req)
+{
+	const struct fuse_fsync_in *in = req->args;
+	struct vfsd_fuse *fuse = req->fuse;
+	struct vfsd_handle *handle = vfsd_handle_get(fuse->handles, in->fh, req->header.nodeid);
+	int error;
+
+	if (!handle)
+		return -EBADF;
+	error = fuse->ops->fsync(fuse->fs, handle->fd, in->fsync_flags & FUSE_FSYNC_FDATASYNC);
+	vfsd_handle_put(fuse->handles, handle);
+	return error;
+}
+
+ssize_t vfsd_fuse_release(struct vfsd_request *req)
+{
+	const struct fuse_release_in *in = req->args;
+
+	return vfsd_handle_release(req->fuse->handles, in->fh, req->header.nodeid);
+}

@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The life of a session: INIT, DESTROY, and what concerns all of it.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "fuse_internal.h"
+#include "util.h"
+
+enum {
+	MINOR_MIN = 27,
+	MAX_BACKGROUND = 65535,
+	GUEST_PAGE_BYTES = 4096,
+};
+
+/* What works here, whoever asks. Options add to it. */
+static const uint64_t always_granted = FUSE_ASYNC_READ | FUSE_PARALLEL_DIROPS | FUSE_BIG_WRITES |
+				       FUSE_AUTO_INVAL_DATA | FUSE_ASYNC_DIO |
+				       FUSE_ATOMIC_O_TRUNC | FUSE_MAX_PAGES | FUSE_INIT_EXT |
+				       FUSE_ALLOW_IDMAP;
+
+static uint64_t grantable(const struct vfsd_fuse_config *config)
+{
+	uint64_t flags = always_granted;
+
+	if (config->readdirplus && config->cache != VFSD_CACHE_NEVER)
+		flags |= FUSE_DO_READDIRPLUS | FUSE_READDIRPLUS_AUTO;
+	if (config->writeback)
+		flags |= FUSE_WRITEBACK_CACHE;
+	if (config->announce_submounts)
+		flags |= FUSE_SUBMOUNTS;
+	return flags;
+}
+
+/* Everything of an earlier session is void. Requests on other queues are refused meanwhile. */
+static void end_session(struct vfsd_fuse *fuse)
+{
+	atomic_store_explicit(&fuse->granted, 0, memory_order_release);
+	vfsd_handles_clear(fuse->handles);
+	vfsd_inodes_clear(fuse->inodes);
+}
+
+/* The flags offered. -EINVAL: INIT_EXT without the words it announces. */
+static int read_offer(const struct vfsd_request *req, uint64_t *ret)
+{
+	struct fuse_init_in in = {.major = 0};
+
+	memcpy(&in, req->args, FUSE_INIT_IN_OLD_BYTES);
+	*ret = in.flags;
+	if (!(in.flags & FUSE_INIT_EXT))
+		return 0;
+	if (req->text_left < sizeof(in) - FUSE_INIT_IN_OLD_BYTES)
+		return -EINVAL;
+	memcpy(&in, req->args, sizeof(in));
+	*ret |= (uint64_t)in.flags2 << 32;
+	return 0;
+}
+
+ssize_t vfsd_fuse_init(struct vfsd_request *req)
+{
+	struct vfsd_fuse *fuse = req->fuse;
+	const struct fuse_init_in *in = req->args; /* only the old part is sure to be there */
+	struct fuse_init_out *out = req->reply;
+	uint32_t pages = (fuse->config.max_write_bytes + GUEST_PAGE_BYTES - 1) / GUEST_PAGE_BYTES;
+	uint32_t server_mask = 0;
+	uint64_t offered;
+	uint64_t granted;
+	bool fsnotify;
+	int error;
+
+	if (in->major < FUSE_KERNEL_VERSION ||
+	    (in->major == FUSE_KERNEL_VERSION && in->minor < MINOR_MIN))
+		return -EPROTO;
+	out->major = FUSE_KERNEL_VERSION;
+	out->minor = FUSE_KERNEL_MINOR_VERSION;
+	if (in->major > FUSE_KERNEL_VERSION) /* it will ask again in our language */
+		return (ssize_t)sizeof(*out);
+	error = read_offer(req, &offered);
+	if (error)
+		return error;
+
+	end_session(fuse);
+	granted = offered & grantable(&fuse->config);
+	fsnotify = offered & FUSE_HAS_FSNOTIFY && offered & FUSE_INIT_EXT;
+	if (fuse->hooks.session_start &&
+	    fuse->hooks.session_start(fuse->hooks.ctx, fsnotify, &server_mask) && fsnotify) {
+		granted |= FUSE_HAS_FSNOTIFY;
+		out->fsnotify_server_mask = server_mask;
+	}
+
+	out->max_readahead = in->max_readahead;
+	out->flags = (uint32_t)granted;
+	out->flags2 = (uint32_t)(granted >> 32);
+	out->max_background = MAX_BACKGROUND;
+	out->congestion_threshold = MAX_BACKGROUND / 4 * 3;
+	out->max_write = fuse->config.max_write_bytes;
+	out->time_gran = 1;
+	out->max_pages = (uint16_t)(pages < UINT16_MAX ? pages : UINT16_MAX);
+	atomic_store_explicit(&fuse->granted, granted | VFSD_FUSE_READY, memory_order_release);
+	return (ssize_t)sizeof(*out);
+}
+
+ssize_t vfsd_fuse_destroy_session(struct vfsd_request *req)
+{
+	end_session(req->fuse);
+	if (req->fuse->hooks.session_end)
+		req->fuse->hooks.session_end(req->fuse->hooks.ctx);
+	return 0;
+}
+
+/* Nothing here waits for long enough to be worth interrupting. */
+ssize_t vfsd_fuse_interrupt(struct vfsd_request *req)
+{
+	(void)req;
+	return 0;
+}
+
+ssize_t vfsd_fuse_fsnotify(struct vfsd_request *req)
+{
+	const struct fuse_fsnotify_in *in = req->args;
+	const struct vfsd_fuse_hooks *hooks = &req->fuse->hooks;
+
+	if (!(req->granted & FUSE_HAS_FSNOTIFY) || !hooks->subscribe)
+		return -ENOSYS;
+	return hooks->subscribe(hooks->ctx, req->inode, in->mask, in->flags);
+}

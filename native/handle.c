@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "handle.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdlib.h>
+
+#include "util.h"
+
+enum {
+	CHUNK_SLOTS = 256,
+	CHUNKS_MAX = 4096, /* 1 M open files */
+};
+
+/*
+ * Slots never move or go, so get() can raise the count of whatever is in one, unless that is zero
+ * (free), and look at it afterwards. The table itself holds one reference until release.
+ */
+struct slot {
+	struct vfsd_handle handle; /* first: a vfsd_handle is cast to its slot */
+	_Atomic uint32_t refs;
+	_Atomic bool open; /* cleared by the one RELEASE that counts */
+	uint32_t index;
+	uint32_t generation; /* changes with every use */
+	uint32_t next_free;  /* protected by vfsd_handles.lock */
+};
+
+struct vfsd_handles {
+	uint64_t max_open;
+	_Atomic uint64_t used;
+	pthread_mutex_t lock;
+	uint32_t first_free; /* slot index + 1, 0: none; protected by lock, as is n_slots */
+	uint32_t n_slots;
+	_Atomic(struct slot *) chunks[CHUNKS_MAX];
+};
+
+static struct slot *slot_of(struct vfsd_handle *handle)
+{
+	return (struct slot *)handle;
+}
+
+static struct slot *slot_at(struct vfsd_handles *handles, uint32_t index)
+{
+	struct slot *slots;
+
+	if (index / CHUNK_SLOTS >= CHUNKS_MAX)
+		return NULL;
+	slots = atomic_load_explicit(&handles->chunks[index / CHUNK_SLOTS], memory_order_acquire);
+	return slots ? &slots[index % CHUNK_SLOTS] : NULL;
+}
+
+/* The lock is held. */
+static int grow(struct vfsd_handles *handles)
+{
+	struct slot *slots;
+
+	if (handles->n_slots == CHUNKS_MAX * CHUNK_SLOTS)
+		return -ENFILE;
+	slots = calloc(CHUNK_SLOTS, sizeof(*slots));
+	if (!slots)
+		return -ENOMEM;
+	for (uint32_t i = CHUNK_SLOTS; i-- > 0;) {
+		pthread_mutex_init(&slots[i].handle.dir_lock, NULL);
+		slots[i].index = handles->n_slots + i;
+		slots[i].next_free = handles->first_free;
+		handles->first_free = slots[i].index + 1;
+	}
+	atomic_store_explicit(&handles->chunks[handles->n_slots / CHUNK_SLOTS], slots,
+			      memory_order_release);
+	handles->n_slots += CHUNK_SLOTS;
+	return 0;
+}
+
+static int slot_alloc(struct vfsd_handles *handles, struct slot **ret)
+{
+	int error = 0;
+
+	pthread_mutex_lock(&handles->lock);
+	if (!handles->first_free)
+		error = grow(handles);
+	if (!error) {
+		*ret = slot_at(handles, handles->first_free - 1);
+		handles->first_free = (*ret)->next_free;
+	}
+	pthread_mutex_unlock(&handles->lock);
+	return error;
+}
+
+static void slot_put(struct vfsd_handles *handles, struct slot *slot)
+{
+	if (atomic_fetch_sub_explicit(&slot->refs, 1, memory_order_acq_rel) != 1)
+		return;
+	(void)close(slot->handle.fd);
+	atomic_fetch_sub_explicit(&handles->used, 1, memory_order_relaxed);
+	pthread_mutex_lock(&handles->lock);
+	slot->next_free = handles->first_free;
+	handles->first_free = slot->index + 1;
+	pthread_mutex_unlock(&handles->lock);
+}
+
+static bool slot_ref(struct slot *slot)
+{
+	uint32_t refs = atomic_load_explicit(&slot->refs, memory_order_relaxed);
+
+	do {
+		if (refs == 0)
+			return false;
+	} while (!atomic_compare_exchange_weak_explicit(&slot->refs, &refs, refs + 1,
+							memory_order_acquire,
+							memory_order_relaxed));
+	return true;
+}
+
+int vfsd_handle_add(struct vfsd_handles *handles, int fd, uint64_t nodeid, uint64_t *ret_fh)
+{
+	VFSD_FD_GUARD guard = fd;
+	struct slot *slot;
+	int error = -ENFILE;
+
+	if (atomic_fetch_add_explicit(&handles->used, 1, memory_order_relaxed) < handles->max_open)
+		error = slot_alloc(handles, &slot);
+	if (error) {
+		atomic_fetch_sub_explicit(&handles->used, 1, memory_order_relaxed);
+		return error;
+	}
+	slot->handle.fd = vfsd_fd_take(&guard);
+	slot->handle.nodeid = nodeid;
+	slot->handle.dir_offset = 0;
+	slot->generation++;
+	*ret_fh = (uint64_t)slot->generation << 32 | slot->index;
+	atomic_store_explicit(&slot->open, true, memory_order_relaxed);
+	atomic_store_explicit(&slot->refs, 1, memory_order_release);
+	return 0;
+}
+
+struct vfsd_handle *vfsd_handle_get(struct vfsd_handles *handles, uint64_t fh, uint64_t nodeid)
+{
+	struct slot *slot = slot_at(handles, (uint32_t)fh);
+
+	if (!slot || !slot_ref(slot))
+		return NULL;
+	if (slot->generation == fh >> 32 && slot->handle.nodeid == nodeid &&
+	    atomic_load_explicit(&slot->open, memory_order_relaxed))
+		return &slot->handle;
+	slot_put(handles, slot);
+	return NULL;
+}
+
+void vfsd_handle_put(struct vfsd_handles *handles, struct vfsd_handle *handle)
+{
+	if (handle)
+		slot_put(handles, slot_of(handle));
+}
+
+int vfsd_handle_release(struct vfsd_handles *handles, uint64_t fh, uint64_t nodeid)
+{
+	struct vfsd_handle *handle = vfsd_handle_get(handles, fh, nodeid);
+	struct slot *slot;
+
+	if (!handle)
+		return -EBADF;
+	slot = slot_of(handle);
+	if (atomic_exchange(&slot->open, false))
+		slot_put(handles, slot); /* the table's */
+	slot_put(handles, slot);
+	return 0;
+}
+
+void vfsd_handles_clear(struct vfsd_handles *handles)
+{
+	for (uint32_t i = 0;; i++) {
+		struct slot *slot = slot_at(handles, i);
+
+		if (!slot) /* chunks are added in order */
+			return;
+		if (!slot_ref(slot))
+			continue;
+		if (atomic_exchange(&slot->open, false))
+			slot_put(handles, slot);
+		slot_put(handles, slot);
+	}
+}
+
+uint64_t vfsd_handles_count(const struct vfsd_handles *handles)
+{
+	return atomic_load_explicit(&handles->used, memory_order_relaxed);
+}
+
+int vfsd_handles_create(uint32_t max_open, struct vfsd_handles **ret)
+{
+	struct vfsd_handles *handles = calloc(1, sizeof(*handles));
+
+	if (!handles)
+		return -ENOMEM;
+	handles->max_open = max_open ? max_open : UINT32_MAX;
+	pthread_mutex_init(&handles->lock, NULL);
+	*ret = handles;
+	return 0;
+}
+
+void vfsd_handles_destroy(struct vfsd_handles *handles)
+{
+	if (!handles)
+		return;
+	vfsd_handles_clear(handles);
+	for (uint32_t c = 0; c < CHUNKS_MAX; c++) {
+		struct slot *slots = atomic_load(&handles->chunks[c]);
+
+		for (uint32_t i = 0; slots && i < CHUNK_SLOTS; i++)
+			pthread_mutex_destroy(&slots[i].handle.dir_lock);
+		free(slots);
+	}
+	pthread_mutex_destroy(&handles->lock);
+	free(handles);
+}

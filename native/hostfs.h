@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * hostfs - one function per operation on the host filesystem, through a table.
+ *
+ * Knows inodes and open files, but neither cursors nor rings nor the wire. Tests and fuzzers put
+ * another table in its place. Every function returns 0 (or a count, or a descriptor, as told) or
+ * -errno. Names have been checked: one path component, not "." or "..".
+ * Owner thread: any. Operations that create do so as the guest's user: the calling thread's
+ * effective ids change for one system call, and are as before whenever a function returns.
+ */
+#ifndef VFSD_HOSTFS_H
+#define VFSD_HOSTFS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+#include <time.h>
+
+struct vfsd_handle;
+struct vfsd_handles;
+struct vfsd_hostfs;
+struct vfsd_inode;
+struct vfsd_inodes;
+
+/* Who asks, for operations that create. (uint32_t)-1: the guest does not tell, stay who we are. */
+struct vfsd_caller {
+	uint32_t uid;
+	uint32_t gid;
+};
+
+/* What a name leads to. One lookup is counted; @inode is a transient reference, the caller's. */
+struct vfsd_entry {
+	struct vfsd_inode *inode;
+	struct statx st;
+	bool submount; /* a directory on another mount or filesystem than its parent */
+};
+
+/* What to change. Ids are (uint32_t)-1 to keep; times are UTIME_OMIT to keep, or UTIME_NOW. */
+struct vfsd_setattr {
+	bool set_mode;
+	bool set_size;
+	bool kill_priv; /* truncation ends set-id bits and file capabilities */
+	uint32_t mode;
+	uint32_t uid;
+	uint32_t gid;
+	uint64_t size;		  /* bytes */
+	struct timespec times[2]; /* access, modification */
+};
+
+/* How to write. */
+enum vfsd_write_flags {
+	VFSD_WRITE_APPEND = 1 << 0,    /* at the end of the file, whatever the offset */
+	VFSD_WRITE_KILL_PRIV = 1 << 1, /* end set-id bits and file capabilities */
+};
+
+struct vfsd_hostfs_ops {
+	/* @dir_fd: an open descriptor of @parent that the caller happens to have, or -1. */
+	int (*lookup)(struct vfsd_hostfs *fs, struct vfsd_inode *parent, int dir_fd,
+		      const char *name, struct vfsd_entry *ret);
+
+	/* @fd: an open descriptor of @inode to act through, or -1. */
+	int (*getattr)(struct vfsd_hostfs *fs, struct vfsd_inode *inode, int fd, struct statx *ret);
+	int (*setattr)(struct vfsd_hostfs *fs, struct vfsd_inode *inode, int fd,
+		       const struct vfsd_setattr *set, struct statx *ret);
+	int (*statfs)(struct vfsd_hostfs *fs, struct vfsd_inode *inode, struct statvfs *ret);
+
+	/* Returns the bytes of the target, without NUL; -ENAMETOOLONG if they don't fit. */
+	ssize_t (*readlink)(struct vfsd_hostfs *fs, struct vfsd_inode *inode, char *target,
+			    size_t size);
+	int (*symlink)(struct vfsd_hostfs *fs, const struct vfsd_caller *caller,
+		       struct vfsd_inode *parent, const char *name, const char *target,
+		       struct vfsd_entry *ret);
+	int (*mknod)(struct vfsd_hostfs *fs, const struct vfsd_caller *caller,
+		     struct vfsd_inode *parent, const char *name, mode_t mode, dev_t rdev,
+		     struct vfsd_entry *ret);
+	int (*mkdir)(struct vfsd_hostfs *fs, const struct vfsd_caller *caller,
+		     struct vfsd_inode *parent, const char *name, mode_t mode,
+		     struct vfsd_entry *ret);
+	int (*link)(struct vfsd_hostfs *fs, struct vfsd_inode *inode, struct vfsd_inode *parent,
+		    const char *name, struct vfsd_entry *ret);
+	int (*unlink)(struct vfsd_hostfs *fs, struct vfsd_inode *parent, const char *name);
+	int (*rmdir)(struct vfsd_hostfs *fs, struct vfsd_inode *parent, const char *name);
+	/* @flags: RENAME_* */
+	int (*rename)(struct vfsd_hostfs *fs, struct vfsd_inode *parent, const char *name,
+		      struct vfsd_inode *new_parent, const char *new_name, unsigned int flags);
+
+	/* @flags: open(2)'s. Returns the descriptor, the caller's. Also for directories. */
+	int (*open)(struct vfsd_hostfs *fs, struct vfsd_inode *inode, int flags, bool kill_priv);
+	/* Create, or without O_EXCL open what is there. *ret_fd is the caller's. */
+	int (*create)(struct vfsd_hostfs *fs, const struct vfsd_caller *caller,
+		      struct vfsd_inode *parent, const char *name, int flags, mode_t mode,
+		      bool kill_priv, struct vfsd_entry *ret, int *ret_fd);
+	/* Returns bytes. */
+	ssize_t (*read)(struct vfsd_hostfs *fs, int fd, const struct iovec *iov, int n_iov,
+			off_t offset);
+	/* @flags: enum vfsd_write_flags. Returns bytes. */
+	ssize_t (*write)(struct vfsd_hostfs *fs, int fd, const struct iovec *iov, int n_iov,
+			 off_t offset, unsigned int flags);
+	int (*flush)(struct vfsd_hostfs *fs, int fd);
+	int (*fsync)(struct vfsd_hostfs *fs, int fd, bool data_only);
+
+	/* Fill @buf with whole struct dirent64 from @offset on (0: start). Returns bytes; 0: end. */
+	ssize_t (*readdir)(struct vfsd_hostfs *fs, struct vfsd_handle *handle, int64_t offset,
+			   void *buf, size_t size);
+};
+
+/* The real one. */
+extern const struct vfsd_hostfs_ops vfsd_hostfs_ops;
+
+/*
+ * @inodes, @handles and @proc_self_fd (an O_PATH descriptor of /proc/self/fd) are borrowed. Call it
+ * with the ids that the daemon will serve with.
+ */
+int vfsd_hostfs_create(struct vfsd_inodes *inodes, struct vfsd_handles *handles, int proc_self_fd,
+		       struct vfsd_hostfs **ret);
+void vfsd_hostfs_destroy(struct vfsd_hostfs *fs);
+
+#endif

@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Attributes of one inode, and what a symbolic link says.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "hostfs_internal.h"
+#include "util.h"
+
+static int stat_fd(int fd, struct statx *ret)
+{
+	return statx(fd, "", AT_EMPTY_PATH, VFSD_STATX_MASK, ret) ? -errno : 0;
+}
+
+int vfsd_hostfs_getattr(struct vfsd_hostfs *fs, struct vfsd_inode *inode, int fd, struct statx *ret)
+{
+	if (fd >= 0)
+		return stat_fd(fd, ret);
+
+	VFSD_PATH_FD path = vfsd_path_fd(fs, inode);
+
+	return path.fd < 0 ? path.fd : stat_fd(path.fd, ret);
+}
+
+static int change_mode(struct vfsd_hostfs *fs, int path_fd, int fd, mode_t mode)
+{
+	struct vfsd_proc_name proc;
+
+	if (fd >= 0)
+		return fchmod(fd, mode) ? -errno : 0;
+	proc = vfsd_hostfs_proc_name(path_fd);
+	return fchmodat(fs->proc_self_fd, proc.name, mode, 0) ? -errno : 0;
+}
+
+static int change_size(struct vfsd_hostfs *fs, struct vfsd_inode *inode, int fd,
+		       const struct vfsd_setattr *set)
+{
+	VFSD_FD_GUARD opened = -1;
+	struct vfsd_creds creds = {.fsetid_dropped = false};
+	int error;
+
+	if (fd < 0) {
+		/* Not to wait for anybody, should it be something odd after all. */
+		opened = vfsd_inode_open(fs->inodes, inode, O_RDWR | O_NONBLOCK);
+		if (opened < 0)
+			return opened;
+		fd = opened;
+	}
+	if (set->kill_priv)
+		vfsd_creds_drop_fsetid(&creds);
+	error = ftruncate(fd, (off_t)set->size) ? -errno : 0;
+	vfsd_creds_leave(fs, &creds);
+	return error;
+}
+
+int vfsd_hostfs_setattr(struct vfsd_hostfs *fs, struct vfsd_inode *inode, int fd,
+			const struct vfsd_setattr *set, struct statx *ret)
+{
+	VFSD_PATH_FD path = vfsd_path_fd(fs, inode);
+	int error = 0;
+	int any;
+
+	/* A file that is unlinked but open may have no other descriptor left. */
+	any = path.fd >= 0 ? path.fd : fd;
+	if (any < 0)
+		return path.fd;
+
+	if (set->set_mode)
+		error = change_mode(fs, path.fd, fd, set->mode & 07777);
+	if (!error && (set->uid != (uint32_t)-1 || set->gid != (uint32_t)-1))
+		error = fchownat(any, "", set->uid, set->gid, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW)
+				? -errno
+				: 0;
+	if (!error && set->set_size)
+		error = change_size(fs, inode, fd, set);
+	if (!error &&
+	    (set->times[0].tv_nsec != UTIME_OMIT || set->times[1].tv_nsec != UTIME_OMIT))
+		error = utimensat(any, "", set->times, AT_EMPTY_PATH) ? -errno : 0;
+	return error ? error : stat_fd(any, ret);
+}
+
+int vfsd_hostfs_statfs(struct vfsd_hostfs *fs, struct vfsd_inode *inode, struct statvfs *ret)
+{
+	VFSD_PATH_FD path = vfsd_path_fd(fs, inode);
+
+	if (path.fd < 0)
+		return path.fd;
+	return fstatvfs(path.fd, ret) ? -errno : 0;
+}
+
+ssize_t vfsd_hostfs_readlink(struct vfsd_hostfs *fs, struct vfsd_inode *inode, char *target,
+			     size_t size)
+{
+	VFSD_PATH_FD path = vfsd_path_fd(fs, inode);
+	ssize_t n;
+
+	if (path.fd < 0)
+		return path.fd;
+	n = readlinkat(path.fd, "", target, size);
+	if (n < 0)
+		return -errno;
+	return (size_t)n < size ? n : -ENAMETOOLONG;
+}

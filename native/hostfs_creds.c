@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Credentials of one thread, for the length of one system call.
+ *
+ * The raw system calls, because glibc's wrappers change every thread of the process. Only effective
+ * ids change: real and saved ones stay root's, and are what lets us come back.
+ */
+#include <errno.h>
+#include <linux/capability.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "hostfs_internal.h"
+#include "log.h"
+
+#define ID_KEEP ((uint32_t)-1)
+
+static int set_effective(long call, uint32_t id)
+{
+	return syscall(call, ID_KEEP, id, ID_KEEP) ? -errno : 0;
+}
+
+/* Change this thread's effective capabilities within what is permitted. 1: changed, 0: not needed. */
+static int change_effective(uint32_t drop, uint32_t add)
+{
+	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct data[2];
+	uint32_t effective;
+
+	if (syscall(SYS_capget, &header, data))
+		return -errno;
+	effective = (data[0].effective & ~drop) | (data[0].permitted & add);
+	if (effective == data[0].effective)
+		return 0;
+	data[0].effective = effective;
+	return syscall(SYS_capset, &header, data) ? -errno : 1;
+}
+
+int vfsd_creds_enter(const struct vfsd_hostfs *fs, const struct vfsd_caller *caller,
+		     struct vfsd_creds *creds)
+{
+	int error;
+
+	*creds = (struct vfsd_creds){.uid_changed = false};
+	if (fs->uid != 0)
+		return 0;
+	/* The group first: afterwards we might not be allowed to. */
+	if (caller->gid != ID_KEEP && caller->gid != fs->gid) {
+		error = set_effective(SYS_setresgid, caller->gid);
+		if (error)
+			return error;
+		creds->gid_changed = true;
+	}
+	if (caller->uid != ID_KEEP && caller->uid != fs->uid) {
+		error = set_effective(SYS_setresuid, caller->uid);
+		if (error) {
+			vfsd_creds_leave(fs, creds);
+			creds->gid_changed = false;
+			return error;
+		}
+		creds->uid_changed = true;
+		/*
+		 * That took all effective capabilities. The guest's kernel has checked permissions
+		 * with supplementary groups that we don't know: keep from refusing what it granted.
+		 */
+		(void)change_effective(0, 1u << CAP_DAC_OVERRIDE);
+	}
+	return 0;
+}
+
+void vfsd_creds_drop_fsetid(struct vfsd_creds *creds)
+{
+	*creds = (struct vfsd_creds){.fsetid_dropped = change_effective(1u << CAP_FSETID, 0) == 1};
+}
+
+void vfsd_creds_leave(const struct vfsd_hostfs *fs, const struct vfsd_creds *creds)
+{
+	int error = 0;
+
+	/* Back at effective uid 0 the kernel gives all permitted capabilities back. */
+	if (creds->uid_changed)
+		error = set_effective(SYS_setresuid, fs->uid);
+	if (!error && creds->gid_changed)
+		error = set_effective(SYS_setresgid, fs->gid);
+	if (!error && creds->fsetid_dropped)
+		error = change_effective(0, 1u << CAP_FSETID);
+	if (error >= 0)
+		return;
+	/* Serving the next request as somebody's user would be worse than not serving it. */
+	vfsd_log(VFSD_LOG_ERROR, "hostfs: cannot restore credentials errno=%d", -error);
+	abort();
+}

@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Open files.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "hostfs_internal.h"
+#include "util.h"
+
+int vfsd_hostfs_open(struct vfsd_hostfs *fs, struct vfsd_inode *inode, int flags, bool kill_priv)
+{
+	struct vfsd_creds creds = {.fsetid_dropped = false};
+	int fd;
+
+	flags &= ~(O_CREAT | O_EXCL | O_NOCTTY | O_NOFOLLOW);
+	if (kill_priv)
+		vfsd_creds_drop_fsetid(&creds);
+	fd = vfsd_inode_open(fs->inodes, inode, flags | O_NOCTTY);
+	vfsd_creds_leave(fs, &creds);
+	return fd;
+}
+
+/* The name exists already: open what it leads to, as LOOKUP and OPEN would. */
+static int open_existing(struct vfsd_hostfs *fs, struct vfsd_inode *parent, int dir_fd,
+			 const char *name, int flags, bool kill_priv, struct vfsd_entry *ret,
+			 int *ret_fd)
+{
+	int error = vfsd_hostfs_lookup(fs, parent, dir_fd, name, ret);
+	int fd;
+
+	if (error)
+		return error;
+	/* The guest took the name for free. ESTALE makes it look again, and follow a symlink. */
+	fd = S_ISREG(ret->inode->type) ? vfsd_hostfs_open(fs, ret->inode, flags, kill_priv)
+				       : -ESTALE;
+	if (fd < 0) {
+		vfsd_hostfs_entry_drop(fs, ret);
+		return fd;
+	}
+	*ret_fd = fd;
+	return 0;
+}
+
+int vfsd_hostfs_create_file(struct vfsd_hostfs *fs, const struct vfsd_caller *caller,
+			    struct vfsd_inode *parent, const char *name, int flags, mode_t mode,
+			    bool kill_priv, struct vfsd_entry *ret, int *ret_fd)
+{
+	VFSD_PATH_FD dir = vfsd_path_fd(fs, parent);
+	VFSD_FD_GUARD fd = -1;
+	struct vfsd_creds creds;
+	int error;
+
+	if (dir.fd < 0)
+		return dir.fd;
+	error = vfsd_creds_enter(fs, caller, &creds);
+	if (error)
+		return error;
+	fd = openat(dir.fd, name, flags | O_CREAT | O_EXCL | O_NOFOLLOW | O_NOCTTY | O_CLOEXEC,
+		    mode & 07777);
+	error = fd < 0 ? -errno : 0;
+	vfsd_creds_leave(fs, &creds);
+
+	if (error == -EEXIST && !(flags & O_EXCL))
+		return open_existing(fs, parent, dir.fd, name, flags, kill_priv, ret, ret_fd);
+	if (!error) /* not by name: somebody else may have replaced it */
+		error = vfsd_hostfs_entry_of_fd(fs, parent, fd, ret);
+	if (!error)
+		*ret_fd = vfsd_fd_take(&fd);
+	return error;
+}
+
+ssize_t vfsd_hostfs_read(struct vfsd_hostfs *fs, int fd, const struct iovec *iov, int n_iov,
+			 off_t offset)
+{
+	ssize_t n = preadv(fd, iov, n_iov, offset);
+
+	(void)fs;
+	return n < 0 ? -errno : n;
+}
+
+ssize_t vfsd_hostfs_write(struct vfsd_hostfs *fs, int fd, const struct iovec *iov, int n_iov,
+			  off_t offset, unsigned int flags)
+{
+	struct vfsd_creds creds = {.fsetid_dropped = false};
+	ssize_t n;
+
+	if (flags & VFSD_WRITE_KILL_PRIV)
+		vfsd_creds_drop_fsetid(&creds);
+	n = pwritev2(fd, iov, n_iov, offset, flags & VFSD_WRITE_APPEND ? RWF_APPEND : 0);
+	n = n < 0 ? -errno : n;
+	vfsd_creds_leave(fs, &creds);
+	return n;
+}
+
+int vfsd_hostfs_flush(struct vfsd_hostfs *fs, int fd)
+{
+	/* The guest closed one of its descriptors; tell the host filesystem, keep ours. */
+	int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+
+	(void)fs;
+	if (copy < 0)
+		return -errno;
+	return close(copy) ? -errno : 0;
+}
+
+int vfsd_hostfs_fsync(struct vfsd_hostfs *fs, int fd, bool data_only)
+{
+	(void)fs;
+	return (data_only ? fdatasync(fd) : fsync(fd)) ? -errno : 0;
+}

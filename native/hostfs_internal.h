@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * hostfs_internal - what the files of the hostfs room share. Nobody else includes this.
+ */
+#ifndef VFSD_HOSTFS_INTERNAL_H
+#define VFSD_HOSTFS_INTERNAL_H
+
+#include "hostfs.h"
+#include "inode.h"
+
+enum { VFSD_STATX_MASK = STATX_BASIC_STATS | STATX_MNT_ID };
+
+struct vfsd_hostfs {
+	struct vfsd_inodes *inodes;
+	struct vfsd_handles *handles;
+	int proc_self_fd;
+	uint32_t uid; /* effective, as the daemon was started */
+	uint32_t gid;
+};
+
+/* An inode's O_PATH descriptor for one operation: have it closed on leaving the scope. */
+struct vfsd_path_fd {
+	int fd; /* or -errno */
+	bool transient;
+};
+
+static inline struct vfsd_path_fd vfsd_path_fd(struct vfsd_hostfs *fs, struct vfsd_inode *inode)
+{
+	struct vfsd_path_fd path = {.fd = -1};
+
+	path.fd = vfsd_inode_fd_get(fs->inodes, inode, &path.transient);
+	return path;
+}
+
+static inline void vfsd_path_fd_guard(const struct vfsd_path_fd *path)
+{
+	vfsd_inode_fd_put(path->fd, path->transient);
+}
+
+#define VFSD_PATH_FD __attribute__((cleanup(vfsd_path_fd_guard))) struct vfsd_path_fd
+
+/* A name in proc_self_fd, for system calls that know no AT_EMPTY_PATH. */
+struct vfsd_proc_name {
+	char name[16];
+};
+
+struct vfsd_proc_name vfsd_hostfs_proc_name(int fd);
+
+/* hostfs_creds.c: act as somebody else on this thread. Restore always, also after an error. */
+struct vfsd_creds {
+	bool uid_changed;
+	bool gid_changed;
+	bool fsetid_dropped;
+};
+
+/* Take the caller's ids (only root can, others stay who they are). 0 or -errno. */
+int vfsd_creds_enter(const struct vfsd_hostfs *fs, const struct vfsd_caller *caller,
+		     struct vfsd_creds *creds);
+/* Drop CAP_FSETID, so that the kernel ends set-id bits on write; no error if we lack it. */
+void vfsd_creds_drop_fsetid(struct vfsd_creds *creds);
+void vfsd_creds_leave(const struct vfsd_hostfs *fs, const struct vfsd_creds *creds);
+
+/* hostfs_name.c */
+int vfsd_hostfs_lookup(struct vfsd_hostfs *fs, struct vfsd_inode *parent, int dir_fd,
+		       const char *name, struct vfsd_entry *ret);
+/* The entry of an inode just created or opened; @fd is any descriptor of it and stays open. */
+int vfsd_hostfs_entry_of_fd(struct vfsd_hostfs *fs, const struct vfsd_inode *parent, int fd,
+			    struct vfsd_entry *ret);
+/* Give an entry back: its lookup and its reference. */
+void vfsd_hostfs_entry_drop(struct vfsd_hostfs *fs, struct vfsd_entry *entry);
+int vfsd_hostfs_symlink(struct vfsd_hostfs *fs, const struct vfsd_caller *caller,
+			struct vfsd_inode *parent, const char *name, const char *target,
+			struct vfsd_entry *ret);
+int vfsd_hostfs_mknod(struct vfsd_hostfs *fs, const struct vfsd_caller *caller,
+		      struct vfsd_inode *parent, const char *name, mode_t mode, dev_t rdev,
+		      struct vfsd_entry *ret);
+int vfsd_hostfs_mkdir(struct vfsd_hostfs *fs, const struct vfsd_caller *caller,
+		      struct vfsd_inode *parent, const char *name, mode_t mode,
+		      struct vfsd_entry *ret);
+int vfsd_hostfs_link(struct vfsd_hostfs *fs, struct vfsd_inode *inode, struct vfsd_inode *parent,
+		     const char *name, struct vfsd_entry *ret);
+int vfsd_hostfs_unlink(struct vfsd_hostfs *fs, struct vfsd_inode *parent, const char *name);
+int vfsd_hostfs_rmdir(struct vfsd_hostfs *fs, struct vfsd_inode *parent, const char *name);
+int vfsd_hostfs_rename(struct vfsd_hostfs *fs, struct vfsd_inode *parent, const char *name,
+		       struct vfsd_inode *new_parent, const char *new_name, unsigned int flags);
+
+/* hostfs_attr.c */
+int vfsd_hostfs_getattr(struct vfsd_hostfs *fs, struct vfsd_inode *inode, int fd,
+			struct statx *ret);
+int vfsd_hostfs_setattr(struct vfsd_hostfs *fs, struct vfsd_inode *inode, int fd,
+			const struct vfsd_setattr *set, struct statx *ret);
+int vfsd_hostfs_statfs(struct vfsd_hostfs *fs, struct vfsd_inode *inode, struct statvfs *ret);
+ssize_t vfsd_hostfs_readlink(struct vfsd_hostfs *fs, struct vfsd_inode *inode, char *target,
+			     size_t size);
+
+/* hostfs_file.c */
+int vfsd_hostfs_open(struct vfsd_hostfs *fs, struct vfsd_inode *inode, int flags, bool kill_priv);
+int vfsd_hostfs_create_file(struct vfsd_hostfs *fs, const struct vfsd_caller *caller,
+			    struct vfsd_inode *parent, const char *name, int flags, mode_t mode,
+			    bool kill_priv, struct vfsd_entry *ret, int *ret_fd);
+ssize_t vfsd_hostfs_read(struct vfsd_hostfs *fs, int fd, const struct iovec *iov, int n_iov,
+			 off_t offset);
+ssize_t vfsd_hostfs_write(struct vfsd_hostfs *fs, int fd, const struct iovec *iov, int n_iov,
+			  off_t offset, unsigned int flags);
+int vfsd_hostfs_flush(struct vfsd_hostfs *fs, int fd);
+int vfsd_hostfs_fsync(struct vfsd_hostfs *fs, int fd, bool data_only);
+
+/* hostfs_dir.c */
+ssize_t vfsd_hostfs_readdir(struct vfsd_hostfs *fs, struct vfsd_handle *handle, int64_t offset,
+			    void *buf, size_t size);
+
+#endif

@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Names: find, make, move and remove them.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/sysmacros.h>
+
+#include "hostfs_internal.h"
+#include "util.h"
+
+static bool is_submount(const struct vfsd_inode *parent, const struct statx *st)
+{
+	if (!S_ISDIR(st->stx_mode))
+		return false;
+	if (parent->dev != makedev(st->stx_dev_major, st->stx_dev_minor))
+		return true;
+	return st->stx_mask & STATX_MNT_ID && parent->mnt_id && parent->mnt_id != st->stx_mnt_id;
+}
+
+static int entry_of_path_fd(struct vfsd_hostfs *fs, const struct vfsd_inode *parent,
+			    int fd /* consumed */, struct vfsd_entry *ret)
+{
+	VFSD_FD_GUARD guard = fd;
+	int error;
+
+	if (statx(fd, "", AT_EMPTY_PATH, VFSD_STATX_MASK, &ret->st))
+		return -errno;
+	error = vfsd_inode_lookup_fd(fs->inodes, vfsd_fd_take(&guard), &ret->st, &ret->inode);
+	if (error)
+		return error;
+	ret->submount = is_submount(parent, &ret->st);
+	return 0;
+}
+
+/* By name; the cheap ways first, for inodes that the guest knows. */
+static int entry_of_name(struct vfsd_hostfs *fs, const struct vfsd_inode *parent, int dir_fd,
+			 const char *name, struct vfsd_entry *ret)
+{
+	int fd;
+
+	if (statx(dir_fd, name, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, VFSD_STATX_MASK, &ret->st))
+		return -errno;
+	ret->inode = vfsd_inode_lookup_known(fs->inodes, &ret->st);
+	if (!ret->inode)
+		ret->inode = vfsd_inode_lookup_name(fs->inodes, dir_fd, name, &ret->st);
+	if (ret->inode) {
+		ret->submount = is_submount(parent, &ret->st);
+		return 0;
+	}
+	fd = openat(dir_fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	/* The name may lead elsewhere by now: what counts is the descriptor. */
+	return entry_of_path_fd(fs, parent, fd, ret);
+}
+
+int vfsd_hostfs_lookup(struct vfsd_hostfs *fs, struct vfsd_inode *parent, int dir_fd,
+		       const char *name, struct vfsd_entry *ret)
+{
+	if (dir_fd >= 0)
+		return entry_of_name(fs, parent, dir_fd, name, ret);
+
+	VFSD_PATH_FD dir = vfsd_path_fd(fs, parent);
+
+	if (dir.fd < 0)
+		return dir.fd;
+	return entry_of_name(fs, parent, dir.fd, name, ret);
+}
+
+int vfsd_hostfs_entry_of_fd(struct vfsd_hostfs *fs, const struct vfsd_inode *parent, int fd,
+			    struct vfsd_entry *ret)
+{
+	struct vfsd_proc_name proc = vfsd_hostfs_proc_name(fd);
+	int path_fd = openat(fs->proc_self_fd, proc.name, O_PATH | O_CLOEXEC);
+
+	if (path_fd < 0)
+		return -errno;
+	return entry_of_path_fd(fs, parent, path_fd, ret);
+}
+
+void vfsd_hostfs_entry_drop(struct vfsd_hostfs *fs, struct vfsd_entry *entry)
+{
+	vfsd_inode_put(fs->inodes, vfsd_inode_forget(fs->inodes, entry->inode->nodeid, 1));
+	vfsd_inode_put(fs->inodes, entry->inode);
+	entry->inode = NULL;
+}
+
+int vfsd_hostfs_symlink(struct vfsd_hostfs *fs, const struct vfsd_caller *caller,
+			struct vfsd_inode *parent, const char *name, const char *target,
+			struct vfsd_entry *ret)
+{
+	VFSD_PATH_FD dir = vfsd_path_fd(fs, parent);
+	struct vfsd_creds creds;
+	int error;
+
+	if (dir.fd < 0)
+		return dir.fd;
+	error = vfsd_creds_enter(fs, caller, &creds);
+	if (error)
+		return error;
+	error = symlinkat(target, dir.fd, name) ? -errno : 0;
+	vfsd_creds_leave(fs, &creds);
+	return error ? error : entry_of_name(fs, parent, dir.fd, name, ret);
+}
+
+int vfsd_hostfs_mknod(struct vfsd_hostfs *fs, const struct vfsd_caller *caller,
+		      struct vfsd_inode *parent, const char *name, mode_t mode, dev_t rdev,
+		      struct vfsd_entry *ret)
+{
+	VFSD_PATH_FD dir = vfsd_path_fd(fs, parent);
+	struct vfsd_creds creds;
+	int error;
+
+	if (dir.fd < 0)
+		return dir.fd;
+	error = vfsd_creds_enter(fs, caller, &creds);
+	if (error)
+		return error;
+	error = mknodat(dir.fd, name, mode, rdev) ? -errno : 0;
+	vfsd_creds_leave(fs, &creds);
+	return error ? error : entry_of_name(fs, parent, dir.fd, name, ret);
+}
+
+int vfsd_hostfs_mkdir(struct vfsd_hostfs *fs, const struct vfsd_caller *caller,
+		      struct vfsd_inode *parent, const char *name, mode_t mode,
+		      struct vfsd_entry *ret)
+{
+	VFSD_PATH_FD dir = vfsd_path_fd(fs, parent);
+	struct vfsd_creds creds;
+	int error;
+
+	if (dir.fd < 0)
+		return dir.fd;
+	error = vfsd_creds_enter(fs, caller, &creds);
+	if (error)
+		return error;
+	error = mkdirat(dir.fd, name, mode) ? -errno : 0;
+	vfsd_creds_leave(fs, &creds);
+	return error ? error : entry_of_name(fs, parent, dir.fd, name, ret);
+}
+
+int vfsd_hostfs_link(struct vfsd_hostfs *fs, struct vfsd_inode *inode, struct vfsd_inode *parent,
+		     const char *name, struct vfsd_entry *ret)
+{
+	VFSD_PATH_FD dir = vfsd_path_fd(fs, parent);
+	VFSD_PATH_FD path = vfsd_path_fd(fs, inode);
+	struct vfsd_proc_name proc;
+
+	if (dir.fd < 0)
+		return dir.fd;
+	if (path.fd < 0)
+		return path.fd;
+	/* Through /proc: AT_EMPTY_PATH would need CAP_DAC_READ_SEARCH. */
+	proc = vfsd_hostfs_proc_name(path.fd);
+	if (linkat(fs->proc_self_fd, proc.name, dir.fd, name, AT_SYMLINK_FOLLOW))
+		return -errno;
+	return entry_of_name(fs, parent, dir.fd, name, ret);
+}
+
+static int remove_name(struct vfsd_hostfs *fs, struct vfsd_inode *parent, const char *name,
+		       int flags)
+{
+	VFSD_PATH_FD dir = vfsd_path_fd(fs, parent);
+
+	if (dir.fd < 0)
+		return dir.fd;
+	return unlinkat(dir.fd, name, flags) ? -errno : 0;
+}
+
+int vfsd_hostfs_unlink(struct vfsd_hostfs *fs, struct vfsd_inode *parent, const char *name)
+{
+	return remove_name(fs, parent, name, 0);
+}
+
+int vfsd_hostfs_rmdir(struct vfsd_hostfs *fs, struct vfsd_inode *parent, const char *name)
+{
+	return remove_name(fs, parent, name, AT_REMOVEDIR);
+}
+
+int vfsd_hostfs_rename(struct vfsd_hostfs *fs, struct vfsd_inode *parent, const char *name,
+		       struct vfsd_inode *new_parent, const char *new_name, unsigned int flags)
+{
+	VFSD_PATH_FD dir = vfsd_path_fd(fs, parent);
+	VFSD_PATH_FD new_dir = vfsd_path_fd(fs, new_parent);
+
+	if (dir.fd < 0)
+		return dir.fd;
+	if (new_dir.fd < 0)
+		return new_dir.fd;
+	return renameat2(dir.fd, name, new_dir.fd, new_name, flags) ? -errno : 0;
+}

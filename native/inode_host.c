@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The host side of inodes: descriptors, file handles, and the mounts to open handles through.
+ *
+ * open_by_handle_at() needs some descriptor of the mount that was really opened, not just O_PATH.
+ * The first inode seen of a mount gives it (normally the mount point); it is kept as long as an
+ * inode of that mount is. That pins the mount, as every O_PATH descriptor would.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/statfs.h>
+#include <sys/sysmacros.h>
+
+#include "inode_internal.h"
+#include "quota.h"
+#include "util.h"
+
+/* Linux 6.5; older headers lack it. */
+enum { VFSD_AT_HANDLE_FID = 0x200 };
+
+/* A struct file_handle with room. */
+union kernel_handle {
+	struct file_handle head;
+	char room[sizeof(struct file_handle) + VFSD_HANDLE_BYTES_MAX];
+};
+
+void vfsd_host_fd_close(struct vfsd_inodes *inodes, int fd)
+{
+	(void)close(fd);
+	vfsd_quota_give(inodes->config.fd_quota);
+}
+
+/* The real thing behind an O_PATH descriptor. The fd or -errno. */
+static int reopen(const struct vfsd_inodes *inodes, int fd, int flags)
+{
+	char name[16];
+	int opened;
+
+	(void)snprintf(name, sizeof(name), "%d", fd);
+	opened = openat(inodes->config.proc_self_fd, name, (flags & ~O_NOFOLLOW) | O_CLOEXEC);
+	return opened < 0 ? -errno : opened;
+}
+
+/* Handles */
+
+static int encode(int dir_fd, const char *name, int flags, union kernel_handle *kernel, int *mnt_id)
+{
+	kernel->head.handle_bytes = VFSD_HANDLE_BYTES_MAX;
+	if (name_to_handle_at(dir_fd, name, &kernel->head, mnt_id, flags))
+		return -errno;
+	return kernel->head.handle_bytes <= VFSD_HANDLE_BYTES_MAX ? 0 : -EOVERFLOW;
+}
+
+int vfsd_host_handle_encode(int dir_fd, const char *name, bool fid_too,
+			    struct vfsd_file_handle *handle, bool *reopenable, uint64_t *mnt_id)
+{
+	int flags = name[0] ? 0 : AT_EMPTY_PATH;
+	union kernel_handle kernel;
+	int mount = 0;
+	int error = encode(dir_fd, name, flags, &kernel, &mount);
+
+	*reopenable = error == 0;
+	if (error == -EOPNOTSUPP && fid_too)
+		error = encode(dir_fd, name, flags | VFSD_AT_HANDLE_FID, &kernel, &mount);
+	if (error)
+		return error;
+	handle->type = kernel.head.handle_type;
+	handle->bytes = kernel.head.handle_bytes;
+	memcpy(handle->data, kernel.head.f_handle, handle->bytes);
+	*mnt_id = (uint64_t)(uint32_t)mount;
+	return 0;
+}
+
+/* Open what @handle means. The fd or -errno; -ESTALE: gone. */
+static int handle_open(int mount_fd, const struct vfsd_file_handle *handle, int flags)
+{
+	union kernel_handle kernel;
+	int fd;
+
+	kernel.head.handle_bytes = handle->bytes;
+	kernel.head.handle_type = handle->type;
+	memcpy(kernel.head.f_handle, handle->data, handle->bytes);
+	fd = open_by_handle_at(mount_fd, &kernel.head, flags | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
+}
+
+/* Mounts */
+
+static uint64_t statfs_fsid(int fd)
+{
+	struct statfs fs;
+	uint32_t val[2];
+
+	_Static_assert(sizeof(fs.f_fsid) == sizeof(val), "two words");
+	if (fstatfs(fd, &fs))
+		return 0;
+	memcpy(val, &fs.f_fsid, sizeof(val));
+	return val[0] | (uint64_t)val[1] << 32;
+}
+
+struct vfsd_host_mount *vfsd_host_mount_get(struct vfsd_inodes *inodes, int fd,
+					    const struct statx *st)
+{
+	uint64_t mnt_id = st->stx_mask & STATX_MNT_ID ? st->stx_mnt_id : 0;
+	uint64_t dev = makedev(st->stx_dev_major, st->stx_dev_minor);
+	struct vfsd_host_mount *mount;
+
+	pthread_mutex_lock(&inodes->mounts_lock);
+	for (mount = inodes->mounts; mount; mount = mount->next) {
+		if (mount->mnt_id == mnt_id && mount->dev == dev)
+			break;
+	}
+	if (!mount) {
+		mount = calloc(1, sizeof(*mount));
+		if (mount) {
+			mount->mnt_id = mnt_id;
+			mount->dev = dev;
+			mount->fsid = statfs_fsid(fd);
+			atomic_init(&mount->fd, -1);
+			mount->next = inodes->mounts;
+			inodes->mounts = mount;
+		}
+	}
+	if (mount)
+		mount->refs++;
+	pthread_mutex_unlock(&inodes->mounts_lock);
+	return mount;
+}
+
+void vfsd_host_mount_put(struct vfsd_inodes *inodes, struct vfsd_host_mount *mount)
+{
+	struct vfsd_host_mount **link;
+	int fd;
+
+	pthread_mutex_lock(&inodes->mounts_lock);
+	if (--mount->refs > 0) {
+		pthread_mutex_unlock(&inodes->mounts_lock);
+		return;
+	}
+	for (link = &inodes->mounts; *link != mount;)
+		link = &(*link)->next;
+	*link = mount->next;
+	pthread_mutex_unlock(&inodes->mounts_lock);
+	fd = atomic_load(&mount->fd);
+	if (fd >= 0)
+		(void)close(fd);
+	free(mount);
+}
+
+bool vfsd_host_mount_reopens(struct vfsd_inodes *inodes, struct vfsd_host_mount *mount, int fd,
+			     uint32_t type, const struct vfsd_file_handle *handle)
+{
+	int base;
+	int tried;
+
+	if (atomic_load_explicit(&mount->fd, memory_order_acquire) >= 0)
+		return true;
+	/* Opening anything else may have effects; the next inode of this mount may do. */
+	if (type != S_IFDIR && type != S_IFREG)
+		return false;
+
+	pthread_mutex_lock(&inodes->mounts_lock);
+	if (atomic_load(&mount->fd) < 0 && !mount->no_reopen) {
+		base = reopen(inodes, fd, O_RDONLY | O_NONBLOCK | O_NOCTTY);
+		tried = base < 0 ? base : handle_open(base, handle, O_PATH);
+		if (tried >= 0) {
+			(void)close(tried);
+			atomic_store_explicit(&mount->fd, base, memory_order_release);
+		} else {
+			mount->no_reopen = true;
+			if (base >= 0)
+				(void)close(base);
+		}
+	}
+	pthread_mutex_unlock(&inodes->mounts_lock);
+	return atomic_load(&mount->fd) >= 0;
+}
+
+/* Descriptors */
+
+int vfsd_inode_fd_get(struct vfsd_inodes *inodes, struct vfsd_inode *inode, bool *transient)
+{
+	struct vfsd_inode_slot *slot = vfsd_inode_slot(inode);
+	int fd = atomic_load(&slot->fd); /* sequentially consistent: pairs with unpin */
+
+	(void)inodes;
+	*transient = fd < 0;
+	if (fd >= 0)
+		return fd;
+	return handle_open(atomic_load_explicit(&slot->mount->fd, memory_order_acquire),
+			   slot->handle, O_PATH);
+}
+
+void vfsd_inode_fd_put(int fd, bool transient)
+{
+	if (transient && fd >= 0)
+		(void)close(fd);
+}
+
+int vfsd_inode_open(struct vfsd_inodes *inodes, struct vfsd_inode *inode, int flags)
+{
+	struct vfsd_inode_slot *slot = vfsd_inode_slot(inode);
+	int fd;
+
+	if (inode->type != S_IFREG && inode->type != S_IFDIR)
+		return -EBADF;
+	fd = atomic_load(&slot->fd);
+	if (fd >= 0)
+		return reopen(inodes, fd, flags);
+	return handle_open(atomic_load_explicit(&slot->mount->fd, memory_order_acquire),
+			   slot->handle, flags & ~O_NOFOLLOW);
+}
+
+bool vfsd_inode_unpin(struct vfsd_inodes *inodes, struct vfsd_inode *inode)
+{
+	struct vfsd_inode_slot *slot = vfsd_inode_slot(inode);
+	uint32_t refs;
+	int fd = atomic_load(&slot->fd);
+
+	if (fd < 0)
+		return true;
+	if (inode->nodeid == VFSD_NODEID_ROOT || !slot->reopenable)
+		return false;
+
+	pthread_mutex_lock(&inodes->unpin_lock);
+	fd = atomic_load(&slot->fd);
+	if (fd >= 0 && !vfsd_host_mount_reopens(inodes, slot->mount, fd, inode->type, slot->handle)) {
+		pthread_mutex_unlock(&inodes->unpin_lock);
+		return false;
+	}
+	fd = atomic_exchange(&slot->fd, -1);
+	if (fd >= 0) {
+		/*
+		 * Who takes a reference from now on finds no descriptor; who had one before may be
+		 * using it. Besides the table's and our own there is nobody, or the last one closes.
+		 */
+		refs = atomic_load(&slot->refs);
+		if (refs > 2 || atomic_load(&slot->nlookup) == 0) {
+			slot->closing_fd = fd;
+			atomic_fetch_or(&slot->refs, VFSD_INODE_CLOSING);
+			fd = -1;
+		}
+	}
+	pthread_mutex_unlock(&inodes->unpin_lock);
+	if (fd >= 0)
+		vfsd_host_fd_close(inodes, fd);
+	return true;
+}

@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * inode_internal - what inode.c (table), inode_slot.c (its memory and reference counts) and
+ * inode_host.c (descriptors, handles, mounts) share.
+ * Nobody else includes this.
+ */
+#ifndef VFSD_INODE_INTERNAL_H
+#define VFSD_INODE_INTERNAL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stddef.h>
+
+#include "inode.h"
+
+enum {
+	VFSD_INODE_SHARDS = 64,
+	VFSD_INODE_CHUNK_SLOTS = 512,  /* 64 KiB */
+	VFSD_INODE_CHUNKS_MAX = 32768, /* 16 M inodes */
+	VFSD_HANDLE_INLINE_BYTES = 20, /* ext4 8, xfs and tmpfs 12, btrfs 20 */
+};
+
+/* Set in vfsd_inode_slot.refs while closing_fd waits for its last borrower. */
+#define VFSD_INODE_CLOSING 0x80000000u
+
+/* One mounted filesystem (one st_dev of it) that inodes of the table live on. */
+struct vfsd_host_mount {
+	struct vfsd_host_mount *next; /* protected by mounts_lock, as is refs */
+	uint64_t mnt_id;
+	uint64_t dev;
+	uint64_t fsid;
+	uint64_t refs;
+	_Atomic int fd; /* base for open_by_handle_at(), -1: none yet */
+	bool no_reopen; /* open_by_handle_at() was tried in vain; protected by mounts_lock */
+};
+
+enum vfsd_index { VFSD_BY_IDENT, VFSD_BY_HANDLE, VFSD_INDEXES };
+
+/*
+ * 128 bytes. All zeros is a free slot (refs == 0). The table holds one of refs as long as the slot
+ * is linked in an index.
+ */
+struct vfsd_inode_slot {
+	struct vfsd_inode inode; /* first: a vfsd_inode is cast to its slot */
+	_Atomic uint32_t refs;
+	uint32_t next[VFSD_INDEXES]; /* slot index or 0; protected by the shard's lock */
+	_Atomic int fd;		     /* our O_PATH descriptor, -1: the handle alone holds it */
+	int closing_fd;		     /* was fd until unpin; protected by unpin_lock */
+	bool reopenable;	     /* the handle is good for open_by_handle_at() */
+	bool handle_outside;	     /* handle is malloc()ed, not in handle_space */
+	_Atomic uint64_t nlookup;    /* the guest's count; 0: not (or no more) held */
+	struct vfsd_host_mount *mount;
+	struct vfsd_file_handle *handle; /* truncated to its bytes */
+	uint64_t handle_space[5];
+};
+
+_Static_assert(sizeof(struct vfsd_inode_slot) == 128, "two cache lines an inode");
+_Static_assert(offsetof(struct vfsd_file_handle, data) + VFSD_HANDLE_INLINE_BYTES <=
+		       sizeof(((struct vfsd_inode_slot *)NULL)->handle_space),
+	       "room for inline handles");
+
+struct vfsd_inode_shard {
+	_Alignas(64) pthread_mutex_t lock;
+	uint32_t *buckets; /* slot indices, 0: empty; protected by lock, as is the rest */
+	uint32_t n_buckets;
+	uint32_t used;
+};
+
+struct vfsd_inode_chunk {
+	_Atomic(struct vfsd_inode_slot *) slots; /* stays mapped until the table goes */
+	uint64_t used[VFSD_INODE_CHUNK_SLOTS / 64]; /* bitmap; protected by slots_lock */
+	uint32_t n_used;
+};
+
+struct vfsd_inodes {
+	struct vfsd_inodes_config config;
+	bool by_handle;	 /* new inodes are held by handle where possible */
+	bool encode;	 /* handles are computed at all */
+	uint64_t seed;	 /* of the hash, so that nobody can aim at a bucket */
+	_Atomic uint64_t count;
+	_Atomic uint32_t generation;
+
+	struct vfsd_inode_shard shards[VFSD_INDEXES][VFSD_INODE_SHARDS];
+
+	pthread_mutex_t slots_lock; /* allocation of slots, not their contents */
+	uint32_t first_free;	    /* no chunk before this one has a free slot */
+	struct vfsd_inode_chunk *chunks;
+
+	pthread_mutex_t mounts_lock;
+	struct vfsd_host_mount *mounts;
+
+	pthread_mutex_t unpin_lock;
+};
+
+static inline struct vfsd_inode_slot *vfsd_inode_slot(const struct vfsd_inode *inode)
+{
+	return (struct vfsd_inode_slot *)(uintptr_t)inode;
+}
+
+/* inode_slot.c */
+
+/* NULL if no inode ever had this index. */
+static inline struct vfsd_inode_slot *vfsd_slot_at(const struct vfsd_inodes *inodes, uint32_t index)
+{
+	uint32_t chunk = index / VFSD_INODE_CHUNK_SLOTS;
+	struct vfsd_inode_slot *slots;
+
+	if (chunk >= VFSD_INODE_CHUNKS_MAX)
+		return NULL;
+	slots = atomic_load_explicit(&inodes->chunks[chunk].slots, memory_order_acquire);
+	return slots ? &slots[index % VFSD_INODE_CHUNK_SLOTS] : NULL;
+}
+
+static inline uint32_t vfsd_slot_index(const struct vfsd_inode_slot *slot)
+{
+	return (uint32_t)slot->inode.nodeid;
+}
+
+/* Reserve a slot, the lowest that is free. 0 or -ENOMEM. */
+int vfsd_slot_alloc(struct vfsd_inodes *inodes, uint32_t *ret);
+void vfsd_slot_free(struct vfsd_inodes *inodes, uint32_t index);
+
+/* Take a reference, unless the slot is free. What is in it must be looked at afterwards. */
+bool vfsd_slot_ref(struct vfsd_inode_slot *slot);
+
+/* Drop a reference; the last one gives back all that the slot owns, and the slot. */
+void vfsd_slot_put(struct vfsd_inodes *inodes, struct vfsd_inode_slot *slot);
+
+/* Count one lookup. False: the guest does not hold the inode (any more). */
+bool vfsd_slot_count_lookup(struct vfsd_inode_slot *slot);
+
+/* inode_host.c */
+
+/* Find or add the mount of @fd (whose statx is @st) and take a reference. NULL: no memory. */
+struct vfsd_host_mount *vfsd_host_mount_get(struct vfsd_inodes *inodes, int fd,
+					    const struct statx *st);
+void vfsd_host_mount_put(struct vfsd_inodes *inodes, struct vfsd_host_mount *mount);
+
+/*
+ * Encode the handle of @name in @dir_fd (of @dir_fd itself if @name is empty); fsid stays untouched.
+ * With @fid_too a handle that identifies but cannot be opened will do; *reopenable tells.
+ * 0 or -errno; *mnt_id is the mount it is on.
+ */
+int vfsd_host_handle_encode(int dir_fd, const char *name, bool fid_too,
+			    struct vfsd_file_handle *handle, bool *reopenable, uint64_t *mnt_id);
+
+/* Can inodes of @mount be reopened by handle? @fd and @handle are one of them, to try with. */
+bool vfsd_host_mount_reopens(struct vfsd_inodes *inodes, struct vfsd_host_mount *mount, int fd,
+			     uint32_t type, const struct vfsd_file_handle *handle);
+
+/* Close the descriptor an inode was held by. */
+void vfsd_host_fd_close(struct vfsd_inodes *inodes, int fd);
+
+#endif
