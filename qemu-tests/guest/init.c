@@ -35,7 +35,8 @@
 #include <unistd.h>
 
 #define SHARE "/mnt/share"
-#define MAX_ARGUMENTS 1024
+#define MAX_ARGUMENTS 8192
+#define MAX_COMMAND 65536 /* bytes */
 
 static int channel = -1;
 static volatile sig_atomic_t child_changed;
@@ -227,7 +228,7 @@ struct command {
 	int status; /* of waitpid(), valid once reaped */
 	int stdin_fd; /* nonblocking; -1: closed */
 	int output_fds[2]; /* stdout, stderr; -1: end of file seen */
-	char input[CHANNEL_MAX_PAYLOAD]; /* what the command has not read yet */
+	char input[CHANNEL_MAX_INPUT]; /* what the command has not read yet */
 	size_t input_start, input_end;
 };
 
@@ -263,17 +264,36 @@ __attribute__((noreturn)) static void become(const char *cwd, char **argv)
 	_exit(status);
 }
 
+/* Collects the pieces of the command in @text. Returns its length, bytes. */
+static size_t await_command(char *text, size_t size, struct channel_frame *frame)
+{
+	size_t length = 0;
+
+	for (;;) {
+		await_frame(FRAME_COMMAND, frame);
+		if (frame->length == 0)
+			break;
+		if (frame->length > size - length)
+			fail("the command is longer than %zu bytes", size);
+		memcpy(text + length, frame->payload, frame->length);
+		length += frame->length;
+		send_frame(FRAME_WANT, NULL, 0);
+	}
+	if (length == 0 || text[length - 1] != '\0')
+		fail("the command does not end with NUL");
+	return length;
+}
+
 static void start(struct command *command, struct channel_frame *frame)
 {
-	char *argv[MAX_ARGUMENTS + 1];
+	static char text[MAX_COMMAND];
+	const size_t length = await_command(text, sizeof(text), frame);
+	const char *cwd = text;
+	static char *argv[MAX_ARGUMENTS + 1];
 	size_t argc = 0;
-	const char *cwd = frame->payload;
 	int in[2], out[2], err[2];
 
-	if (frame->length == 0 || frame->payload[frame->length - 1] != '\0')
-		fail("the command frame does not end with NUL");
-	for (char *p = frame->payload + strlen(cwd) + 1; p < frame->payload + frame->length;
-	     p += strlen(p) + 1) {
+	for (char *p = text + strlen(cwd) + 1; p < text + length; p += strlen(p) + 1) {
 		if (argc == MAX_ARGUMENTS)
 			fail("more than %d arguments", MAX_ARGUMENTS);
 		argv[argc++] = p;
@@ -342,7 +362,7 @@ static void take_frame(struct command *command, struct channel_frame *frame)
 		} else if (command->stdin_fd < 0) {
 			send_frame(FRAME_WANT, NULL, 0);
 		} else {
-			if (command->input_end != 0)
+			if (command->input_end != 0 || frame->length > sizeof(command->input))
 				fail("input without credit");
 			memcpy(command->input, frame->payload, frame->length);
 			command->input_end = frame->length;
@@ -448,7 +468,6 @@ int main(void)
 	if (mount(parameter("vfsd_tag"), SHARE, "virtiofs", 0, NULL) != 0)
 		fail("mount %s: %s", SHARE, strerror(errno));
 	send_frame(FRAME_HELLO, NULL, 0);
-	await_frame(FRAME_COMMAND, &frame);
 	start(&command, &frame);
 	supervise(&command, &frame);
 	if (umount2(SHARE, 0) != 0)

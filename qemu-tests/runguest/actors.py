@@ -66,6 +66,10 @@ class Actor:
             self._call("close", self._fd)
         self._fd = -1
 
+    def below(self, name: bytes) -> Actor:
+        """The same actor at home in the directory ``name``."""
+        return Actor(self._call, self.path(name))
+
     def path(self, name: bytes) -> bytes:
         """``name`` as this actor's side sees it."""
         return self._root + b"/" + name

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
-from .errors import GuestFailedError
+from .errors import GuestFailedError, UsageError
 
 MAX_PAYLOAD_BYTES: Final = 65536
+MAX_INPUT_BYTES: Final = 2048
+MAX_COMMAND_BYTES: Final = 65536
 _HEADER: Final = struct.Struct("<II")
 _STATUS: Final = struct.Struct("<I")
 
@@ -55,16 +57,17 @@ class Frame:
         return status
 
 
-def command_frame(cwd: str, argv: Sequence[str]) -> Frame:
-    """The COMMAND frame that runs ``argv`` in ``cwd``.
+def command_frames(cwd: str, argv: Sequence[str]) -> list[Frame]:
+    """The COMMAND frames that run ``argv`` in ``cwd``; each needs a credit.
 
     Raises:
-        ValueError: the command is too long for a frame.
+        UsageError: the command is too long.
     """
-    payload = b"".join(word.encode("utf-8", "surrogateescape") + b"\0" for word in (cwd, *argv))
-    if len(payload) > MAX_PAYLOAD_BYTES:
-        raise ValueError(f"the command is longer than {MAX_PAYLOAD_BYTES} bytes")
-    return Frame(FrameType.COMMAND, payload)
+    text = b"".join(word.encode("utf-8", "surrogateescape") + b"\0" for word in (cwd, *argv))
+    if len(text) > MAX_COMMAND_BYTES:
+        raise UsageError(f"the command is longer than {MAX_COMMAND_BYTES} bytes")
+    pieces = [text[at : at + MAX_INPUT_BYTES] for at in range(0, len(text), MAX_INPUT_BYTES)]
+    return [Frame(FrameType.COMMAND, piece) for piece in (*pieces, b"")]
 
 
 class FrameParser:

@@ -21,7 +21,8 @@ guest, VMM or daemon failed: no answer, a crash, a BUG or WARNING on the console
 not end cleanly (the logs are shown); 126 or 127 if COMMAND cannot be run; 2 for a wrong command
 line.
 
-environment: RUN_GUEST_DAEMON, RUN_GUEST_ROOT_DAEMON, RUN_GUEST_QEMU name other programs.
+environment: RUN_GUEST_DAEMON, RUN_GUEST_ROOT_DAEMON, RUN_GUEST_QEMU, RUN_GUEST_UML_KERNEL and
+RUN_GUEST_X86_KERNEL name other files than the built ones.
 """
 
 
@@ -112,6 +113,11 @@ def parse(argv: Sequence[str]) -> Options:
     uml = raw.vmm == "uml"
     if uml and raw.smp != 1:
         raise UsageError("--smp: a UML guest has one CPU")
+    built_kernel = (
+        paths.from_environment("RUN_GUEST_UML_KERNEL", paths.UML_KERNEL)
+        if uml
+        else paths.from_environment("RUN_GUEST_X86_KERNEL", paths.X86_KERNEL)
+    )
     daemon = raw.daemon or paths.from_environment("RUN_GUEST_DAEMON", paths.DAEMON)
     options = Options(
         vmm=raw.vmm,
@@ -123,7 +129,7 @@ def parse(argv: Sequence[str]) -> Options:
         root_daemon=paths.from_environment("RUN_GUEST_ROOT_DAEMON", paths.DAEMON),
         daemon_args=tuple(raw.daemon_arg),
         notification=not raw.no_notification,
-        kernel=(raw.kernel or (paths.UML_KERNEL if uml else paths.X86_KERNEL)).absolute(),
+        kernel=(raw.kernel or built_kernel).absolute(),
         append=raw.append,
         qemu=raw.qemu or paths.from_environment("RUN_GUEST_QEMU", paths.QEMU),
         accel=raw.accel,

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from .errors import GuestFailedError, TimedOutError
-from .frames import Frame, FrameParser, FrameType, command_frame
+from .frames import MAX_INPUT_BYTES, Frame, FrameParser, FrameType, command_frames
 from .processes import Child
 
 BOOT_DEADLINE_S: Final = 180.0
@@ -21,7 +21,6 @@ BOOT_DEADLINE_S: Final = 180.0
 SILENCE_PING_S: Final = 20.0
 SILENCE_DEADLINE_S: Final = 120.0
 """How long a booted guest may leave a ping unanswered."""
-_STDIN_CHUNK_BYTES: Final = 16384
 
 
 class Session:
@@ -40,12 +39,13 @@ class Session:
             end_s: ``time.monotonic()`` at which to give up, or None.
 
         Raises:
-            ValueError: the command is too long.
+            UsageError: the command is too long.
         """
         self._channel = channel
         self._channel.setblocking(False)
         self._vmm = vmm
-        self._command = command_frame(cwd, argv)
+        self._command = command_frames(cwd, argv)
+        self._command_left: deque[Frame] = deque()
         self._end_s = end_s
         self._parser = FrameParser()
         self._outgoing: deque[bytes] = deque()
@@ -74,6 +74,9 @@ class Session:
         return self._vmm.status is not None
 
     def _step(self) -> None:
+        if self._credit and self._command_left:
+            self._credit = False
+            self._send(self._command_left.popleft())
         want_stdin = self._stdin_open and self._credit and self._status is None
         events = select.POLLIN | (select.POLLOUT if self._outgoing else 0)
         poll = select.poll()
@@ -150,9 +153,9 @@ class Session:
         match frame.type:
             case FrameType.HELLO:  # again after a reset: the command starts anew
                 self._booted = True
-                self._credit = False
+                self._credit = True
                 self._outgoing.clear()
-                self._send(self._command)
+                self._command_left = deque(self._command)
             case FrameType.STDOUT:
                 _write_all(1, frame.payload)
             case FrameType.STDERR:
@@ -171,7 +174,7 @@ class Session:
 
     def _forward_stdin(self) -> None:
         try:
-            data = os.read(0, _STDIN_CHUNK_BYTES)
+            data = os.read(0, MAX_INPUT_BYTES)
         except OSError:  # no stdin, or the read of a background terminal
             data = b""
         self._stdin_open = bool(data)

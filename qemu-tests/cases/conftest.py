@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Guests for the cases: each kind is booted once and shared, every case has its own directory.
+
+A case runs in worlds: ``local`` (no guest: a local file system, the truth), ``uml`` and ``qemu``.
+``--world`` picks some; none is skipped silently.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, os.fspath(Path(__file__).resolve().parents[1]))
+
+from runguest import helpers, paths
+from runguest.agent import Agent, Guest, LineProcess
+from runguest.scene import Scene
+
+GUEST_WORLDS = ("uml", "qemu")
+WORLDS = ("local", *GUEST_WORLDS)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--world", action="append", choices=WORLDS, help="only there; repeatable")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    chosen = metafunc.config.getoption("world") or WORLDS
+    for fixture, worlds in (("world", WORLDS), ("vmm", GUEST_WORLDS)):
+        if fixture in metafunc.fixturenames:
+            values = [
+                pytest.param(world, marks=() if world == "local" else pytest.mark.guest)
+                for world in worlds
+                if world in chosen
+            ]
+            metafunc.parametrize(fixture, values, scope="session")
+
+
+@pytest.fixture(scope="session")
+def case_root() -> Path:
+    """A directory for shares and logs, on the file system of the build; kept until the next run."""
+    root = paths.BUILD / "cases"
+    shutil.rmtree(root, ignore_errors=True)
+    root.mkdir(parents=True)
+    helpers.build()
+    return root
+
+
+@pytest.fixture(scope="session")
+def make_guest(case_root: Path) -> Callable[..., Guest]:
+    """Makes a guest with a share and a log directory of its own: ``make_guest(vmm, *options)``."""
+    numbers = iter(range(1_000_000))
+
+    def make(vmm: str, *options: str, command: tuple[str, ...] | None = None) -> Guest:
+        home = case_root / f"{vmm}-{next(numbers)}"
+        share = home / "share"
+        share.mkdir(parents=True)
+        logs = home / "logs"
+        return Guest(vmm, share, logs, options, **({"command": command} if command else {}))
+
+    return make
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A share, an agent that sees it, and where it sees it."""
+
+    agent: Agent
+    share: Path
+    mount: Path
+    remote: bool
+    guest: Guest | None
+
+    def scene(self) -> Scene:
+        """A fresh directory there."""
+        return Scene(self.agent, self.share, self.mount, self.remote)
+
+
+def _stage(
+    stack: ExitStack, world: str, make_guest: Callable[..., Guest], *options: str, remote: bool
+) -> Stage:
+    guest = stack.enter_context(make_guest(world, *options))
+    return Stage(Agent(guest), guest.share, Path(paths.GUEST_SHARE), remote, guest)
+
+
+@pytest.fixture(scope="session")
+def stage(world: str, case_root: Path, make_guest: Callable[..., Guest]) -> Iterator[Stage]:
+    """Where host changes reach the guest. Cache timeouts are as long as can be."""
+    with ExitStack() as stack:
+        if world == "local":
+            share = case_root / "local"
+            share.mkdir()
+            argv = [os.fspath(paths.TOOLS / "agent")]
+            process = stack.enter_context(LineProcess(argv, case_root / "local.log"))
+            yield Stage(Agent(process), share, share, True, None)
+        else:
+            yield _stage(stack, world, make_guest, "--daemon-arg=--cache=always", remote=True)
+
+
+@pytest.fixture(scope="session")
+def deaf_stage(vmm: str, make_guest: Callable[..., Guest]) -> Iterator[Stage]:
+    """Where they do not: the daemon has ``--fsnotify=off``."""
+    with ExitStack() as stack:
+        yield _stage(stack, vmm, make_guest, "--daemon-arg=--fsnotify=off", remote=False)
+
+
+@pytest.fixture
+def scene(stage: Stage) -> Iterator[Scene]:
+    """A scene where host changes reach the guest."""
+    with stage.scene() as scene:
+        yield scene
