@@ -63,8 +63,8 @@ struct vfsd_request {
 	struct vfsd_cursor in;	  /* rows that stream: what follows args, in guest memory */
 	size_t in_left;		  /* bytes of it that belong to the request */
 	struct vfsd_cursor out;	  /* room for the payload of the reply, in guest memory */
-	void *reply;		  /* where a handler builds the payload, zeroed up to the row's size */
-	bool placed;		  /* the payload has been put into guest memory already */
+	void *reply; /* where a handler builds the payload, zeroed up to the row's size */
+	bool placed; /* the payload has been put into guest memory already */
 };
 
 /*

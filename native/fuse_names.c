@@ -87,7 +87,8 @@ ssize_t vfsd_fuse_symlink(struct vfsd_request *req)
 ssize_t vfsd_fuse_mknod(struct vfsd_request *req)
 {
 	const struct fuse_mknod_in *in = req->args;
-	dev_t rdev = makedev((in->rdev >> 8) & 0xfff, (in->rdev & 0xff) | (in->rdev >> 12 & ~0xffu));
+	dev_t rdev =
+		makedev((in->rdev >> 8) & 0xfff, (in->rdev & 0xff) | (in->rdev >> 12 & ~0xffu));
 	struct vfsd_entry entry;
 	const char *name;
 	int error = only_name(req, &name);

@@ -16,9 +16,8 @@ enum {
 
 /* What works here, whoever asks. Options add to it. */
 static const uint64_t always_granted = FUSE_ASYNC_READ | FUSE_PARALLEL_DIROPS | FUSE_BIG_WRITES |
-				       FUSE_AUTO_INVAL_DATA | FUSE_ASYNC_DIO |
-				       FUSE_ATOMIC_O_TRUNC | FUSE_MAX_PAGES | FUSE_INIT_EXT |
-				       FUSE_ALLOW_IDMAP;
+				       FUSE_AUTO_INVAL_DATA | FUSE_ASYNC_DIO | FUSE_ATOMIC_O_TRUNC |
+				       FUSE_MAX_PAGES | FUSE_INIT_EXT | FUSE_ALLOW_IDMAP;
 
 static uint64_t grantable(const struct vfsd_fuse_config *config)
 {

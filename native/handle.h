@@ -18,7 +18,7 @@ struct vfsd_handle {
 	uint64_t nodeid; /* what it was opened as, constant */
 	pthread_mutex_t dir_lock;
 	int64_t dir_offset; /* where the next getdents64() reads; protected by dir_lock */
-	/* More follows, which belongs to handle.c. */
+			    /* More follows, which belongs to handle.c. */
 };
 
 struct vfsd_handles;

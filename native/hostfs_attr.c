@@ -70,13 +70,12 @@ int vfsd_hostfs_setattr(struct vfsd_hostfs *fs, struct vfsd_inode *inode, int fd
 	if (set->set_mode)
 		error = change_mode(fs, path.fd, fd, set->mode & 07777);
 	if (!error && (set->uid != (uint32_t)-1 || set->gid != (uint32_t)-1))
-		error = fchownat(any, "", set->uid, set->gid, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW)
-				? -errno
-				: 0;
+		error = fchownat(any, "", set->uid, set->gid, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) ?
+				-errno :
+				0;
 	if (!error && set->set_size)
 		error = change_size(fs, inode, fd, set);
-	if (!error &&
-	    (set->times[0].tv_nsec != UTIME_OMIT || set->times[1].tv_nsec != UTIME_OMIT))
+	if (!error && (set->times[0].tv_nsec != UTIME_OMIT || set->times[1].tv_nsec != UTIME_OMIT))
 		error = utimensat(any, "", set->times, AT_EMPTY_PATH) ? -errno : 0;
 	return error ? error : stat_fd(any, ret);
 }

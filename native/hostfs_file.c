@@ -33,8 +33,8 @@ static int open_existing(struct vfsd_hostfs *fs, struct vfsd_inode *parent, int 
 	if (error)
 		return error;
 	/* The guest took the name for free. ESTALE makes it look again, and follow a symlink. */
-	fd = S_ISREG(ret->inode->type) ? vfsd_hostfs_open(fs, ret->inode, flags, kill_priv)
-				       : -ESTALE;
+	fd = S_ISREG(ret->inode->type) ? vfsd_hostfs_open(fs, ret->inode, flags, kill_priv) :
+					 -ESTALE;
 	if (fd < 0) {
 		vfsd_hostfs_entry_drop(fs, ret);
 		return fd;

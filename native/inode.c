@@ -80,7 +80,7 @@ static uint32_t *bucket_of(const struct vfsd_inode_shard *shard, uint64_t hash)
 static void shard_resize(struct vfsd_inodes *inodes, struct vfsd_inode_shard *shard,
 			 enum vfsd_index which, uint32_t n_buckets)
 {
-	struct vfsd_inode_shard resized = { .n_buckets = n_buckets };
+	struct vfsd_inode_shard resized = {.n_buckets = n_buckets};
 
 	resized.buckets = calloc(n_buckets, sizeof(*resized.buckets));
 	if (!resized.buckets)
@@ -276,8 +276,8 @@ static int slot_create(struct vfsd_inodes *inodes, const struct statx *st,
 		return error;
 	}
 	do {
-		generation = atomic_fetch_add_explicit(&inodes->generation, 1,
-						       memory_order_relaxed);
+		generation =
+			atomic_fetch_add_explicit(&inodes->generation, 1, memory_order_relaxed);
 	} while (generation == 0 && index != VFSD_NODEID_ROOT);
 	slot->inode = (struct vfsd_inode){
 		.nodeid = (uint64_t)generation << 32 | index,
@@ -360,7 +360,7 @@ int vfsd_inode_lookup_fd(struct vfsd_inodes *inodes, int fd, const struct statx 
 			 struct vfsd_inode **ret)
 {
 	VFSD_FD_GUARD guard = fd;
-	struct vfsd_file_handle handle = { .bytes = 0 };
+	struct vfsd_file_handle handle = {.bytes = 0};
 	struct wanted wanted = wanted_ident(st);
 	struct vfsd_host_mount *mount;
 	struct vfsd_inode_slot *slot;
@@ -413,7 +413,7 @@ struct vfsd_inode *vfsd_inode_lookup_known(struct vfsd_inodes *inodes, const str
 struct vfsd_inode *vfsd_inode_lookup_name(struct vfsd_inodes *inodes, int dir_fd, const char *name,
 					  const struct statx *st)
 {
-	struct vfsd_file_handle handle = { .bytes = 0 };
+	struct vfsd_file_handle handle = {.bytes = 0};
 	struct wanted wanted = wanted_ident(st);
 	struct vfsd_inode_slot *slot;
 	bool reopenable;
@@ -450,7 +450,7 @@ struct vfsd_inode *vfsd_inode_find_handle(struct vfsd_inodes *inodes,
 struct vfsd_inode *vfsd_inode_find_name(struct vfsd_inodes *inodes, int dir_fd, const char *name,
 					bool *exists)
 {
-	struct vfsd_file_handle handle = { .bytes = 0 };
+	struct vfsd_file_handle handle = {.bytes = 0};
 	struct wanted wanted;
 	struct statx st;
 	bool reopenable;
@@ -577,7 +577,7 @@ const struct vfsd_file_handle *vfsd_inode_handle(const struct vfsd_inode *inode)
 static int add_root(struct vfsd_inodes *inodes, int fd)
 {
 	VFSD_FD_GUARD guard = fd;
-	struct vfsd_file_handle handle = { .bytes = 0 };
+	struct vfsd_file_handle handle = {.bytes = 0};
 	bool encode = inodes->config.need_handles || inodes->config.handles != VFSD_HANDLES_NEVER;
 	struct vfsd_host_mount *mount;
 	struct vfsd_inode_slot *slot;
@@ -594,8 +594,7 @@ static int add_root(struct vfsd_inodes *inodes, int fd)
 	if (!mount)
 		return -ENOMEM;
 	inodes->encode = encode;
-	if (encode &&
-	    vfsd_host_handle_encode(fd, "", true, &handle, &reopenable, &mnt_id) == 0) {
+	if (encode && vfsd_host_handle_encode(fd, "", true, &handle, &reopenable, &mnt_id) == 0) {
 		handle.fsid = mount->fsid;
 		wanted.which = VFSD_BY_HANDLE;
 		wanted.handle = &handle;

@@ -41,7 +41,7 @@ struct vfsd_inode {
 	uint64_t ino;
 	uint64_t mnt_id; /* statx STATX_MNT_ID, 0 if unknown */
 	uint32_t type;	 /* S_IFMT bits */
-	/* More follows, which belongs to inode.c. All of the above is constant. */
+			 /* More follows, which belongs to inode.c. All of the above is constant. */
 };
 
 struct vfsd_inodes;
@@ -52,7 +52,7 @@ enum vfsd_handle_policy { VFSD_HANDLES_NEVER, VFSD_HANDLES_PREFER, VFSD_HANDLES_
 struct vfsd_inodes_config {
 	enum vfsd_handle_policy handles;
 	bool need_handles; /* compute handles even if an fd holds the inode: events arrive by handle */
-	int proc_self_fd;  /* O_PATH directory, borrowed */
+	int proc_self_fd;	     /* O_PATH directory, borrowed */
 	struct vfsd_quota *fd_quota; /* borrowed; NULL: no limit */
 };
 

@@ -227,7 +227,8 @@ bool vfsd_inode_unpin(struct vfsd_inodes *inodes, struct vfsd_inode *inode)
 
 	pthread_mutex_lock(&inodes->unpin_lock);
 	fd = atomic_load(&slot->fd);
-	if (fd >= 0 && !vfsd_host_mount_reopens(inodes, slot->mount, fd, inode->type, slot->handle)) {
+	if (fd >= 0 &&
+	    !vfsd_host_mount_reopens(inodes, slot->mount, fd, inode->type, slot->handle)) {
 		pthread_mutex_unlock(&inodes->unpin_lock);
 		return false;
 	}

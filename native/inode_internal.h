@@ -67,16 +67,16 @@ struct vfsd_inode_shard {
 };
 
 struct vfsd_inode_chunk {
-	_Atomic(struct vfsd_inode_slot *) slots; /* stays mapped until the table goes */
+	_Atomic(struct vfsd_inode_slot *) slots;    /* stays mapped until the table goes */
 	uint64_t used[VFSD_INODE_CHUNK_SLOTS / 64]; /* bitmap; protected by slots_lock */
 	uint32_t n_used;
 };
 
 struct vfsd_inodes {
 	struct vfsd_inodes_config config;
-	bool by_handle;	 /* new inodes are held by handle where possible */
-	bool encode;	 /* handles are computed at all */
-	uint64_t seed;	 /* of the hash, so that nobody can aim at a bucket */
+	bool by_handle; /* new inodes are held by handle where possible */
+	bool encode;	/* handles are computed at all */
+	uint64_t seed;	/* of the hash, so that nobody can aim at a bucket */
 	_Atomic uint64_t count;
 	_Atomic uint32_t generation;
 

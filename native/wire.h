@@ -89,47 +89,47 @@ enum fuse_notify_code {
 };
 
 /* INIT flags: low 32 bits in flags, the rest in flags2 (needs FUSE_INIT_EXT). */
-#define FUSE_ASYNC_READ		  (1ULL << 0)
-#define FUSE_POSIX_LOCKS	  (1ULL << 1)
-#define FUSE_FILE_OPS		  (1ULL << 2)
-#define FUSE_ATOMIC_O_TRUNC	  (1ULL << 3)
-#define FUSE_EXPORT_SUPPORT	  (1ULL << 4)
-#define FUSE_BIG_WRITES		  (1ULL << 5)
-#define FUSE_DONT_MASK		  (1ULL << 6)
-#define FUSE_SPLICE_WRITE	  (1ULL << 7)
-#define FUSE_SPLICE_MOVE	  (1ULL << 8)
-#define FUSE_SPLICE_READ	  (1ULL << 9)
-#define FUSE_FLOCK_LOCKS	  (1ULL << 10)
-#define FUSE_HAS_IOCTL_DIR	  (1ULL << 11)
-#define FUSE_AUTO_INVAL_DATA	  (1ULL << 12)
-#define FUSE_DO_READDIRPLUS	  (1ULL << 13)
-#define FUSE_READDIRPLUS_AUTO	  (1ULL << 14)
-#define FUSE_ASYNC_DIO		  (1ULL << 15)
-#define FUSE_WRITEBACK_CACHE	  (1ULL << 16)
-#define FUSE_NO_OPEN_SUPPORT	  (1ULL << 17)
-#define FUSE_PARALLEL_DIROPS	  (1ULL << 18)
-#define FUSE_HANDLE_KILLPRIV	  (1ULL << 19)
-#define FUSE_POSIX_ACL		  (1ULL << 20)
-#define FUSE_ABORT_ERROR	  (1ULL << 21)
-#define FUSE_MAX_PAGES		  (1ULL << 22)
-#define FUSE_CACHE_SYMLINKS	  (1ULL << 23)
-#define FUSE_NO_OPENDIR_SUPPORT	  (1ULL << 24)
-#define FUSE_EXPLICIT_INVAL_DATA  (1ULL << 25)
-#define FUSE_MAP_ALIGNMENT	  (1ULL << 26)
-#define FUSE_SUBMOUNTS		  (1ULL << 27)
-#define FUSE_HANDLE_KILLPRIV_V2	  (1ULL << 28)
-#define FUSE_SETXATTR_EXT	  (1ULL << 29)
-#define FUSE_INIT_EXT		  (1ULL << 30)
-#define FUSE_SECURITY_CTX	  (1ULL << 32)
-#define FUSE_HAS_INODE_DAX	  (1ULL << 33)
-#define FUSE_CREATE_SUPP_GROUP	  (1ULL << 34)
-#define FUSE_HAS_EXPIRE_ONLY	  (1ULL << 35)
+#define FUSE_ASYNC_READ (1ULL << 0)
+#define FUSE_POSIX_LOCKS (1ULL << 1)
+#define FUSE_FILE_OPS (1ULL << 2)
+#define FUSE_ATOMIC_O_TRUNC (1ULL << 3)
+#define FUSE_EXPORT_SUPPORT (1ULL << 4)
+#define FUSE_BIG_WRITES (1ULL << 5)
+#define FUSE_DONT_MASK (1ULL << 6)
+#define FUSE_SPLICE_WRITE (1ULL << 7)
+#define FUSE_SPLICE_MOVE (1ULL << 8)
+#define FUSE_SPLICE_READ (1ULL << 9)
+#define FUSE_FLOCK_LOCKS (1ULL << 10)
+#define FUSE_HAS_IOCTL_DIR (1ULL << 11)
+#define FUSE_AUTO_INVAL_DATA (1ULL << 12)
+#define FUSE_DO_READDIRPLUS (1ULL << 13)
+#define FUSE_READDIRPLUS_AUTO (1ULL << 14)
+#define FUSE_ASYNC_DIO (1ULL << 15)
+#define FUSE_WRITEBACK_CACHE (1ULL << 16)
+#define FUSE_NO_OPEN_SUPPORT (1ULL << 17)
+#define FUSE_PARALLEL_DIROPS (1ULL << 18)
+#define FUSE_HANDLE_KILLPRIV (1ULL << 19)
+#define FUSE_POSIX_ACL (1ULL << 20)
+#define FUSE_ABORT_ERROR (1ULL << 21)
+#define FUSE_MAX_PAGES (1ULL << 22)
+#define FUSE_CACHE_SYMLINKS (1ULL << 23)
+#define FUSE_NO_OPENDIR_SUPPORT (1ULL << 24)
+#define FUSE_EXPLICIT_INVAL_DATA (1ULL << 25)
+#define FUSE_MAP_ALIGNMENT (1ULL << 26)
+#define FUSE_SUBMOUNTS (1ULL << 27)
+#define FUSE_HANDLE_KILLPRIV_V2 (1ULL << 28)
+#define FUSE_SETXATTR_EXT (1ULL << 29)
+#define FUSE_INIT_EXT (1ULL << 30)
+#define FUSE_SECURITY_CTX (1ULL << 32)
+#define FUSE_HAS_INODE_DAX (1ULL << 33)
+#define FUSE_CREATE_SUPP_GROUP (1ULL << 34)
+#define FUSE_HAS_EXPIRE_ONLY (1ULL << 35)
 #define FUSE_DIRECT_IO_ALLOW_MMAP (1ULL << 36)
-#define FUSE_PASSTHROUGH	  (1ULL << 37)
-#define FUSE_NO_EXPORT_SUPPORT	  (1ULL << 38)
-#define FUSE_HAS_RESEND		  (1ULL << 39)
-#define FUSE_ALLOW_IDMAP	  (1ULL << 40)
-#define FUSE_HAS_FSNOTIFY	  (1ULL << 60) /* provisional: our extension */
+#define FUSE_PASSTHROUGH (1ULL << 37)
+#define FUSE_NO_EXPORT_SUPPORT (1ULL << 38)
+#define FUSE_HAS_RESEND (1ULL << 39)
+#define FUSE_ALLOW_IDMAP (1ULL << 40)
+#define FUSE_HAS_FSNOTIFY (1ULL << 60) /* provisional: our extension */
 
 enum {
 	/* fuse_open_out.open_flags */
@@ -158,19 +158,19 @@ enum {
 	FATTR_CTIME = 1 << 10,
 	FATTR_KILL_SUIDGID = 1 << 11,
 
-	FUSE_GETATTR_FH = 1 << 0,	  /* fuse_getattr_in.getattr_flags */
-	FUSE_READ_LOCKOWNER = 1 << 1,	  /* fuse_read_in.read_flags */
-	FUSE_WRITE_CACHE = 1 << 0,	  /* fuse_write_in.write_flags: from the page cache */
+	FUSE_GETATTR_FH = 1 << 0,     /* fuse_getattr_in.getattr_flags */
+	FUSE_READ_LOCKOWNER = 1 << 1, /* fuse_read_in.read_flags */
+	FUSE_WRITE_CACHE = 1 << 0,    /* fuse_write_in.write_flags: from the page cache */
 	FUSE_WRITE_LOCKOWNER = 1 << 1,
 	FUSE_WRITE_KILL_SUIDGID = 1 << 2,
-	FUSE_RELEASE_FLUSH = 1 << 0,	  /* fuse_release_in.release_flags */
+	FUSE_RELEASE_FLUSH = 1 << 0, /* fuse_release_in.release_flags */
 	FUSE_RELEASE_FLOCK_UNLOCK = 1 << 1,
-	FUSE_FSYNC_FDATASYNC = 1 << 0,	  /* fuse_fsync_in.fsync_flags */
-	FUSE_ATTR_SUBMOUNT = 1 << 0,	  /* fuse_attr.flags: a mount point */
+	FUSE_FSYNC_FDATASYNC = 1 << 0, /* fuse_fsync_in.fsync_flags */
+	FUSE_ATTR_SUBMOUNT = 1 << 0,   /* fuse_attr.flags: a mount point */
 	FUSE_ATTR_DAX = 1 << 1,
 
-	FUSE_FSNOTIFY_SB = 1 << 0,	  /* fuse_fsnotify_in.flags: the whole filesystem */
-	FUSE_FSN_UNLINKED = 1 << 0,	  /* fuse_notify_fsnotify_out.flags: no links left */
+	FUSE_FSNOTIFY_SB = 1 << 0,  /* fuse_fsnotify_in.flags: the whole filesystem */
+	FUSE_FSN_UNLINKED = 1 << 0, /* fuse_notify_fsnotify_out.flags: no links left */
 	FUSE_FSN_PARENT_ONLY = 1 << 1,
 };
 
@@ -609,9 +609,9 @@ struct fuse_fsnotify_in {
  * whose len covers them all), each 8-byte aligned.
  */
 struct fuse_notify_fsnotify_out {
-	uint64_t nodeid; /* the directory if there is a name, else the object */
-	uint64_t child;	 /* the object called name, 0: the guest never looked it up */
-	uint64_t mask;	 /* FS_*, IN_*, FAN_* bit values, FS_ISDIR */
+	uint64_t nodeid;     /* the directory if there is a name, else the object */
+	uint64_t child;	     /* the object called name, 0: the guest never looked it up */
+	uint64_t mask;	     /* FS_*, IN_*, FAN_* bit values, FS_ISDIR */
 	uint32_t generation; /* of nodeid: low 32 bits of fuse_entry_out.generation */
 	uint32_t child_generation;
 	uint32_t flags;	  /* FUSE_FSN_* */

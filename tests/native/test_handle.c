@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Open files: ids go stale, quotas hold, and a RELEASE may race with whoever uses the file. */
+#include "handle.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "check.h"
+#include "tree.h"
+#include "util.h"
+
+enum { NODE = 7 };
+
+static int open_null(void)
+{
+	int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+
+	CHECK(fd >= 0);
+	return fd;
+}
+
+static void test_ids(void)
+{
+	unsigned int fds = tree_count_fds();
+	struct vfsd_handles *handles;
+	struct vfsd_handle *handle;
+	uint64_t first;
+	uint64_t second;
+
+	CHECK_EQ(vfsd_handles_create(0, &handles), 0);
+	CHECK_EQ(vfsd_handle_add(handles, open_null(), NODE, &first), 0);
+	CHECK(!vfsd_handle_get(handles, first, NODE + 1));
+	CHECK(!vfsd_handle_get(handles, first + 1, NODE));
+	CHECK(!vfsd_handle_get(handles, first + (1ULL << 32), NODE));
+	CHECK(!vfsd_handle_get(handles, UINT64_MAX, NODE));
+	CHECK_EQ(vfsd_handle_release(handles, first, NODE + 1), -EBADF);
+
+	/* In use, it outlives its release, but nobody else gets it. */
+	handle = vfsd_handle_get(handles, first, NODE);
+	CHECK(handle);
+	CHECK_EQ(vfsd_handle_release(handles, first, NODE), 0);
+	CHECK_EQ(vfsd_handle_release(handles, first, NODE), -EBADF);
+	CHECK(!vfsd_handle_get(handles, first, NODE));
+	CHECK(fcntl(handle->fd, F_GETFD) >= 0);
+	CHECK_EQ(vfsd_handles_count(handles), 1);
+	vfsd_handle_put(handles, handle);
+	CHECK_EQ(vfsd_handles_count(handles), 0);
+	CHECK_EQ(tree_count_fds(), fds);
+
+	/* The slot is used again, the id is not. */
+	CHECK_EQ(vfsd_handle_add(handles, open_null(), NODE, &second), 0);
+	CHECK_EQ((uint32_t)first, (uint32_t)second);
+	CHECK(first != second);
+	CHECK(!vfsd_handle_get(handles, first, NODE));
+	vfsd_handles_destroy(handles);
+	CHECK_EQ(tree_count_fds(), fds);
+	vfsd_handles_destroy(NULL);
+}
+
+static void test_quota(void)
+{
+	enum { QUOTA = 300 }; /* more than one chunk */
+	unsigned int fds = tree_count_fds();
+	struct vfsd_handles *handles;
+	uint64_t fh[QUOTA + 1];
+
+	CHECK_EQ(vfsd_handles_create(QUOTA, &handles), 0);
+	for (int round = 0; round < 2; round++) {
+		for (int i = 0; i < QUOTA; i++)
+			CHECK_EQ(vfsd_handle_add(handles, open_null(), NODE, &fh[i]), 0);
+		CHECK_EQ(vfsd_handle_add(handles, open_null(), NODE, &fh[QUOTA]), -ENFILE);
+		CHECK_EQ(tree_count_fds(), fds + QUOTA);
+		CHECK_EQ(vfsd_handle_release(handles, fh[0], NODE), 0);
+		CHECK_EQ(vfsd_handle_add(handles, open_null(), NODE, &fh[0]), 0);
+		vfsd_handles_clear(handles);
+		CHECK_EQ(vfsd_handles_count(handles), 0);
+		CHECK_EQ(tree_count_fds(), fds);
+	}
+	vfsd_handles_destroy(handles);
+}
+
+/* Threads: one opens and releases, the others use what it last told. */
+
+enum { ROUNDS = 20000, USERS = 3 };
+
+static struct vfsd_handles *shared;
+static _Atomic uint64_t last_fh;
+static atomic_bool done;
+
+static void *use(void *arg)
+{
+	(void)arg;
+	while (!atomic_load(&done)) {
+		struct vfsd_handle *handle = vfsd_handle_get(shared, atomic_load(&last_fh), NODE);
+
+		if (handle) {
+			CHECK(fcntl(handle->fd, F_GETFD) >= 0);
+			vfsd_handle_put(shared, handle);
+		}
+	}
+	return NULL;
+}
+
+static void test_threads(void)
+{
+	pthread_t users[USERS];
+	uint64_t fh;
+
+	CHECK_EQ(vfsd_handles_create(16, &shared), 0);
+	for (int i = 0; i < USERS; i++)
+		CHECK_EQ(pthread_create(&users[i], NULL, use, NULL), 0);
+	for (int i = 0; i < ROUNDS; i++) {
+		CHECK_EQ(vfsd_handle_add(shared, open_null(), NODE, &fh), 0);
+		atomic_store(&last_fh, fh);
+		if (i % 100 == 0)
+			vfsd_handles_clear(shared);
+		else
+			CHECK_EQ(vfsd_handle_release(shared, fh, NODE), 0);
+	}
+	atomic_store(&done, true);
+	for (int i = 0; i < USERS; i++)
+		CHECK_EQ(pthread_join(users[i], NULL), 0);
+	CHECK_EQ(vfsd_handles_count(shared), 0);
+	vfsd_handles_destroy(shared);
+}
+
+int main(void)
+{
+	test_ids();
+	test_quota();
+	test_threads();
+	return 0;
+}
