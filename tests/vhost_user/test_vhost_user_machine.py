@@ -414,7 +414,8 @@ class ServerMachine(RuleBasedStateMachine):
         self.backend.fail.add(method)
         index = next((i for i, ring in enumerate(self.model.rings) if ring.running), None)
         if method == "replace_memory":
-            self.exchange(Request.SET_MEM_TABLE, bytes(8), 0, True, False)
+            payload = struct.pack("=II4Q", 1, 0, 0, PAGE, USER, 0)
+            self.exchange(Request.SET_MEM_TABLE, payload, 1, True, False)
         elif method == "set_backend_channel":
             self.exchange(Request.SET_BACKEND_REQ_FD, b"", 1, True, False)
         elif index is not None:

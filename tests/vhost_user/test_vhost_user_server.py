@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.vhost_user.recording import STEP, RecordingBackend, new_fd
+from tests.vhost_user.recording import STEP, RecordingBackend, count_fds, new_fd
 from virtiofsd_py.vhost_user import (
     DEFAULT_PROTOCOL_FEATURES,
     Header,
@@ -292,6 +292,8 @@ def test_ring_sizes(peer: Peer, num: int) -> None:
         (Request.SET_VRING_BASE, struct.pack("=II", 0, 1 << 16), 0),
         (Request.SET_VRING_ADDR, struct.pack("=IIQQQQ", 1 << 31, 0, 0, 0, 0, 0), 0),
         (Request.SET_VRING_ADDR, struct.pack("=IIQQQQ", 0, 0, 8, 0, 0, 0), 0),
+        (Request.SET_VRING_ADDR, struct.pack("=IIQQQQ", 0, 0, 0, 2, 0, 0), 0),
+        (Request.SET_VRING_ADDR, struct.pack("=IIQQQQ", 0, 0, 0, 0, 1, 0), 0),
         (Request.SET_VRING_ADDR, struct.pack("=IIQQQQ", 0, 1, 0, 0, 0, 0), 0),
         (Request.SET_VRING_ENABLE, struct.pack("=II", 3, 1), 0),
         (Request.SET_VRING_ENABLE, struct.pack("=II", 0, 2), 0),
@@ -474,6 +476,18 @@ def test_reset_device(backend: RecordingBackend) -> None:
         assert backend.calls[-2:] == ["stop_vring", "reset_device"]
         assert peer.ask_u64(Request.GET_STATUS) == 0
         assert peer.server.features is None
+        peer.u64(Request.SET_FEATURES, F_VERSION_1)
+        with pytest.raises(MessageRefused, match="no size or no address"):
+            peer.u64(Request.SET_VRING_KICK, 0, fds=1)
+
+
+def test_guest_reset(peer: Peer) -> None:
+    """QEMU repeats everything, and the backend has to hear of it."""
+    peer.start()
+    peer.ring(Request.GET_VRING_BASE, 0)
+    peer.start()
+    assert peer.backend.calls.count("set_features") == 2
+    assert peer.backend.running[0].base == 5
 
 
 def test_reset_owner_disables(peer: Peer) -> None:
@@ -517,18 +531,25 @@ def test_what_the_backend_refuses_is_refused(
     assert peer.backend.enabled in ({}, {0: False})
 
 
-def test_a_process_without_descriptors_refuses(peer: Peer) -> None:
+@pytest.mark.parametrize("room", [0, 1])
+def test_a_process_without_descriptors_refuses(peer: Peer, room: int) -> None:
     peer.prepare()
     peer.u64(Request.SET_VRING_CALL, 0, fds=1)
+    peer.u64(Request.SET_VRING_ERR, 0, fds=1)
+    header = Header(Request.SET_VRING_KICK, HeaderFlag(0), 8)
     kick = new_fd()
+    before = count_fds()
+    lowest = os.dup(kick)
+    os.close(lowest)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + room, hard))
     try:
         with pytest.raises(MessageRefused, match="cannot duplicate"):
-            peer.server.receive(Header(Request.SET_VRING_KICK, HeaderFlag(0), 8), bytes(8), [kick])
+            peer.server.receive(header, bytes(8), [kick])
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert not peer.backend.running
+    assert count_fds() == before - 1
 
 
 def test_close_takes_everything_back(peer: Peer) -> None:

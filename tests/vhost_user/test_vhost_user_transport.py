@@ -262,6 +262,21 @@ def test_serve_ends_when_asked(served: Served) -> None:
     assert served.join() is False
 
 
+def test_serve_sends_what_found_no_room() -> None:
+    reply = bytes(1 << 20)
+    with connected() as (theirs, connection), Server(RecordingBackend()) as server:
+        connection.send(reply)
+        thread = threading.Thread(target=serve, args=(connection, server))
+        thread.start()
+        theirs.settimeout(30)
+        left = len(reply)
+        while left:
+            left -= len(theirs.recv(left))
+        theirs.close()
+        thread.join(30)
+        assert not thread.is_alive()
+
+
 def test_serve_survives_refusals(served: Served, caplog: pytest.LogCaptureFixture) -> None:
     front_end = served.front_end
     front_end.negotiate()

@@ -39,9 +39,7 @@ class GuestMemory:
     def covers(self, user_address: int, size_bytes: int) -> bool:
         """Return whether one region holds all of a piece of the front-end's address space."""
         return any(
-            region.user_address <= user_address
-            and size_bytes <= region.size_bytes
-            and user_address - region.user_address <= region.size_bytes - size_bytes
+            0 <= user_address - region.user_address <= region.size_bytes - size_bytes
             for region in self._regions
         )
 

@@ -228,11 +228,8 @@ class Server:
     def _acknowledgement(self, header: Header, result: int) -> bytes | None:
         # Asked after the message was handled: User-mode Linux wants the very message that
         # negotiates REPLY_ACK to be acknowledged.
-        if (
-            HeaderFlag.NEED_REPLY in header.flags
-            and ProtocolFeature.REPLY_ACK in self._negotiated
-            and header.request not in _QUERIES
-        ):
+        wanted = HeaderFlag.NEED_REPLY in header.flags
+        if wanted and ProtocolFeature.REPLY_ACK in self._negotiated:
             return encode_reply(header.request, U64(result).encode())
         return None
 
