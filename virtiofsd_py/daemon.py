@@ -106,9 +106,7 @@ def run(options: Options) -> int:
             return _serve(connection, server, watch)
 
 
-def _serve(
-    connection: Connection, server: Server, watch: dict[int, Callable[[], bool]]
-) -> int:
+def _serve(connection: Connection, server: Server, watch: dict[int, Callable[[], bool]]) -> int:
     _log.info("event=connected")
     try:
         gone = serve(connection, server, watch)
@@ -149,9 +147,7 @@ def _listen(options: Options) -> Listener:
             os.chown(path, -1, group)
         except OSError as error:
             listener.close()
-            raise StartError(
-                f"--socket-group {options.socket_group}: {error.strerror}"
-            ) from error
+            raise StartError(f"--socket-group {options.socket_group}: {error.strerror}") from error
     return listener
 
 
@@ -253,9 +249,8 @@ def _tell_service_manager(state: str) -> None:
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address.startswith(("/", "@")):
         return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
-        with suppress(OSError):
-            sock.sendto(state.encode(), address.replace("@", "\0", 1))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock, suppress(OSError):
+        sock.sendto(state.encode(), address.replace("@", "\0", 1))
 
 
 def _close_quietly(fd: int) -> None:

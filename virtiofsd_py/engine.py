@@ -83,7 +83,7 @@ class EngineConfig:
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """One region of guest memory; ``vfsd_engine_region``. The engine owns `fd` once it is called."""
+    """One region of guest memory; ``vfsd_engine_region``. The engine owns `fd` from the call on."""
 
     gpa: int
     size_bytes: int
@@ -128,7 +128,7 @@ class Engine:
         """Make the device; no thread serves anything yet.
 
         Raises:
-            EngineError: out of memory or descriptors, or a bad `config`; its descriptors are closed.
+            EngineError: out of memory, or a bad `config`; its descriptors are closed.
         """
         raw = ffi.new(
             "vfsd_engine_config *",
@@ -169,7 +169,7 @@ class Engine:
         """Take the acknowledged virtio features, before any ring is started.
 
         Raises:
-            EngineError: EINVAL for the notification queue without `EngineConfig.fsnotify`, EBUSY for
+            EngineError: EINVAL for the notification queue without `fsnotify`, EBUSY for
                 a change while rings run.
         """
         _check(lib.vfsd_engine_set_features(self._raw, features), "features")

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Fixtures: a daemon with a share of its own, and a guest that has said INIT."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.daemon.running import Daemon
+from tests.frontend import Session
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
+    """Start daemons with the given arguments; each ends with the test."""
+    with ExitStack() as stack:
+        count = 0
+
+        def run(*arguments: str, share: Path | None = None) -> Daemon:
+            nonlocal count
+            count += 1
+            directory = tmp_path / str(count)
+            directory.mkdir()
+            return stack.enter_context(Daemon(directory, *arguments, share=share))
+
+        yield run
+
+
+@pytest.fixture
+def daemon(start: Callable[..., Daemon]) -> Daemon:
+    """Return a daemon with default options."""
+    return start()
+
+
+@pytest.fixture
+def guest(daemon: Daemon) -> Iterator[Session]:
+    """Yield a driver that has said INIT."""
+    with Session.connect(daemon.socket) as session:
+        session.fuse.init()
+        yield session

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""A daemon process to test: started, connected to, and always ended."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+DEADLINE_S = 60.0
+# Another build of the same command, such as the instrumented one.
+COMMAND = os.environ.get("VIRTIOFSD_PY", str(Path(sys.executable).parent / "virtiofsd-py"))
+
+
+class Daemon:
+    """One process, ready when the constructor returns.
+
+    Attributes:
+        share: the shared directory, on the host.
+        socket: where a front-end connects.
+        log: lines it has written so far, as far as they were read.
+    """
+
+    def __init__(self, directory: Path, *arguments: str, share: Path | None = None) -> None:
+        """Start it, with its socket in `directory`, and wait until it is ready."""
+        self.share = share or directory / "share"
+        self.share.mkdir(exist_ok=True)
+        self.socket = directory / "vhost.sock"
+        self.log: list[str] = []
+        self.process = subprocess.Popen(
+            [
+                COMMAND,
+                f"--shared-dir={self.share}",
+                f"--socket-path={self.socket}",
+                "--tag=test",
+                *arguments,
+            ],
+            stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+        )
+        try:
+            self.wait_for_log("event=ready")
+        except BaseException:
+            self.kill()
+            raise
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def wait_for_log(self, text: str, deadline_s: float = DEADLINE_S) -> str:
+        """Return the next line with `text`; TimeoutError if none comes, EOFError if none can."""
+        assert self.process.stderr is not None
+        end = time.monotonic() + deadline_s
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.process.stderr, selectors.EVENT_READ)
+            line = b""
+            while True:
+                if not selector.select(max(0, end - time.monotonic())):
+                    raise TimeoutError(f"no {text!r} in {self.log}")
+                got = os.read(self.process.stderr.fileno(), 1)
+                if not got:
+                    raise EOFError(f"it ended without {text!r}: {self.log}")
+                if got != b"\n":
+                    line += got
+                    continue
+                self.log.append(line.decode(errors="replace"))
+                line = b""
+                if text in self.log[-1]:
+                    return self.log[-1]
+
+    def wait(self, deadline_s: float = DEADLINE_S) -> int:
+        """Return the exit status; the rest of the log is in `log` then."""
+        assert self.process.stderr is not None
+        _, rest = self.process.communicate(timeout=deadline_s)
+        self.log += rest.decode(errors="replace").splitlines()
+        return self.process.returncode
+
+    def terminate(self) -> int:
+        """End it by SIGTERM; return its status."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.wait()
+
+    def kill(self) -> None:
+        """Make sure that it is gone."""
+        if self.process.poll() is None:
+            self.process.kill()
+        if self.process.stderr is not None and not self.process.stderr.closed:
+            self.process.communicate()
+
+    def fanotify_marks(self) -> list[str]:
+        """Return the mark lines that the host shows for this process."""
+        return [
+            line
+            for name in os.listdir(f"/proc/{self.pid}/fdinfo")
+            for line in Path(f"/proc/{self.pid}/fdinfo/{name}").read_text().splitlines()
+            if line.startswith("fanotify ino:")
+        ]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.kill()
