@@ -388,8 +388,8 @@ static void put_desc(struct program *program, unsigned int op, unsigned int at, 
 	put16(program, at);
 	put8(program, anchor);
 	put16(program, offset);
-	put8(program, 0);
-	put16(program, len);
+	put8(program, len > UINT16_MAX ? 16 : 0);
+	put16(program, len > UINT16_MAX ? len >> 16 : len);
 	put8(program, flags);
 	put16(program, next);
 }
@@ -422,7 +422,7 @@ static void put_rounds(struct program *program, unsigned int n)
 size_t vfsd_fuzz_seed(uint32_t index, uint8_t *bytes, size_t max)
 {
 	struct program program = {.bytes = bytes};
-	const uint32_t kinds = 5;
+	const uint32_t kinds = 6;
 
 	if (index >= 4 * kinds || max < 256)
 		return 0;
@@ -430,8 +430,8 @@ size_t vfsd_fuzz_seed(uint32_t index, uint8_t *bytes, size_t max)
 	put8(&program, 2 + index % 2);	   /* indirect, with or without events */
 	put16(&program, 0xfffe);
 	switch (index / 4) {
-	case 0: /* request and reply */
-		put_desc(&program, 0, 0, 1, 0, 40, 1, 1);
+	case 0: /* request and reply, which touch */
+		put_desc(&program, 0, 0, 1, 0, 64, 1, 1);
 		put_desc(&program, 0, 1, 1, 64, 16, 3, 2);
 		put_desc(&program, 0, 2, 1, 0x1000, 4096, 2, 0);
 		break;
@@ -448,6 +448,10 @@ size_t vfsd_fuzz_seed(uint32_t index, uint8_t *bytes, size_t max)
 		put_descs(&program, 3, 1024, 4, 0x2000, 0);
 		put_descs(&program, 2, 8, 4, 0x3000, 0);
 		put_desc(&program, 0, 7, 2, 0, 16384, 4, 0);
+		break;
+	case 4: /* more bytes than 32 bits count */
+		for (unsigned int i = 0; i < 5; i++)
+			put_desc(&program, 0, i, 4, 0, GUEST_HIGH_BYTES, i < 4, i + 1);
 		break;
 	default: /* a loop, then an index that jumps */
 		put_desc(&program, 0, 0, 1, 0, 40, 1, 0);

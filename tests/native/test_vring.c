@@ -5,6 +5,8 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
 #include <sys/eventfd.h>
 
 #include "guest.h"
@@ -41,8 +43,8 @@ static void put_table(uint64_t gpa, const struct vfsd_vring_desc *table, size_t 
 static void test_setup(void)
 {
 	struct vfsd_vring_setup good = guest_setup(8, false, 0), bad;
-	static const uint32_t sizes[] = { 0, 3, 12, VFSD_VRING_SIZE_MAX * 2, 1u << 31, UINT32_MAX };
-	uint64_t *addresses[] = { &bad.desc_uva, &bad.avail_uva, &bad.used_uva };
+	static const uint32_t sizes[] = {0, 3, 12, VFSD_VRING_SIZE_MAX * 2, 1u << 31, UINT32_MAX};
+	uint64_t *addresses[] = {&bad.desc_uva, &bad.avail_uva, &bad.used_uva};
 	struct vfsd_vring device;
 
 	CHECK_EQ(vfsd_vring_init(&device, guest.mem, &good), 0);
@@ -207,21 +209,19 @@ static void test_broken_direct(void)
 		const char *what;
 		struct vfsd_vring_desc first, second;
 	} cases[] = {
-		{ "loop of one", { GUEST_DATA, 1, NEXT, 0 }, { 0 } },
-		{ "loop of two", { GUEST_DATA, 1, NEXT, 1 }, { GUEST_DATA, 1, NEXT, 0 } },
-		{ "empty loop", { 0, 0, NEXT, 1 }, { 0, 0, NEXT, 0 } },
-		{ "next outside", { GUEST_DATA, 1, NEXT, 8 }, { 0 } },
-		{ "next far outside", { GUEST_DATA, 1, NEXT, 0xffff }, { 0 } },
-		{ "readable last", { GUEST_DATA, 1, NEXT | WRITE, 1 }, { GUEST_DATA, 1, 0, 0 } },
-		{ "empty, readable last",
-		  { GUEST_DATA, 0, NEXT | WRITE, 1 },
-		  { GUEST_DATA, 0, 0, 0 } },
-		{ "unmapped", { 0, 1, 0, 0 }, { 0 } },
-		{ "unmapped hole", { GUEST_NEXT_GPA + GUEST_NEXT_BYTES, 1, 0, 0 }, { 0 } },
-		{ "unmapped end", { GUEST_NEXT_GPA + GUEST_NEXT_BYTES - 1, 2, 0, 0 }, { 0 } },
-		{ "end of the world", { UINT64_MAX, UINT32_MAX, 0, 0 }, { 0 } },
-		{ "indirect and next", { GUEST_TABLE, DESC_BYTES, INDIRECT | NEXT, 1 }, { 0 } },
-		{ "unmapped table", { 0, DESC_BYTES, INDIRECT, 0 }, { 0 } },
+		{"loop of one", {GUEST_DATA, 1, NEXT, 0}, {0}},
+		{"loop of two", {GUEST_DATA, 1, NEXT, 1}, {GUEST_DATA, 1, NEXT, 0}},
+		{"empty loop", {0, 0, NEXT, 1}, {0, 0, NEXT, 0}},
+		{"next outside", {GUEST_DATA, 1, NEXT, 8}, {0}},
+		{"next far outside", {GUEST_DATA, 1, NEXT, 0xffff}, {0}},
+		{"readable last", {GUEST_DATA, 1, NEXT | WRITE, 1}, {GUEST_DATA, 1, 0, 0}},
+		{"empty, readable last", {GUEST_DATA, 0, NEXT | WRITE, 1}, {GUEST_DATA, 0, 0, 0}},
+		{"unmapped", {0, 1, 0, 0}, {0}},
+		{"unmapped hole", {GUEST_NEXT_GPA + GUEST_NEXT_BYTES, 1, 0, 0}, {0}},
+		{"unmapped end", {GUEST_NEXT_GPA + GUEST_NEXT_BYTES - 1, 2, 0, 0}, {0}},
+		{"end of the world", {UINT64_MAX, UINT32_MAX, 0, 0}, {0}},
+		{"indirect and next", {GUEST_TABLE, DESC_BYTES, INDIRECT | NEXT, 1}, {0}},
+		{"unmapped table", {0, DESC_BYTES, INDIRECT, 0}, {0}},
 	};
 	struct vfsd_vring device;
 	struct guest_ring driver;
@@ -230,7 +230,7 @@ static void test_broken_direct(void)
 		const struct vfsd_vring_desc *first = &cases[i].first, *second = &cases[i].second;
 
 		start(&driver, &device);
-		put_table(GUEST_TABLE, &(struct vfsd_vring_desc){ 0 }, 1);
+		put_table(GUEST_TABLE, &(struct vfsd_vring_desc){0}, 1);
 		driver.desc[0] = guest_desc(first->addr, first->len, first->flags, first->next);
 		driver.desc[1] = guest_desc(second->addr, second->len, second->flags, second->next);
 		check_broken(&driver, &device, 0);
@@ -442,7 +442,7 @@ struct race {
 
 static void wait_for(int fd)
 {
-	struct pollfd entry = { .fd = fd, .events = POLLIN };
+	struct pollfd entry = {.fd = fd, .events = POLLIN};
 	eventfd_t value;
 
 	CHECK_EQ(poll(&entry, 1, DEADLINE_MS), 1);
@@ -531,6 +531,85 @@ static void test_race(bool event_idx)
 	(void)close(race.call);
 }
 
+/*
+ * One side publishes while the other one is about to sleep, again and again at the same moment: at
+ * least one of them must notice. This is what the full fences are for.
+ */
+enum { LITMUS_ROUNDS = 20000 };
+
+struct litmus {
+	struct vfsd_vring device;
+	struct guest_ring driver;
+	bool calls; /* the device publishes and the driver falls asleep, else the other way round */
+	atomic_uint arrived;
+	bool device_noticed, driver_noticed;
+};
+
+/* Both sides leave at about the same moment; @delay turns of a loop vary which one is ahead. */
+static void meet(struct litmus *litmus, unsigned int meeting, unsigned int delay)
+{
+	unsigned int spins = 0;
+
+	atomic_fetch_add(&litmus->arrived, 1);
+	while (atomic_load(&litmus->arrived) < 2 * meeting)
+		if (++spins % 4096 == 0)
+			(void)sched_yield();
+	for (unsigned int i = 0; i < delay; i++)
+		__asm__ volatile("");
+}
+
+static void *litmus_device(void *arg)
+{
+	struct litmus *litmus = arg;
+	static struct vfsd_chain own;
+
+	for (unsigned int meeting = 1; meeting < 2 * LITMUS_ROUNDS;) {
+		if (litmus->calls)
+			vfsd_vring_push(&litmus->device, 0, 0);
+		else
+			vfsd_vring_disable_kick(&litmus->device);
+		meet(litmus, meeting, meeting / 2 % 128);
+		meeting++;
+		if (litmus->calls)
+			litmus->device_noticed = vfsd_vring_publish(&litmus->device);
+		else
+			litmus->device_noticed = vfsd_vring_enable_kick(&litmus->device);
+		meet(litmus, meeting++, 0);
+		if (!litmus->calls)
+			CHECK_EQ(vfsd_vring_pop(&litmus->device, &own), 1);
+	}
+	return NULL;
+}
+
+static void test_litmus(bool event_idx, bool calls)
+{
+	struct litmus litmus = {.calls = calls};
+	struct guest_ring *driver = &litmus.driver;
+	uint32_t id, len;
+	pthread_t thread;
+
+	guest_ring_init(driver, &litmus.device, &guest, 8, event_idx, 0);
+	litmus.device.signalled = true;
+	CHECK_EQ(pthread_create(&thread, NULL, litmus_device, &litmus), 0);
+	for (unsigned int meeting = 1; meeting < 2 * LITMUS_ROUNDS;) {
+		if (calls)
+			guest_ring_disable_call(driver);
+		else
+			guest_ring_offer(driver, 0);
+		meet(&litmus, meeting, meeting / 256 % 128);
+		meeting++;
+		if (calls)
+			litmus.driver_noticed = guest_ring_enable_call(driver);
+		else
+			litmus.driver_noticed = guest_ring_publish(driver);
+		meet(&litmus, meeting++, 0);
+		CHECK(litmus.device_noticed || litmus.driver_noticed);
+		if (calls)
+			CHECK(guest_ring_take(driver, &id, &len));
+	}
+	CHECK_EQ(pthread_join(thread, NULL), 0);
+}
+
 int main(void)
 {
 	guest_create(&guest);
@@ -546,6 +625,8 @@ int main(void)
 	test_resume();
 	test_race(false);
 	test_race(true);
+	for (unsigned int i = 0; i < 4; i++)
+		test_litmus(i & 1, i & 2);
 	guest_destroy(&guest);
 	return 0;
 }
