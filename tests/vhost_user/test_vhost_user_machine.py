@@ -6,6 +6,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass, field
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -465,5 +466,5 @@ class ServerMachine(RuleBasedStateMachine):
         assert count_fds() - self.fds_before == self.model.open_fds()
 
 
-TestServerMachine = ServerMachine.TestCase
-TestServerMachine.settings = settings(max_examples=60, stateful_step_count=50, deadline=None)
+ServerMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=50, deadline=None)
+TestServerMachine = pytest.mark.slow(ServerMachine.TestCase)

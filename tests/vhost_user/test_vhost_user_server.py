@@ -138,6 +138,13 @@ def test_ring_starts_disabled_at_its_kick(peer: Peer) -> None:
     assert peer.backend.enabled[0]
 
 
+def test_backend_hears_of_changes_only(peer: Peer) -> None:
+    peer.start()
+    for num in (0, 1, 1, 0, 0):
+        peer.ring(Request.SET_VRING_ENABLE, 0, num)
+    assert peer.backend.calls.count("set_vring_enabled") == 2
+
+
 def test_ring_starts_enabled_without_protocol_features(peer: Peer) -> None:
     peer.start(features=F_VERSION_1)
     assert peer.backend.enabled[0]
