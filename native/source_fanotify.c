@@ -29,7 +29,7 @@
 #define DIRENT (FAN_CREATE | FAN_DELETE | MOVED)
 /* What a guest may ask for and fanotify can tell. */
 #define REPORTABLE                                                                                 \
-	(FAN_ACCESS | FAN_MODIFY | FAN_ATTRIB | FAN_CLOSE | FAN_OPEN | DIRENT | FAN_DELETE_SELF |   \
+	(FAN_ACCESS | FAN_MODIFY | FAN_ATTRIB | FAN_CLOSE | FAN_OPEN | DIRENT | FAN_DELETE_SELF |  \
 	 FAN_MOVE_SELF)
 
 enum { READ_BYTES = 65536 };
@@ -200,9 +200,9 @@ count:
 uint32_t vfsd_source_next_bit(uint32_t *mask)
 {
 	static const uint32_t order[] = {
-		FAN_CREATE, FAN_MOVED_FROM,  FAN_MOVED_TO,	FAN_MOVE_SELF, FAN_OPEN,   FAN_ACCESS,
-		FAN_MODIFY, FAN_ATTRIB,	     FAN_CLOSE_WRITE,	FAN_CLOSE_NOWRITE, FAN_DELETE_SELF,
-		FAN_DELETE,
+		FAN_CREATE,	 FAN_MOVED_FROM,    FAN_MOVED_TO,    FAN_MOVE_SELF,
+		FAN_OPEN,	 FAN_ACCESS,	    FAN_MODIFY,	     FAN_ATTRIB,
+		FAN_CLOSE_WRITE, FAN_CLOSE_NOWRITE, FAN_DELETE_SELF, FAN_DELETE,
 	};
 
 	for (size_t i = 0; i < VFSD_ARRAY_SIZE(order); i++) {
@@ -249,11 +249,10 @@ static bool decode_place(const struct vfsd_source_fanotify *source,
 	return true;
 }
 
-static void decode(const struct vfsd_source_fanotify *source,
-		   const struct fanotify_event_metadata *event, struct decoded *ret)
+/* The info records from @at to @end. */
+static void decode(const struct vfsd_source_fanotify *source, const uint8_t *at, const uint8_t *end,
+		   struct decoded *ret)
 {
-	const uint8_t *at = (const uint8_t *)event + event->metadata_len;
-	const uint8_t *end = (const uint8_t *)event + event->event_len;
 
 	*ret = (struct decoded){0};
 	while (end - at >= (ptrdiff_t)sizeof(struct fanotify_event_info_fid)) {
@@ -397,8 +396,7 @@ static void tell_dirents(struct vfsd_source_fanotify *source, const struct vfsd_
 		mask &= ~(uint32_t)FAN_DELETE;
 	}
 	while ((bit = vfsd_source_next_bit(&mask)) != 0)
-		tell(sink, bit | on_dir, where,
-		     bit & (FAN_DELETE | FAN_MOVED_FROM) ? 0 : child,
+		tell(sink, bit | on_dir, where, bit & (FAN_DELETE | FAN_MOVED_FROM) ? 0 : child,
 		     bit & MOVED ? half_cookie(source, bit) : 0, false);
 }
 
@@ -410,7 +408,7 @@ static void tell_object(const struct vfsd_source_fanotify *source,
 	const struct place *named = &decoded->where;
 	const struct place *place = named->inode ? named : &decoded->object;
 	struct vfsd_inode *object = named->inode && !named->name ? named->inode :
-								    decoded->object.inode;
+								   decoded->object.inode;
 	uint64_t child = named->inode && named->name && object ? object->nodeid : 0;
 	bool unlinked = false, told = false;
 	uint32_t bit;
@@ -433,8 +431,9 @@ static void tell_object(const struct vfsd_source_fanotify *source,
 	}
 }
 
+/* @raw is where the host put @event, with its info records behind it. */
 static void handle_event(struct vfsd_source_fanotify *source, const struct vfsd_source_sink *sink,
-			 const struct fanotify_event_metadata *event)
+			 const struct fanotify_event_metadata *event, const uint8_t *raw)
 {
 	uint32_t on_dir = (uint32_t)event->mask & FAN_ONDIR;
 	uint32_t mask = (uint32_t)event->mask & REPORTABLE;
@@ -455,7 +454,7 @@ static void handle_event(struct vfsd_source_fanotify *source, const struct vfsd_
 		mask |= MOVED;
 	if (mask == 0)
 		return;
-	decode(source, event, &decoded);
+	decode(source, raw + event->metadata_len, raw + event->event_len, &decoded);
 	if ((event->mask & FAN_RENAME) && (mask & MOVED)) {
 		tell_rename(source, sink, &decoded, on_dir);
 		mask &= ~(uint32_t)MOVED;
@@ -473,14 +472,17 @@ void vfsd_source_fanotify_drain(struct vfsd_source_fanotify *source,
 	ssize_t got;
 
 	while ((got = read(source->fd, source->buffer, READ_BYTES)) > 0) {
-		const struct fanotify_event_metadata *event = (const void *)source->buffer;
-		size_t left = (size_t)got;
+		const uint8_t *at = source->buffer, *end = at + got;
+		struct fanotify_event_metadata event;
 
-		while (left >= sizeof(*event) && event->event_len >= sizeof(*event) &&
-		       event->event_len <= left) {
-			handle_event(source, sink, event);
-			left -= event->event_len;
-			event = (const void *)((const uint8_t *)event + event->event_len);
+		while (end - at >= (ptrdiff_t)sizeof(event)) {
+			/* Lengths are multiples of 4, the struct wants 8. */
+			memcpy(&event, at, sizeof(event));
+			if (event.event_len < sizeof(event) || event.event_len > end - at ||
+			    event.metadata_len > event.event_len)
+				break;
+			handle_event(source, sink, &event, at);
+			at += event.event_len;
 		}
 	}
 	if (got < 0 && errno != EAGAIN && errno != EINTR)

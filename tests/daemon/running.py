@@ -88,11 +88,12 @@ class Daemon:
         return self.wait()
 
     def kill(self) -> None:
-        """Make sure that it is gone."""
+        """Make sure that it is gone; show the end of its log, for the case that the test failed."""
         if self.process.poll() is None:
             self.process.kill()
         if self.process.stderr is not None and not self.process.stderr.closed:
-            self.process.communicate()
+            self.wait()
+            print(f"daemon ended with {self.process.returncode}", *self.log[-50:], sep="\n")
 
     def fanotify_marks(self) -> list[str]:
         """Return the mark lines that the host shows for this process."""
