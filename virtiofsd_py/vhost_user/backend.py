@@ -106,7 +106,11 @@ class Backend(Protocol):
         """Enable or disable a running ring."""
 
     def set_vring_call(self, index: int, fd: int | None) -> None:
-        """Replace the call descriptor of a running ring."""
+        """Replace the call descriptor of a running ring.
+
+        A new one is better written to at once: without acknowledgements, buffers may have been used
+        before it was there, and a needless signal does no harm.
+        """
 
     def set_vring_err(self, index: int, fd: int | None) -> None:
         """Replace the error descriptor of a running ring."""
