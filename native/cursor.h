@@ -16,9 +16,9 @@
 struct vfsd_cursor {
 	const struct iovec *iov; /* borrowed from the chain */
 	uint32_t n;
-	uint32_t at; /* current iovec */
+	uint32_t at;   /* current iovec */
 	size_t offset; /* bytes used of it */
-	size_t left; /* bytes until the end */
+	size_t left;   /* bytes until the end */
 };
 
 void vfsd_cursor_init(struct vfsd_cursor *cur, const struct iovec *iov, uint32_t n);

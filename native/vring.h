@@ -30,9 +30,9 @@ struct vfsd_vring_setup {
 	uint64_t desc_uva;
 	uint64_t avail_uva;
 	uint64_t used_uva;
-	uint16_t base; /* next avail index */
+	uint16_t base;	/* next avail index */
 	bool event_idx; /* VIRTIO_F_EVENT_IDX acked */
-	bool indirect; /* VIRTIO_F_INDIRECT_DESC acked */
+	bool indirect;	/* VIRTIO_F_INDIRECT_DESC acked */
 };
 
 /*
@@ -43,7 +43,7 @@ struct vfsd_vring_setup {
  */
 struct vfsd_chain {
 	uint16_t head;
-	uint32_t n_in; /* iov[0 .. n_in) is device-readable (guest to us) */
+	uint32_t n_in;	/* iov[0 .. n_in) is device-readable (guest to us) */
 	uint32_t n_out; /* iov[n_in .. n_in + n_out) is device-writable */
 	uint64_t in_bytes;
 	uint64_t out_bytes;
@@ -63,8 +63,8 @@ struct vfsd_vring {
 	uint16_t num;
 	uint16_t next_avail; /* next avail entry to look at */
 	uint16_t avail_seen; /* cached avail->idx, acquired */
-	uint16_t next_used; /* entries pushed, maybe not published yet */
-	uint16_t published; /* used->idx as the driver sees it */
+	uint16_t next_used;  /* entries pushed, maybe not published yet */
+	uint16_t published;  /* used->idx as the driver sees it */
 	bool event_idx;
 	bool indirect;
 	bool signalled; /* published since _init */

@@ -46,9 +46,9 @@ static inline void guest_create(struct guest *guest)
 {
 	/* Not in order, as front-ends may send them. */
 	static const uint64_t layout[GUEST_REGIONS][2] = {
-		{ GUEST_HIGH_GPA, GUEST_HIGH_BYTES },
-		{ GUEST_LOW_GPA, GUEST_LOW_BYTES },
-		{ GUEST_NEXT_GPA, GUEST_NEXT_BYTES },
+		{GUEST_HIGH_GPA, GUEST_HIGH_BYTES},
+		{GUEST_LOW_GPA, GUEST_LOW_BYTES},
+		{GUEST_NEXT_GPA, GUEST_NEXT_BYTES},
 	};
 	struct vfsd_mem_region_desc descs[GUEST_REGIONS];
 

@@ -14,7 +14,7 @@ static uint8_t memory[BYTES];
 
 /* 3 + 0 + 1 + 8 bytes and an empty end, not in the order of their addresses. */
 static const struct iovec iov[] = {
-	{ memory + 9, 3 }, { memory, 0 }, { memory + 8, 1 }, { memory, 8 }, { memory, 0 },
+	{memory + 9, 3}, {memory, 0}, {memory + 8, 1}, {memory, 8}, {memory, 0},
 };
 static const char text[] = "abcdefghijkl";
 

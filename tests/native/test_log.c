@@ -36,7 +36,7 @@ static void count(void *ctx, enum vfsd_log_level level, const char *line)
 
 static void test_lines(void)
 {
-	struct sink sink = { 0 };
+	struct sink sink = {0};
 	char name[600];
 
 	vfsd_log(VFSD_LOG_ERROR, "nobody listens");
@@ -74,7 +74,7 @@ static void *hammer(void *arg)
 
 static void test_limited(void)
 {
-	struct sink sink = { 0 };
+	struct sink sink = {0};
 	pthread_t threads[THREADS];
 
 	vfsd_log_set_sink(count, &sink, VFSD_LOG_WARN);

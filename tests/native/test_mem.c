@@ -79,7 +79,7 @@ static void test_refused(void)
 	/* Not a file with a size, or none at all, or not writable. */
 	CHECK(pipe2(ends, O_CLOEXEC) == 0);
 	(void)close(ends[1]);
-	one = (struct vfsd_mem_region_desc){ .size = PAGE, .fd = ends[0] };
+	one = (struct vfsd_mem_region_desc){.size = PAGE, .fd = ends[0]};
 	CHECK_EQ(create_fails(&one, 1), -EINVAL);
 	one.fd = open("/dev/zero", O_RDWR | O_CLOEXEC);
 	CHECK_EQ(create_fails(&one, 1), -EINVAL);
@@ -217,7 +217,7 @@ static void test_translate(void)
 static void test_huge_pages(void)
 {
 	const uint64_t huge = 2048 * KIB;
-	struct vfsd_mem_region_desc desc = { .size = huge + PAGE, .mmap_offset = huge + 3 * PAGE };
+	struct vfsd_mem_region_desc desc = {.size = huge + PAGE, .mmap_offset = huge + 3 * PAGE};
 	struct vfsd_mem *mem;
 	uint64_t len;
 	void *at;
