@@ -11,7 +11,7 @@ from .actors import Actor, host_call
 from .agent import Agent
 from .events import Event, Mask, describe
 
-EVENT_DEADLINE_MS: Final = 60_000
+EVENT_DEADLINE_MS: Final = 30_000
 """For an event that must come."""
 GRACE_MS: Final = 500
 """For events that must not come, where nothing later could prove their absence."""
