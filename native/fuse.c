@@ -28,42 +28,41 @@ struct row {
 };
 
 #define ARGS(type) (uint16_t)sizeof(struct type)
+#define OP(opcode, ...) [FUSE_##opcode] = {#opcode, __VA_ARGS__}
 
-/* clang-format off */
 static const struct row rows[FUSE_OPCODES] = {
-	[FUSE_LOOKUP] = {"LOOKUP", vfsd_fuse_lookup, 0, ARGS(fuse_entry_out), NODE},
-	[FUSE_FORGET] = {"FORGET", vfsd_fuse_forget, ARGS(fuse_forget_in), 0, NO_REPLY},
-	[FUSE_GETATTR] = {"GETATTR", vfsd_fuse_getattr, ARGS(fuse_getattr_in), ARGS(fuse_attr_out), NODE},
-	[FUSE_SETATTR] = {"SETATTR", vfsd_fuse_setattr, ARGS(fuse_setattr_in), ARGS(fuse_attr_out), NODE | WRITES},
-	[FUSE_READLINK] = {"READLINK", vfsd_fuse_readlink, 0, 0, NODE},
-	[FUSE_SYMLINK] = {"SYMLINK", vfsd_fuse_symlink, 0, ARGS(fuse_entry_out), NODE | WRITES},
-	[FUSE_MKNOD] = {"MKNOD", vfsd_fuse_mknod, ARGS(fuse_mknod_in), ARGS(fuse_entry_out), NODE | WRITES},
-	[FUSE_MKDIR] = {"MKDIR", vfsd_fuse_mkdir, ARGS(fuse_mkdir_in), ARGS(fuse_entry_out), NODE | WRITES},
-	[FUSE_UNLINK] = {"UNLINK", vfsd_fuse_unlink, 0, 0, NODE | WRITES | BARRIER},
-	[FUSE_RMDIR] = {"RMDIR", vfsd_fuse_rmdir, 0, 0, NODE | WRITES | BARRIER},
-	[FUSE_RENAME] = {"RENAME", vfsd_fuse_rename, ARGS(fuse_rename_in), 0, NODE | WRITES | BARRIER},
-	[FUSE_LINK] = {"LINK", vfsd_fuse_link, ARGS(fuse_link_in), ARGS(fuse_entry_out), NODE | WRITES},
-	[FUSE_OPEN] = {"OPEN", vfsd_fuse_open, ARGS(fuse_open_in), ARGS(fuse_open_out), NODE},
-	[FUSE_READ] = {"READ", vfsd_fuse_read, ARGS(fuse_read_in), 0, 0},
-	[FUSE_WRITE] = {"WRITE", vfsd_fuse_write, ARGS(fuse_write_in), ARGS(fuse_write_out), WRITES | STREAM},
-	[FUSE_STATFS] = {"STATFS", vfsd_fuse_statfs, 0, ARGS(fuse_statfs_out), NODE},
-	[FUSE_RELEASE] = {"RELEASE", vfsd_fuse_release, ARGS(fuse_release_in), 0, 0},
-	[FUSE_FSYNC] = {"FSYNC", vfsd_fuse_fsync, ARGS(fuse_fsync_in), 0, 0},
-	[FUSE_FLUSH] = {"FLUSH", vfsd_fuse_flush, ARGS(fuse_flush_in), 0, 0},
-	[FUSE_INIT] = {"INIT", vfsd_fuse_init, FUSE_INIT_IN_OLD_BYTES, ARGS(fuse_init_out), OPENS},
-	[FUSE_OPENDIR] = {"OPENDIR", vfsd_fuse_opendir, ARGS(fuse_open_in), ARGS(fuse_open_out), NODE},
-	[FUSE_READDIR] = {"READDIR", vfsd_fuse_readdir, ARGS(fuse_read_in), 0, 0},
-	[FUSE_RELEASEDIR] = {"RELEASEDIR", vfsd_fuse_release, ARGS(fuse_release_in), 0, 0},
-	[FUSE_FSYNCDIR] = {"FSYNCDIR", vfsd_fuse_fsync, ARGS(fuse_fsync_in), 0, 0},
-	[FUSE_CREATE] = {"CREATE", vfsd_fuse_create_file, ARGS(fuse_create_in),
-			 ARGS(fuse_entry_out) + ARGS(fuse_open_out), NODE | WRITES},
-	[FUSE_INTERRUPT] = {"INTERRUPT", vfsd_fuse_interrupt, ARGS(fuse_interrupt_in), 0, NO_REPLY},
-	[FUSE_DESTROY] = {"DESTROY", vfsd_fuse_destroy_session, 0, 0, 0},
-	[FUSE_BATCH_FORGET] = {"BATCH_FORGET", vfsd_fuse_batch_forget, ARGS(fuse_batch_forget_in), 0, NO_REPLY | STREAM},
-	[FUSE_READDIRPLUS] = {"READDIRPLUS", vfsd_fuse_readdirplus, ARGS(fuse_read_in), 0, NODE},
-	[FUSE_RENAME2] = {"RENAME2", vfsd_fuse_rename2, ARGS(fuse_rename2_in), 0, NODE | WRITES | BARRIER},
+	OP(LOOKUP, vfsd_fuse_lookup, 0, ARGS(fuse_entry_out), NODE),
+	OP(FORGET, vfsd_fuse_forget, ARGS(fuse_forget_in), 0, NO_REPLY),
+	OP(GETATTR, vfsd_fuse_getattr, ARGS(fuse_getattr_in), ARGS(fuse_attr_out), NODE),
+	OP(SETATTR, vfsd_fuse_setattr, ARGS(fuse_setattr_in), ARGS(fuse_attr_out), NODE | WRITES),
+	OP(READLINK, vfsd_fuse_readlink, 0, 0, NODE),
+	OP(SYMLINK, vfsd_fuse_symlink, 0, ARGS(fuse_entry_out), NODE | WRITES),
+	OP(MKNOD, vfsd_fuse_mknod, ARGS(fuse_mknod_in), ARGS(fuse_entry_out), NODE | WRITES),
+	OP(MKDIR, vfsd_fuse_mkdir, ARGS(fuse_mkdir_in), ARGS(fuse_entry_out), NODE | WRITES),
+	OP(UNLINK, vfsd_fuse_unlink, 0, 0, NODE | WRITES | BARRIER),
+	OP(RMDIR, vfsd_fuse_rmdir, 0, 0, NODE | WRITES | BARRIER),
+	OP(RENAME, vfsd_fuse_rename, ARGS(fuse_rename_in), 0, NODE | WRITES | BARRIER),
+	OP(LINK, vfsd_fuse_link, ARGS(fuse_link_in), ARGS(fuse_entry_out), NODE | WRITES),
+	OP(OPEN, vfsd_fuse_open, ARGS(fuse_open_in), ARGS(fuse_open_out), NODE),
+	OP(READ, vfsd_fuse_read, ARGS(fuse_read_in), 0, 0),
+	OP(WRITE, vfsd_fuse_write, ARGS(fuse_write_in), ARGS(fuse_write_out), WRITES | STREAM),
+	OP(STATFS, vfsd_fuse_statfs, 0, ARGS(fuse_statfs_out), NODE),
+	OP(RELEASE, vfsd_fuse_release, ARGS(fuse_release_in), 0, 0),
+	OP(FSYNC, vfsd_fuse_fsync, ARGS(fuse_fsync_in), 0, 0),
+	OP(FLUSH, vfsd_fuse_flush, ARGS(fuse_flush_in), 0, 0),
+	OP(INIT, vfsd_fuse_init, FUSE_INIT_IN_OLD_BYTES, ARGS(fuse_init_out), OPENS),
+	OP(OPENDIR, vfsd_fuse_opendir, ARGS(fuse_open_in), ARGS(fuse_open_out), NODE),
+	OP(READDIR, vfsd_fuse_readdir, ARGS(fuse_read_in), 0, 0),
+	OP(RELEASEDIR, vfsd_fuse_release, ARGS(fuse_release_in), 0, 0),
+	OP(FSYNCDIR, vfsd_fuse_fsync, ARGS(fuse_fsync_in), 0, 0),
+	OP(CREATE, vfsd_fuse_create_file, ARGS(fuse_create_in),
+	   ARGS(fuse_entry_out) + ARGS(fuse_open_out), NODE | WRITES),
+	OP(INTERRUPT, vfsd_fuse_interrupt, ARGS(fuse_interrupt_in), 0, NO_REPLY),
+	OP(DESTROY, vfsd_fuse_destroy_session, 0, 0, 0),
+	OP(BATCH_FORGET, vfsd_fuse_batch_forget, ARGS(fuse_batch_forget_in), 0, NO_REPLY | STREAM),
+	OP(READDIRPLUS, vfsd_fuse_readdirplus, ARGS(fuse_read_in), 0, NODE),
+	OP(RENAME2, vfsd_fuse_rename2, ARGS(fuse_rename2_in), 0, NODE | WRITES | BARRIER),
 };
-/* clang-format on */
 
 static const struct row row_fsnotify = {"FSNOTIFY", vfsd_fuse_fsnotify, ARGS(fuse_fsnotify_in), 0,
 					NODE | BARRIER};
@@ -72,7 +71,7 @@ static const struct row row_unknown = {.name = "unknown"};
 static const struct row *row_of(uint32_t opcode)
 {
 	if (opcode < VFSD_ARRAY_SIZE(rows))
-		return &rows[opcode];
+		return rows[opcode].name ? &rows[opcode] : &row_unknown;
 	return opcode == FUSE_FSNOTIFY ? &row_fsnotify : &row_unknown;
 }
 
@@ -86,7 +85,14 @@ static int read_header(struct vfsd_request *req)
 	size_t body;
 
 	memset(&req->header, 0, sizeof(req->header));
-	if (vfsd_cursor_read(&req->in, &req->header, there) || there < sizeof(req->header))
+	if (vfsd_cursor_read(&req->in, &req->header, there))
+		return -EINVAL;
+	/* Half a number is none. */
+	if (there < offsetof(struct fuse_in_header, unique))
+		req->header.opcode = 0;
+	if (there < offsetof(struct fuse_in_header, nodeid))
+		req->header.unique = 0;
+	if (there < sizeof(req->header))
 		return -EINVAL;
 	if (req->header.len < sizeof(req->header))
 		return -EINVAL;
@@ -180,8 +186,8 @@ uint32_t vfsd_fuse_serve(struct vfsd_fuse_worker *worker, const struct iovec *in
 	n = read_header(&req);
 	row = row_of(req.header.opcode);
 	if (n) {
-		VFSD_LOG_LIMITED(VFSD_LOG_WARN, "fuse: malformed request opcode=%u len=%u",
-				 req.header.opcode, req.header.len);
+		VFSD_LOG_LIMITED(VFSD_LOG_WARN, "fuse: malformed request op=%s opcode=%u len=%u",
+				 row->name, req.header.opcode, req.header.len);
 		if (row->flags & NO_REPLY || reply_out.left < sizeof(struct fuse_out_header))
 			return 0;
 		return reply(&req, &reply_out, n);
