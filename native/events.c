@@ -227,8 +227,7 @@ static int hook_subscribe(void *ctx, struct vfsd_inode *inode, uint64_t mask, ui
 	err = vfsd_marks_set(events->marks, inode->nodeid, OWNER_GUEST, (uint32_t)mask, &change);
 	if (err)
 		goto out;
-	err = vfsd_source_fanotify_watch(events->source, inode, change.old_union,
-					 change.new_union);
+	err = vfsd_source_fanotify_watch(events->source, inode, change.old_union, change.new_union);
 	if (err)
 		(void)vfsd_marks_set(events->marks, inode->nodeid, OWNER_GUEST, change.before,
 				     &change);
@@ -322,6 +321,9 @@ void vfsd_events_set_call(struct vfsd_events *events, int call_fd)
 {
 	pthread_mutex_lock(&events->lock);
 	vfsd_notify_set_call(events->notify, call_fd);
+	/* The old one may have swallowed a signal that the driver waits for. */
+	if (call_fd >= 0)
+		(void)eventfd_write(call_fd, 1);
 	pthread_mutex_unlock(&events->lock);
 }
 

@@ -190,4 +190,6 @@ void vfsd_queue_set_call(struct vfsd_queue *queue, int call_fd)
 	pthread_mutex_lock(&queue->call_lock);
 	queue->call_fd = call_fd;
 	pthread_mutex_unlock(&queue->call_lock);
+	/* The old one may have swallowed a signal that the driver waits for; one too many is nothing. */
+	signal_driver(queue);
 }
