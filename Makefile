@@ -188,7 +188,7 @@ test-unit: build-daemon
 
 # -- everything ----------------------------------------------------------------------------------
 
-.PHONY: test test-asan test-tsan test-fuzz test-guest-asan demo
+.PHONY: test test-asan test-tsan test-fuzz test-daemon-asan test-guest-asan demo
 test-asan: build-asan
 	@$(call locked,asan)
 	$(call meson_test,asan,native)
@@ -207,13 +207,18 @@ test-tsan: venv
 	wrapper=(); ! setarch -R true 2>/dev/null || wrapper=(--wrapper 'setarch -R')
 	$(call meson_test,tsan,native,"$${wrapper[@]}")
 
+# The real daemon's tests again, with an instrumented core.
+test-daemon-asan: build-daemon build-asan
+	@$(call step,daemon-asan-tests) env VIRTIOFSD_PY="$(CURDIR)/build/asan/virtiofsd-py" \
+		$(PYTEST) -q tests/daemon
+
 # One guest's worth of events through the instrumented daemon.
 test-guest-asan: build-daemon build-asan build-guest-uml
 	@$(call step,guest-asan) env RUN_GUEST_DAEMON="$(CURDIR)/build/asan/virtiofsd-py" \
 		$(PYTEST) qemu-tests/cases/test_events.py --world uml -k test_seen_exactly_once
 
 # pytest comes last, so that its summary is what the reader sees last.
-test: lint test-native test-asan test-tsan test-fuzz test-guest-asan build
+test: lint test-native test-asan test-tsan test-fuzz test-daemon-asan test-guest-asan build
 	@$(PYTEST) $(UNIT_TESTS) $(wildcard tests/daemon qemu-tests/cases)
 
 # Only what this demo needs: the other kind of guest takes as long again to build.

@@ -93,7 +93,8 @@ class Daemon:
             self.process.kill()
         if self.process.stderr is not None and not self.process.stderr.closed:
             self.wait()
-            print(f"daemon ended with {self.process.returncode}", *self.log[-50:], sep="\n")
+            end = [f"daemon ended with {self.process.returncode}", *self.log[-50:]]
+            sys.stderr.write("\n".join(end) + "\n")
 
     def fanotify_marks(self) -> list[str]:
         """Return the mark lines that the host shows for this process."""
