@@ -97,6 +97,8 @@ ssize_t vfsd_hostfs_readlink(struct vfsd_hostfs *fs, struct vfsd_inode *inode, c
 
 	if (path.fd < 0)
 		return path.fd;
+	if (!S_ISLNK(inode->type)) /* the host would say ENOENT */
+		return -EINVAL;
 	n = readlinkat(path.fd, "", target, size);
 	if (n < 0)
 		return -errno;
