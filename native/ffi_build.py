@@ -2,7 +2,7 @@
 """Turn ``native.cdef.h`` into the C source of the extension ``virtiofsd_py._native``.
 
 Run by meson: ``python ffi_build.py native.cdef.h OUTPUT.c``. The declarations are the whole surface
-between Python and C; the compiler checks each against ``engine.h``.
+between Python and C; ``engine.h`` includes the same file, so they cannot drift.
 
 Spec: cffi documentation, "Preparing and Distributing modules", API mode, out of line.
 """

@@ -1,19 +1,24 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* The whole surface between Python and C; engine.h is the documentation. */
-
-#define VFSD_RING_HIPRIO ...
-#define VFSD_RING_NOTIFICATION ...
-#define VFSD_RINGS_MAX ...
-#define VFSD_LOG_LINE_BYTES ...
+/*
+ * The whole surface between C and Python: engine.h includes it, cffi reads it. So it holds plain
+ * declarations only, nothing for the preprocessor.
+ */
 
 typedef struct vfsd_engine vfsd_engine;
 
+enum {
+	VFSD_RING_HIPRIO = 0,
+	VFSD_RING_NOTIFICATION = 1, /* if VIRTIO_FS_F_NOTIFICATION is acked, else the first request */
+	VFSD_RINGS_MAX = 1024,
+	VFSD_LOG_LINE_BYTES = 512,
+};
+
 typedef struct vfsd_engine_config {
-	int root_fd;
-	int proc_self_fd;
+	int root_fd;	  /* O_PATH of the shared directory; owned */
+	int proc_self_fd; /* O_PATH of /proc/self/fd; owned */
 	uint32_t num_rings;
-	int cache;
-	int file_handles;
+	int cache;	  /* enum vfsd_cache */
+	int file_handles; /* enum vfsd_handle_policy */
 	bool readdirplus;
 	bool writeback;
 	bool readonly;
@@ -21,11 +26,11 @@ typedef struct vfsd_engine_config {
 	bool preserve_noatime;
 	bool announce_submounts;
 	uint32_t max_write_bytes;
-	uint32_t max_open_files;
-	bool fsnotify;
+	uint32_t max_open_files; /* the guest's quota of descriptors; 0: no quota */
+	bool fsnotify;		 /* offer the notification queue */
 	uint32_t fsnotify_ring_bytes;
-	uint32_t fsnotify_max_watches;
-	int log_level;
+	uint32_t fsnotify_max_watches; /* 0: the host's own limit */
+	int log_level;		       /* enum vfsd_log_level; -1: nothing */
 } vfsd_engine_config;
 
 typedef struct vfsd_engine_region {
@@ -33,7 +38,7 @@ typedef struct vfsd_engine_region {
 	uint64_t size_bytes;
 	uint64_t uva;
 	uint64_t mmap_offset_bytes;
-	int fd;
+	int fd; /* owned */
 } vfsd_engine_region;
 
 typedef struct vfsd_engine_vring {
@@ -43,7 +48,7 @@ typedef struct vfsd_engine_vring {
 	uint64_t used_uva;
 	uint16_t base;
 	bool enabled;
-	int kick_fd;
+	int kick_fd; /* owned, as the next two; those may be -1 */
 	int call_fd;
 	int err_fd;
 } vfsd_engine_vring;
@@ -54,16 +59,43 @@ typedef struct vfsd_engine_stats {
 } vfsd_engine_stats;
 
 int vfsd_engine_create(const vfsd_engine_config *config, vfsd_engine **ret);
+
+/* Stops every ring and thread, then frees. NULL is fine. */
 void vfsd_engine_destroy(vfsd_engine *engine);
+
+/* 0 if remote events can be had on this host and share, else why not. */
 int vfsd_engine_probe_fsnotify(const vfsd_engine *engine);
+
+/* Size in bytes that the configuration space asks for (notify_buf_size). */
 uint32_t vfsd_engine_notify_buf_bytes(void);
+
+/* Acked virtio features, before rings start. */
 int vfsd_engine_set_features(vfsd_engine *engine, uint64_t features);
+
+/*
+ * Replace the memory table whole. Running rings are quiet meanwhile and go on afterwards; one whose
+ * addresses the new table lacks stays stopped.
+ */
 int vfsd_engine_set_memory(vfsd_engine *engine, const vfsd_engine_region *regions, uint32_t n);
+
 int vfsd_engine_start_vring(vfsd_engine *engine, uint32_t index, const vfsd_engine_vring *vring);
+
+/* Stop the ring; nothing is placed on it afterwards. Returns the next avail index or -errno. */
 int vfsd_engine_stop_vring(vfsd_engine *engine, uint32_t index);
+
 int vfsd_engine_enable_vring(vfsd_engine *engine, uint32_t index, bool enabled);
+
+/* @fd -1: none. */
 int vfsd_engine_set_call(vfsd_engine *engine, uint32_t index, int fd);
 int vfsd_engine_set_err(vfsd_engine *engine, uint32_t index, int fd);
+
 void vfsd_engine_get_stats(const vfsd_engine *engine, vfsd_engine_stats *ret);
+
+/* An eventfd, readable when log lines wait. Borrowed. */
 int vfsd_engine_log_fd(const vfsd_engine *engine);
+
+/*
+ * Take the oldest log line as a C string into @line (VFSD_LOG_LINE_BYTES). 1: got one, with its
+ * *level (enum vfsd_log_level); 0: none waits. Any thread.
+ */
 int vfsd_engine_next_log(vfsd_engine *engine, char *line, int *level);

@@ -51,7 +51,7 @@ class LogLevel(IntEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineConfig:
-    """What the core is told once; see ``vfsd_engine_config`` in native/engine.h.
+    """What the core is told once; see ``vfsd_engine_config`` in native/native.cdef.h.
 
     Attributes:
         root_fd: O_PATH descriptor of the shared directory; the engine owns it.
