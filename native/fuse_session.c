@@ -119,8 +119,16 @@ ssize_t vfsd_fuse_fsnotify(struct vfsd_request *req)
 {
 	const struct fuse_fsnotify_in *in = req->args;
 	const struct vfsd_fuse_hooks *hooks = &req->fuse->hooks;
+	struct vfsd_inode *still;
+	int error;
 
 	if (!(req->granted & FUSE_HAS_FSNOTIFY) || !hooks->subscribe)
 		return -ENOSYS;
-	return hooks->subscribe(hooks->ctx, req->inode, in->mask, in->flags);
+	error = hooks->subscribe(hooks->ctx, req->inode, in->mask, in->flags);
+	/* If another queue forgot the inode meanwhile, nobody else would drop this interest. */
+	still = vfsd_inode_get(req->fuse->inodes, req->header.nodeid);
+	if (!still && hooks->forgotten)
+		hooks->forgotten(hooks->ctx, req->inode);
+	vfsd_inode_put(req->fuse->inodes, still);
+	return error;
 }

@@ -31,6 +31,7 @@ struct fuse_guest {
 	bool offered_fsnotify;
 	uint64_t subscribed_node, subscribed_mask;
 	int subscribe_error;
+	bool forget_while_subscribing; /* as another queue might */
 
 	/* The next request. */
 	uint32_t uid, gid;
@@ -77,6 +78,8 @@ static inline int fuse_guest_on_subscribe(void *ctx, struct vfsd_inode *inode, u
 	g->subscriptions++;
 	g->subscribed_node = inode->nodeid;
 	g->subscribed_mask = mask;
+	if (g->forget_while_subscribing)
+		vfsd_inode_put(g->inodes, vfsd_inode_forget(g->inodes, inode->nodeid, 1));
 	return g->subscribe_error;
 }
 

@@ -177,6 +177,14 @@ static void test_hooks(void)
 	CHECK_EQ(vfsd_inodes_count(g.inodes), 1);
 	fuse_guest_tell(&g, FUSE_INTERRUPT, 0, &g.unique, sizeof(g.unique));
 
+	/* A FORGET on another queue wins: no interest outlives it. */
+	g.forget_while_subscribing = true;
+	CHECK_EQ(fuse_guest_call(&g, FUSE_FSNOTIFY, fuse_guest_node(&g, ROOT, "a"), &in, sizeof(in),
+				 0),
+		 -ENOSPC);
+	CHECK_EQ(g.forgotten, 3);
+	CHECK_EQ(vfsd_inodes_count(g.inodes), 1);
+
 	/* Not granted: not served. */
 	CHECK_EQ(fuse_guest_init(&g, 41, FUSE_INIT_EXT, &out), 0);
 	CHECK_EQ(fuse_guest_call(&g, FUSE_FSNOTIFY, ROOT, &in, sizeof(in), 0), -ENOSYS);

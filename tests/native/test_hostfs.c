@@ -196,6 +196,7 @@ static int set_attr(struct fuse_guest *g, uint64_t node, const struct fuse_setat
 static void test_setattr(struct fuse_guest *g)
 {
 	struct fuse_setattr_in in = {.valid = FATTR_MODE, .mode = 0100600};
+	struct fuse_getattr_in getattr_in = {.getattr_flags = FUSE_GETATTR_FH};
 	struct fuse_entry_out entry;
 	struct fuse_open_out opened;
 	struct fuse_attr attr;
@@ -262,6 +263,14 @@ static void test_setattr(struct fuse_guest *g)
 
 	/* Unlinked but open. */
 	CHECK_EQ(unlinkat(g->tree.fd, "f", 0), 0);
+	in = (struct fuse_setattr_in){
+		.valid = FATTR_MODE | FATTR_FH, .fh = opened.fh, .mode = 0640};
+	CHECK_EQ(set_attr(g, node, &in, &attr), 0);
+	CHECK_EQ(attr.mode, S_IFREG | 0640);
+	getattr_in.fh = opened.fh;
+	CHECK_EQ(fuse_guest_call(g, FUSE_GETATTR, node, &getattr_in, 16, 104), 0);
+	CHECK_EQ(((struct fuse_attr_out *)g->reply)->attr.mode, S_IFREG | 0640);
+	CHECK_EQ(fuse_guest_call(g, FUSE_GETATTR, ROOT, &getattr_in, 16, 104), -EBADF);
 	in = (struct fuse_setattr_in){.valid = FATTR_SIZE | FATTR_FH, .fh = opened.fh, .size = 7};
 	CHECK_EQ(set_attr(g, node, &in, &attr), 0);
 	CHECK_EQ(attr.size, 7);
@@ -393,6 +402,43 @@ static void test_names(struct fuse_guest *g)
 	CHECK_EQ(g->barriers, 13);
 	/* Gone: a descriptor still shows it, a handle does not. */
 	CHECK(fuse_guest_getattr(g, dir.nodeid, &attr) == -ESTALE || attr.attr.nlink == 0);
+}
+
+/* A directory that the host removed: held by descriptor it is empty for ever, by handle it is gone. */
+static void test_removed_directory(struct fuse_guest *g, enum vfsd_handle_policy handles)
+{
+	const struct fuse_mkdir_in mkdir_in = {.mode = 0700};
+	const struct fuse_mknod_in mknod_in = {.mode = S_IFREG | 0600};
+	struct fuse_link_in link_in;
+	struct fuse_entry_out entry;
+	struct fuse_open_out opened;
+	struct fuse_attr_out attr;
+	uint64_t gone;
+	int error;
+
+	CHECK_EQ(mkdirat(g->tree.fd, "gone", 0755), 0);
+	gone = fuse_guest_node(g, ROOT, "gone");
+	CHECK_EQ(unlinkat(g->tree.fd, "gone", AT_REMOVEDIR), 0);
+	tree_file(&g->tree, "f", "");
+	link_in.oldnodeid = fuse_guest_node(g, ROOT, "f");
+	error = fuse_guest_getattr(g, gone, &attr) ? -ESTALE : -ENOENT;
+	if (handles == VFSD_HANDLES_NEVER)
+		CHECK_EQ(error, -ENOENT);
+	CHECK_EQ(fuse_guest_lookup(g, gone, "x", &entry), error);
+	CHECK_EQ(make(g, FUSE_MKDIR, gone, &mkdir_in, 8, "x", &entry), error);
+	CHECK_EQ(make(g, FUSE_MKNOD, gone, &mknod_in, 16, "x", &entry), error);
+	CHECK_EQ(make(g, FUSE_LINK, gone, &link_in, 8, "x", &entry), error);
+	CHECK_EQ(fuse_guest_call(g, FUSE_SYMLINK, gone, "x\0t", 4, 128), error);
+	CHECK_EQ(fuse_guest_create_file(g, gone, "x", O_RDWR, 0600, &entry, &opened), error);
+	CHECK_EQ(fuse_guest_call(g, FUSE_UNLINK, gone, "x", 2, 0), error);
+	CHECK_EQ(fuse_guest_call(g, FUSE_RMDIR, gone, "x", 2, 0), error);
+	CHECK_EQ(rename2(g, gone, ROOT, 0, "x\0y", 4), error);
+	CHECK_EQ(rename2(g, ROOT, gone, 0, "f\0y", 4), error);
+	if (error == -ESTALE) {
+		CHECK_EQ(fuse_guest_open(g, FUSE_OPENDIR, gone, O_RDONLY, &opened), error);
+		CHECK_EQ(fuse_guest_call(g, FUSE_STATFS, gone, NULL, 0, 80), error);
+	}
+	CHECK_EQ(unlinkat(g->tree.fd, "f", 0), 0);
 }
 
 /* Directories */
@@ -639,6 +685,7 @@ int main(void)
 		test_kill_priv(&g);
 		test_statfs(&g);
 		test_names(&g);
+		test_removed_directory(&g, policies[i]);
 		test_credentials(&g);
 		fuse_guest_destroy(&g);
 		test_submounts(policies[i]);
