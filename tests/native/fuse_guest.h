@@ -6,6 +6,8 @@
 #ifndef VFSD_FUSE_GUEST_H
 #define VFSD_FUSE_GUEST_H
 
+#include <stdatomic.h>
+
 #include "check.h"
 #include "fuse.h"
 #include "handle.h"
@@ -27,9 +29,9 @@ struct fuse_guest {
 	unsigned int fds;
 
 	/* What the hooks saw. */
-	unsigned int starts, ends, barriers, forgotten, subscriptions;
-	bool offered_fsnotify;
-	uint64_t subscribed_node, subscribed_mask;
+	_Atomic unsigned int starts, ends, barriers, forgotten, subscriptions;
+	atomic_bool offered_fsnotify;
+	_Atomic uint64_t subscribed_node, subscribed_mask;
 	int subscribe_error;
 	bool forget_while_subscribing; /* as another queue might */
 

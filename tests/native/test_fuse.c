@@ -355,6 +355,94 @@ static void test_failing_host(void)
 	CHECK(fail_at > 8);
 }
 
+/* Several queues, and now and then the guest starts anew with requests under way. */
+
+enum { QUEUES = 4, ROUNDS = 400 };
+
+struct queue {
+	struct fuse_guest guest; /* a copy, with worker and reply of its own */
+	unsigned int index;
+	pthread_t thread;
+};
+
+static bool is_fair(int error)
+{
+	/* A new session takes node ids and file handles away; another queue, names. */
+	return error >= 0 || error == -ESTALE || error == -EBADF || error == -ENOENT ||
+	       error == -EEXIST || error == -EIO || error == -ENOTEMPTY;
+}
+
+static void use_files(struct queue *queue, unsigned int round)
+{
+	struct fuse_guest *g = &queue->guest;
+	const struct fuse_fsnotify_in watch = {.mask = 2};
+	struct fuse_forget_in forget = {.nlookup = 1};
+	struct fuse_entry_out entry;
+	struct fuse_open_out opened;
+	char name[16];
+
+	/* Half of the names are shared. */
+	(void)snprintf(name, sizeof(name), "f%u", round % 2 ? round % 7 : 10 + queue->index);
+	if (fuse_guest_create_file(g, ROOT, name, O_RDWR, 0644, &entry, &opened) == 0) {
+		CHECK(is_fair(fuse_guest_write(g, entry.nodeid, opened.fh, 0, "text", 0, 0)));
+		CHECK(is_fair(fuse_guest_read(g, FUSE_READ, entry.nodeid, opened.fh, 0, 100)));
+		CHECK(is_fair(
+			fuse_guest_call(g, FUSE_FSNOTIFY, entry.nodeid, &watch, sizeof(watch), 0)));
+		CHECK(is_fair(fuse_guest_release(g, FUSE_RELEASE, entry.nodeid, opened.fh)));
+		fuse_guest_tell(g, FUSE_FORGET, entry.nodeid, &forget, sizeof(forget));
+	}
+	CHECK(is_fair(fuse_guest_lookup(g, ROOT, name, &entry)));
+	if (fuse_guest_open(g, FUSE_OPENDIR, ROOT, O_RDONLY, &opened) == 0) {
+		CHECK(is_fair(fuse_guest_read(g, FUSE_READDIRPLUS, ROOT, opened.fh, 0, 4096)));
+		CHECK(is_fair(fuse_guest_release(g, FUSE_RELEASEDIR, ROOT, opened.fh)));
+	}
+	CHECK(is_fair(fuse_guest_call(g, FUSE_UNLINK, ROOT, name, strlen(name) + 1, 0)));
+}
+
+static void *serve_queue(void *arg)
+{
+	struct queue *queue = arg;
+	struct fuse_init_out out;
+
+	for (unsigned int round = 0; round < ROUNDS; round++) {
+		use_files(queue, round);
+		if (queue->index == 0 && round % 50 == 49)
+			CHECK_EQ(fuse_guest_init(&queue->guest, 41, UINT64_MAX, &out), 0);
+	}
+	return NULL;
+}
+
+static void test_queues(enum vfsd_handle_policy handles)
+{
+	const struct fuse_guest_config config = {.handles = handles};
+	struct queue queues[QUEUES];
+	struct fuse_init_out out;
+	struct fuse_guest g;
+
+	fuse_guest_create(&g, &config);
+	for (unsigned int i = 0; i < QUEUES; i++) {
+		struct fuse_guest *copy = &queues[i].guest;
+
+		*copy = g;
+		queues[i].index = i;
+		copy->unique = (uint64_t)i << 32;
+		copy->out = malloc(FUSE_GUEST_OUT_BYTES);
+		CHECK(copy->out);
+		CHECK_EQ(vfsd_fuse_worker_create(g.fuse, &copy->worker), 0);
+	}
+	for (unsigned int i = 0; i < QUEUES; i++)
+		CHECK_EQ(pthread_create(&queues[i].thread, NULL, serve_queue, &queues[i]), 0);
+	for (unsigned int i = 0; i < QUEUES; i++) {
+		CHECK_EQ(pthread_join(queues[i].thread, NULL), 0);
+		vfsd_fuse_worker_destroy(queues[i].guest.worker);
+		free(queues[i].guest.out);
+	}
+	CHECK_EQ(fuse_guest_init(&g, 41, 0, &out), 0);
+	CHECK_EQ(vfsd_inodes_count(g.inodes), 1);
+	CHECK_EQ(vfsd_handles_count(g.handles), 0);
+	fuse_guest_destroy(&g);
+}
+
 int main(void)
 {
 	test_init();
@@ -365,5 +453,7 @@ int main(void)
 	test_readonly();
 	test_unserved();
 	test_failing_host();
+	test_queues(VFSD_HANDLES_NEVER);
+	test_queues(VFSD_HANDLES_PREFER);
 	return 0;
 }
