@@ -76,8 +76,8 @@ static const struct row *row_of(uint32_t opcode)
 }
 
 /*
- * The header, as much of it as there is (the rest zero): a reply to a stump still names the request.
- * 0 or -EINVAL.
+ * The header, as much of it as there is (the rest zero): a reply to a stump still names the
+ * request. 0 or -EINVAL.
  */
 static int read_header(struct vfsd_request *req)
 {

@@ -2,8 +2,8 @@
 /*
  * fuse_internal - one request on its way through the fuse room. Nobody else includes this.
  *
- * An opcode is a row in fuse.c and a handler in one of fuse_*.c. What the guest sent has been copied
- * before a handler runs: args and text are private memory.
+ * An opcode is a row in fuse.c and a handler in one of fuse_*.c. What the guest sent has been
+ * copied before a handler runs: args and text are private memory.
  * Owner thread: the queue thread that serves the request.
  */
 #ifndef VFSD_FUSE_INTERNAL_H

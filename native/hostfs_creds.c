@@ -21,7 +21,7 @@ static int set_effective(long call, uint32_t id)
 	return syscall(call, ID_KEEP, id, ID_KEEP) ? -errno : 0;
 }
 
-/* Change this thread's effective capabilities within what is permitted. 1: changed, 0: not needed. */
+/* Change this thread's effective capabilities within what is permitted. 1: changed, 0: no need. */
 static int change_effective(uint32_t drop, uint32_t add)
 {
 	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};

@@ -4,8 +4,8 @@
  *
  * A node id is a slot index plus that slot's generation, never a pointer; a stale or invented id
  * finds nothing. An inode is held by an O_PATH descriptor, or by its file handle alone
- * (--inode-file-handles), so that a million of them need no million descriptors. While only a handle
- * holds it, its inode number may be reused: identity is then the handle.
+ * (--inode-file-handles), so that a million of them need no million descriptors. While only a
+ * handle holds it, its inode number may be reused: identity is then the handle.
  * The guest's lookup count keeps an inode in the table; a transient reference (get/put) keeps the
  * memory for the length of one operation.
  * Owner thread: any; locks inside (sharded), none held across a call. Create the table after the

@@ -137,7 +137,7 @@ struct vfsd_host_mount *vfsd_host_mount_get(struct vfsd_inodes *inodes, int fd,
 void vfsd_host_mount_put(struct vfsd_inodes *inodes, struct vfsd_host_mount *mount);
 
 /*
- * Encode the handle of @name in @dir_fd (of @dir_fd itself if @name is empty); fsid stays untouched.
+ * Encode the handle of @name in @dir_fd (of @dir_fd itself if @name is empty); fsid is not set.
  * With @fid_too a handle that identifies but cannot be opened will do; *reopenable tells.
  * 0 or -errno; *mnt_id is the mount it is on.
  */

@@ -3,9 +3,9 @@
  * FUSE requests of a hostile guest, against a host filesystem that is not there.
  *
  * An input is a list of requests: which opcode, which node id and file handle (known ones, so that
- * something happens, or any), how long the header says it is, how the buffers are cut, how much room
- * the reply has, and the body. Replies must keep to their room and to their form; at the end nothing
- * may be held.
+ * something happens, or any), how long the header says it is, how the buffers are cut, how much
+ * room the reply has, and the body. Replies must keep to their room and to their form; at the end
+ * nothing may be held.
  */
 #include "fuzz.h"
 #define VFSD_CHECK_ABORT

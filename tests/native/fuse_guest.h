@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * fuse_guest - a pretended guest's FUSE client: a share on a real temporary directory, a session, and
- * calls whose replies are checked for their form.
+ * fuse_guest - a pretended guest's FUSE client: a share on a real temporary directory, a session,
+ * and calls whose replies are checked for their form.
  */
 #ifndef VFSD_FUSE_GUEST_H
 #define VFSD_FUSE_GUEST_H

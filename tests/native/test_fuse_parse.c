@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Requests cut off at every byte, and replies without room, for every opcode. Each must get an error
- * reply (or none, where none fits) and must not reach the host filesystem.
+ * Requests cut off at every byte, and replies without room, for every opcode. Each must get an
+ * error reply (or none, where none fits) and must not reach the host filesystem.
  */
 #include "fuse.h"
 

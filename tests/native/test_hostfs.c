@@ -404,7 +404,7 @@ static void test_names(struct fuse_guest *g)
 	CHECK(fuse_guest_getattr(g, dir.nodeid, &attr) == -ESTALE || attr.attr.nlink == 0);
 }
 
-/* A directory that the host removed: held by descriptor it is empty for ever, by handle it is gone. */
+/* A directory that the host removed: held by descriptor it stays empty, by handle it is gone. */
 static void test_removed_directory(struct fuse_guest *g, enum vfsd_handle_policy handles)
 {
 	const struct fuse_mkdir_in mkdir_in = {.mode = 0700};
@@ -445,7 +445,7 @@ static void test_removed_directory(struct fuse_guest *g, enum vfsd_handle_policy
 
 enum { MANY = 300 };
 
-/* Read all, @size bytes at a time; every name must come exactly once. Returns the lookups counted. */
+/* Read all, @size bytes at a time; every name must come exactly once. Returns lookups counted. */
 static unsigned int list_all(struct fuse_guest *g, uint64_t fh, bool plus, uint32_t size)
 {
 	bool seen[MANY] = {false};

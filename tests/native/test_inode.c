@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Node ids: what they mean, for how long, and what holds the inode meanwhile. Every case runs once a
- * way of holding; where the host refuses one (no file handles, no privilege), that one is left out.
+ * Node ids: what they mean, for how long, and what holds the inode meanwhile. Every case runs once
+ * a way of holding; where the host refuses one (no file handles, no privilege), that one is left out.
  */
 #include "inode.h"
 
