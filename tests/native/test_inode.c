@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
+#include <sys/inotify.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -346,6 +347,36 @@ static void test_unpin(const struct fixture *f, bool can_open_handles)
 	CHECK_EQ(unlinkat(f->tree.fd, "d", AT_REMOVEDIR), 0);
 }
 
+/* What unpin is for: the host tells that a watched directory is gone, though the guest holds it. */
+static void test_delete_self(const struct fixture *f, bool can_open_handles)
+{
+	struct inotify_event event;
+	struct vfsd_inode *inode;
+	char path[64];
+	bool transient;
+	int watch;
+	int fd;
+
+	if (!can_open_handles || !f->handles)
+		return;
+	CHECK_EQ(mkdirat(f->tree.fd, "d", 0755), 0);
+	inode = look_up(f, "d");
+	CHECK(vfsd_inode_unpin(f->inodes, inode));
+	watch = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+	fd = vfsd_inode_fd_get(f->inodes, inode, &transient);
+	CHECK(watch >= 0 && fd >= 0 && transient);
+	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	CHECK(inotify_add_watch(watch, path, IN_DELETE_SELF) >= 0);
+	vfsd_inode_fd_put(fd, transient);
+	CHECK_EQ(unlinkat(f->tree.fd, "d", AT_REMOVEDIR), 0);
+	CHECK_EQ(read(watch, &event, sizeof(event)), sizeof(event));
+	CHECK_EQ(event.mask & IN_DELETE_SELF, IN_DELETE_SELF);
+	CHECK_EQ(vfsd_inode_fd_get(f->inodes, inode, &transient), -ESTALE);
+	CHECK_EQ(close(watch), 0);
+	CHECK(forget(f, inode->nodeid, 1));
+	vfsd_inode_put(f->inodes, inode);
+}
+
 static void test_quota(struct fixture *f)
 {
 	struct vfsd_inode *inode;
@@ -570,6 +601,7 @@ int main(void)
 		test_find(&f);
 		test_types(&f);
 		test_unpin(&f, privileged);
+		test_delete_self(&f, privileged);
 		test_quota(&f);
 		test_many(&f);
 		test_threads(&f);
