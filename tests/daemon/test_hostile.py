@@ -264,7 +264,7 @@ def test_names_that_are_not_names(guest: Session, daemon: Daemon, name: bytes) -
     d = guest.fuse.lookup(ROOT_ID, "d").nodeid
     x = guest.fuse.lookup(d, "x").nodeid
     raw = name + b"\0"
-    attempts = [
+    attempts: list[tuple[Opcode, int, bytes]] = [
         (Opcode.LOOKUP, d, raw),
         (Opcode.MKDIR, d, wire.MKDIR_IN.pack(0o755, 0) + raw),
         (Opcode.MKNOD, d, wire.MKNOD_IN.pack(0o100644, 0, 0, 0) + raw),
