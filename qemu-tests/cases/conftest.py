@@ -33,7 +33,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     chosen = metafunc.config.getoption("world") or WORLDS
-    for fixture, worlds in (("world", WORLDS), ("vmm", GUEST_WORLDS)):
+    needs_daemon = "guest_stage" in metafunc.fixturenames
+    for fixture, worlds in (
+        ("world", GUEST_WORLDS if needs_daemon else WORLDS),
+        ("vmm", GUEST_WORLDS),
+    ):
         if fixture in metafunc.fixturenames:
             values = [
                 pytest.param(world, marks=() if world == "local" else pytest.mark.guest)
@@ -78,6 +82,13 @@ class Stage:
     remote: bool
     guest: Guest | None
 
+    @property
+    def daemon_pid(self) -> int:
+        """The daemon that serves the share."""
+        assert self.guest is not None
+        pid: int = self.guest.record("state")["daemon_pid"]
+        return pid
+
     def scene(self) -> Scene:
         """A fresh directory there."""
         return Scene(self.agent, self.share, self.mount, self.remote)
@@ -102,6 +113,12 @@ def stage(world: str, case_root: Path, make_guest: Callable[..., Guest]) -> Iter
             yield Stage(Agent(process), share, share, True, None)
         else:
             yield _stage(stack, world, make_guest, "--daemon-arg=--cache=always", remote=True)
+
+
+@pytest.fixture(scope="session")
+def guest_stage(stage: Stage) -> Stage:
+    """``stage``, but never the local world: for those who look at the daemon."""
+    return stage
 
 
 @pytest.fixture(scope="session")

@@ -187,6 +187,13 @@ CASES: Sequence[Case] = [
         act=[("chmod", b"d")],
         expect={"dir": ["ATTRIB|ISDIR d"], "self": ["ATTRIB|ISDIR"]},
     ),
+    Case(
+        "open-directory",
+        given=_DIRECTORY,
+        watches=_PARENT_AND_SELF,
+        act=[("open", b"d", b"r")],
+        expect={"dir": ["OPEN|ISDIR d"], "self": ["OPEN|ISDIR"]},
+    ),
 ]
 
 NAMES: Mapping[str, bytes] = {

@@ -264,17 +264,17 @@ static int64_t do_events(struct words *w)
 }
 
 /*
- * COUNT PATH OTHER TIMEOUT_MS -> writes not seen. COUNT times: watch PATH in a new instance, at
- * once append a byte to OTHER (the same file as the host sees it, by hostfs), wait for the event.
+ * COUNT PATH OTHER TIMEOUT_MS -> writes seen before one was missed. COUNT times: watch PATH in a
+ * new instance, at once append a byte to OTHER (the same file as the host sees it, by hostfs), wait
+ * for the event.
  */
 static int64_t do_race(struct words *w)
 {
-	int64_t missed = 0;
+	int64_t seen = 0, ret = 0;
 
-	for (long long i = 0; i < number(w, 1); i++) {
+	while (ret == 0 && seen < number(w, 1)) {
 		int instance = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
 		int other = open(w->at[3], O_WRONLY | O_APPEND | O_CLOEXEC);
-		int64_t ret = 0;
 
 		if (instance < 0 || other < 0)
 			return -errno;
@@ -282,13 +282,13 @@ static int64_t do_race(struct words *w)
 		    write(other, "x", 1) != 1)
 			ret = -errno;
 		else if (wait_readable(instance, number(w, 4)) <= 0)
-			missed++;
+			ret = -ETIMEDOUT;
+		else
+			seen++;
 		close(other);
 		close(instance);
-		if (ret < 0)
-			return ret;
 	}
-	return missed;
+	return ret == -ETIMEDOUT || ret == 0 ? seen : ret;
 }
 
 static const struct verb {

@@ -102,7 +102,7 @@ class Guest(LineProcess):
 
     Attributes:
         share: the shared directory, on this side.
-        logs: what ``--keep-logs`` leaves, and ``run-guest.log``.
+        logs: what ``--keep-logs`` leaves, and ``run-guest.err``.
         vmm: ``uml`` or ``qemu``.
     """
 
@@ -129,7 +129,7 @@ class Guest(LineProcess):
         logs.mkdir(parents=True, exist_ok=True)
         argv = [os.fspath(paths.RUN_GUEST), "--vmm", vmm, "--share", os.fspath(share)]
         argv += ["--keep-logs", os.fspath(logs), *options, "--", *command]
-        super().__init__(argv, logs / "run-guest.log")
+        super().__init__(argv, logs / "run-guest.err")
 
     def record(self, name: str) -> dict[str, Any]:
         """``state`` (since the start) or ``result`` (since the end), as ``run-guest`` left it."""
