@@ -252,8 +252,8 @@ def test_reply_over_its_own_request(guest: Session, daemon: Daemon) -> None:
 EVIL_NAMES = [b"", b".", b"..", b"a/b", b"/", b"../x", b"x/..", b"n" * 256, b"n" * 4000]
 
 
-def _two(parent: int, a: bytes, b: bytes) -> tuple[bytes, ...]:
-    return (wire.RENAME_IN.pack(parent) + a + b"\0" + b + b"\0",)
+def _rename(parent: int, old: bytes, new: bytes) -> bytes:
+    return wire.RENAME_IN.pack(parent) + old + b"\0" + new + b"\0"
 
 
 @pytest.mark.parametrize("name", EVIL_NAMES)
@@ -273,8 +273,8 @@ def test_names_that_are_not_names(guest: Session, daemon: Daemon, name: bytes) -
         (Opcode.UNLINK, d, raw),
         (Opcode.RMDIR, d, raw),
         (Opcode.CREATE, d, wire.CREATE_IN.pack(os.O_RDWR, 0o644, 0, 0) + raw),
-        (Opcode.RENAME, d, *_two(d, name, b"y")),
-        (Opcode.RENAME, d, *_two(d, b"x", name)),
+        (Opcode.RENAME, d, _rename(d, name, b"y")),
+        (Opcode.RENAME, d, _rename(d, b"x", name)),
         (Opcode.RENAME2, d, wire.RENAME2_IN.pack(d, 0, 0) + raw + b"y\0"),
         (Opcode.RENAME2, d, wire.RENAME2_IN.pack(d, 0, 0) + b"x\0" + raw),
     ]
