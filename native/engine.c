@@ -16,6 +16,8 @@
 #include "mem.h"
 #include "notify.h"
 #include "queue.h"
+#include "quota.h"
+#include "source.h"
 #include "util.h"
 #include "vring.h"
 
@@ -33,6 +35,7 @@ struct ring {
 struct vfsd_engine {
 	vfsd_engine_config config;
 	uint64_t features;
+	struct vfsd_quota fd_quota; /* of inodes and open files together */
 	struct vfsd_logqueue *log;
 	struct vfsd_mem *mem;
 	struct vfsd_inodes *inodes;
@@ -288,8 +291,9 @@ static int create_session(struct vfsd_engine *engine, int root_fd)
 	const vfsd_engine_config *config = &engine->config;
 	const struct vfsd_inodes_config inodes = {
 		.handles = (enum vfsd_handle_policy)config->file_handles,
-		.need_handles = config->fsnotify,
+		.need_handles = config->fsnotify == VFSD_FSNOTIFY_MERGED,
 		.proc_self_fd = config->proc_self_fd,
+		.fd_quota = config->max_open_files ? &engine->fd_quota : NULL,
 	};
 	const struct vfsd_fuse_config fuse = {
 		.cache = (enum vfsd_cache)config->cache,
@@ -304,14 +308,17 @@ static int create_session(struct vfsd_engine *engine, int root_fd)
 	struct vfsd_fuse_hooks hooks = {0};
 	int err;
 
+	engine->fd_quota.limit = config->max_open_files;
 	err = vfsd_inodes_create(&inodes, root_fd, &engine->inodes);
 	if (!err)
-		err = vfsd_handles_create(config->max_open_files, &engine->handles);
+		err = vfsd_handles_create(inodes.fd_quota, &engine->handles);
 	if (!err)
 		err = vfsd_hostfs_create(engine->inodes, engine->handles, config->proc_self_fd,
 					 &engine->hostfs);
-	if (!err && config->fsnotify) {
+	if (!err && config->fsnotify != VFSD_FSNOTIFY_OFF) {
 		const struct vfsd_events_config events = {
+			.source = config->fsnotify == VFSD_FSNOTIFY_SERVER ? &vfsd_source_inotify :
+									     &vfsd_source_fanotify,
 			.inodes = engine->inodes,
 			.proc_self_fd = config->proc_self_fd,
 			.ring_bytes = config->fsnotify_ring_bytes,
@@ -345,8 +352,8 @@ int vfsd_engine_create(const vfsd_engine_config *config, vfsd_engine **ret)
 	engine->rings = calloc(config->num_rings, sizeof(*engine->rings));
 	err = engine->rings ? 0 : -ENOMEM;
 	for (uint32_t i = 0; !err && i < config->num_rings; i++)
-		engine->rings[i].vring = (vfsd_engine_vring){
-			.kick_fd = -1, .call_fd = -1, .err_fd = -1};
+		engine->rings[i].vring =
+			(vfsd_engine_vring){.kick_fd = -1, .call_fd = -1, .err_fd = -1};
 	if (!err)
 		err = vfsd_logqueue_create(config->log_level, &engine->log);
 	if (!err)

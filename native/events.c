@@ -17,7 +17,7 @@
 #include "log.h"
 #include "marks.h"
 #include "notify.h"
-#include "source_fanotify.h"
+#include "source.h"
 #include "util.h"
 #include "vring.h"
 #include "wire.h"
@@ -38,7 +38,7 @@ struct vfsd_events {
 	struct vfsd_marks *marks;
 	struct vfsd_eventring *ring;
 	struct vfsd_notify *notify;
-	struct vfsd_source_fanotify *source; /* NULL while no session wants events */
+	struct vfsd_source *source; /* NULL while no session wants events */
 	bool offered;
 	int kick_fd; /* -1 while the ring is stopped */
 	int err_fd;
@@ -65,7 +65,8 @@ static void on_event(void *ctx, const struct vfsd_source_event *event)
 		.nodeid = event->nodeid,
 		.child = event->child,
 		.mask = event->mask,
-		.flags = event->unlinked ? FUSE_FSN_UNLINKED : 0,
+		.flags = (event->unlinked ? FUSE_FSN_UNLINKED : 0u) |
+			 (event->parent_only ? FUSE_FSN_PARENT_ONLY : 0u),
 		.cookie = event->cookie,
 		.namelen = event->name_bytes,
 	};
@@ -100,7 +101,7 @@ static void pump(struct vfsd_events *events)
 	const struct vfsd_source_sink sink = {.ctx = events, .event = on_event, .lost = on_lost};
 
 	if (events->source)
-		vfsd_source_fanotify_drain(events->source, &sink);
+		events->source->ops->drain(events->source, &sink);
 	flush(events);
 }
 
@@ -142,33 +143,34 @@ static void unwatch_fd(struct vfsd_events *events, int fd)
 	(void)epoll_ctl(events->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
 }
 
-static int open_source(const struct vfsd_events *events, struct vfsd_source_fanotify **ret)
+static int open_source(const struct vfsd_events *events, struct vfsd_source **ret)
 {
-	const struct vfsd_source_fanotify_config config = {
+	const struct vfsd_source_config config = {
 		.inodes = events->config.inodes,
 		.proc_self_fd = events->config.proc_self_fd,
 		.max_watches = events->config.max_watches,
 	};
 
-	return vfsd_source_fanotify_create(&config, ret);
+	return events->config.source->create(&config, ret);
 }
 
 int vfsd_events_probe(const struct vfsd_events *events)
 {
-	struct vfsd_source_fanotify *source;
+	struct vfsd_source *source;
 	int err = open_source(events, &source);
 
 	if (!err)
-		vfsd_source_fanotify_destroy(source);
+		source->ops->destroy(source);
 	return err;
 }
 
 /* Nothing of the session that was may reach the one that comes. Event lock held. */
 static void end_session(struct vfsd_events *events)
 {
-	if (events->source)
-		unwatch_fd(events, vfsd_source_fanotify_fd(events->source));
-	vfsd_source_fanotify_destroy(events->source);
+	if (events->source) {
+		unwatch_fd(events, events->source->fd);
+		events->source->ops->destroy(events->source);
+	}
 	events->source = NULL;
 	vfsd_marks_clear(events->marks);
 	atomic_store(&events->watched, 0);
@@ -186,14 +188,14 @@ static bool hook_session_start(void *ctx, bool fsnotify, uint32_t *server_mask)
 	if (fsnotify && events->offered) {
 		err = open_source(events, &events->source);
 		if (!err)
-			err = watch_fd(events, vfsd_source_fanotify_fd(events->source),
-				       WAKE_SOURCE);
+			err = watch_fd(events, events->source->fd, WAKE_SOURCE);
 		if (err) {
 			vfsd_log(VFSD_LOG_WARN,
-				 "events: no usable fanotify, the guest hears local events only "
-				 "errno=%d",
+				 "events: no host events, the guest hears local ones only errno=%d",
 				 -err);
 			end_session(events);
+		} else {
+			*server_mask = events->config.source->server_mask;
 		}
 	}
 	pthread_mutex_unlock(&events->lock);
@@ -227,7 +229,7 @@ static int hook_subscribe(void *ctx, struct vfsd_inode *inode, uint64_t mask, ui
 	err = vfsd_marks_set(events->marks, inode->nodeid, OWNER_GUEST, (uint32_t)mask, &change);
 	if (err)
 		goto out;
-	err = vfsd_source_fanotify_watch(events->source, inode, change.old_union, change.new_union);
+	err = events->source->ops->watch(events->source, inode, change.old_union, change.new_union);
 	if (err)
 		(void)vfsd_marks_set(events->marks, inode->nodeid, OWNER_GUEST, change.before,
 				     &change);
@@ -247,7 +249,7 @@ static void hook_forgotten(void *ctx, struct vfsd_inode *inode)
 	pthread_mutex_lock(&events->lock);
 	mask = vfsd_marks_drop(events->marks, inode->nodeid);
 	if (mask != 0 && events->source)
-		(void)vfsd_source_fanotify_watch(events->source, inode, mask, 0);
+		(void)events->source->ops->watch(events->source, inode, mask, 0);
 	atomic_store(&events->watched, vfsd_marks_count(events->marks));
 	pthread_mutex_unlock(&events->lock);
 }

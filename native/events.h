@@ -19,9 +19,11 @@ struct vfsd_events;
 struct vfsd_fuse_hooks;
 struct vfsd_inodes;
 struct vfsd_mem;
+struct vfsd_source_ops;
 struct vfsd_vring_setup;
 
 struct vfsd_events_config {
+	const struct vfsd_source_ops *source;
 	struct vfsd_inodes *inodes; /* borrowed */
 	int proc_self_fd;	    /* borrowed */
 	uint32_t ring_bytes;	    /* of the event ring */
@@ -32,7 +34,7 @@ struct vfsd_events_config {
 int vfsd_events_create(const struct vfsd_events_config *config, struct vfsd_events **ret);
 void vfsd_events_destroy(struct vfsd_events *events);
 
-/* Can this host tell foreign changes from ours? 0, or why not (-errno). */
+/* Does the source work on this host and share? 0, or why not (-errno). */
 int vfsd_events_probe(const struct vfsd_events *events);
 
 /* The driver acked the notification queue (or not): decides what the next INIT is granted. */

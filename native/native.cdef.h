@@ -8,9 +8,17 @@ typedef struct vfsd_engine vfsd_engine;
 
 enum {
 	VFSD_RING_HIPRIO = 0,
-	VFSD_RING_NOTIFICATION = 1, /* if VIRTIO_FS_F_NOTIFICATION is acked, else the first request */
+	VFSD_RING_NOTIFICATION =
+		1, /* if VIRTIO_FS_F_NOTIFICATION is acked, else the first request */
 	VFSD_RINGS_MAX = 1024,
 	VFSD_LOG_LINE_BYTES = 512,
+};
+
+/* Who raises what in the guest. */
+enum vfsd_fsnotify {
+	VFSD_FSNOTIFY_OFF,    /* no notification queue */
+	VFSD_FSNOTIFY_MERGED, /* the guest its own doing, we everybody else's: by fanotify */
+	VFSD_FSNOTIFY_SERVER, /* we what inotify can tell, for everybody's doing */
 };
 
 typedef struct vfsd_engine_config {
@@ -26,8 +34,8 @@ typedef struct vfsd_engine_config {
 	bool preserve_noatime;
 	bool announce_submounts;
 	uint32_t max_write_bytes;
-	uint32_t max_open_files; /* the guest's quota of descriptors; 0: no quota */
-	bool fsnotify;		 /* offer the notification queue */
+	uint32_t max_open_files; /* the guest's quota of descriptors, inodes' too; 0: no quota */
+	int fsnotify;		 /* enum vfsd_fsnotify: offers the notification queue unless off */
 	uint32_t fsnotify_ring_bytes;
 	uint32_t fsnotify_max_watches; /* 0: the host's own limit */
 	int log_level;		       /* enum vfsd_log_level; -1: nothing */

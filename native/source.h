@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * source - what a host event looks like once the host's dialect is gone.
+ * source - where host events come from, and what they look like once the host's dialect is gone.
  *
- * A source turns host notifications into these records, in order, one event bit each, and tells
- * them to a sink. Echoes of what this daemon did itself have been filtered out.
+ * A source watches inodes for the union of all interest, and turns what the host says into events
+ * of one bit each, in order. One that can tell whose doing an event is leaves out our own (the
+ * guest's VFS has reported that already); one that cannot names in server_mask the bits that it
+ * tells for everybody's doing, and the guest then does not raise those itself.
+ * Owner thread: the holder of the engine's event lock; fd may be polled by anybody.
  */
 #ifndef VFSD_SOURCE_H
 #define VFSD_SOURCE_H
@@ -11,13 +14,17 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct vfsd_inode;
+struct vfsd_inodes;
+
 struct vfsd_source_event {
-	uint64_t nodeid;    /* the directory if there is a name, else the object */
-	uint64_t child;	    /* the object called name, 0 = the guest does not know it */
-	uint32_t mask;	    /* one FAN_* bit, plus FAN_ONDIR; 0 with unlinked set is possible */
-	uint32_t cookie;    /* pairs MOVED_FROM and MOVED_TO, else 0 */
-	bool unlinked;	    /* the object (child, or nodeid without a name) has no links left */
-	const char *name;   /* borrowed, NUL-terminated; NULL without one */
+	uint64_t nodeid;     /* the directory if there is a name, else the object */
+	uint64_t child;	     /* the object called name, 0 = the guest does not know it */
+	uint32_t mask;	     /* one FAN_* bit, plus FAN_ONDIR; 0 with unlinked set is possible */
+	uint32_t cookie;     /* pairs MOVED_FROM and MOVED_TO, else 0 */
+	bool unlinked;	     /* the object (child, or nodeid without a name) has no links left */
+	bool parent_only;    /* the object's own watchers are told by an event of their own */
+	const char *name;    /* borrowed, NUL-terminated; NULL without one */
 	uint32_t name_bytes; /* without the NUL */
 };
 
@@ -26,5 +33,58 @@ struct vfsd_source_sink {
 	void (*event)(void *ctx, const struct vfsd_source_event *event);
 	void (*lost)(void *ctx); /* the host dropped an unknown number of events here */
 };
+
+struct vfsd_source_config {
+	struct vfsd_inodes *inodes; /* borrowed */
+	int proc_self_fd;	    /* borrowed */
+	uint32_t max_watches;	    /* 0: as many as the host allows */
+};
+
+/* What every source begins with. */
+struct vfsd_source {
+	const struct vfsd_source_ops *ops;
+	int fd; /* readable when events wait */
+};
+
+struct vfsd_source_ops {
+	/* Event bits that it tells for everybody's doing, ours included. */
+	uint32_t server_mask;
+
+	/* 0 or -errno: the host has no such thing, or not for this share. */
+	int (*create)(const struct vfsd_source_config *config, struct vfsd_source **ret);
+	void (*destroy)(struct vfsd_source *source);
+
+	/*
+	 * The union of all interest in @inode goes from @old_mask to @new_mask (FS_* bits as a guest
+	 * sends them; 0: none). Growth is in force when this returns. 0 or -errno; on error the host
+	 * watch still carries @old_mask. -ENOSPC: the limit of watches.
+	 */
+	int (*watch)(struct vfsd_source *source, struct vfsd_inode *inode, uint32_t old_mask,
+		     uint32_t new_mask);
+
+	/*
+	 * Read everything the host holds now. fsnotify queues synchronously, so every event of an
+	 * operation that has returned is told to @sink before this returns.
+	 */
+	void (*drain)(struct vfsd_source *source, const struct vfsd_source_sink *sink);
+};
+
+/* Knows whose doing it is: fanotify inode marks (Linux 5.13 without privilege). */
+extern const struct vfsd_source_ops vfsd_source_fanotify;
+/* Does not: inotify, for hosts and filesystems without usable fanotify. */
+extern const struct vfsd_source_ops vfsd_source_inotify;
+
+/* For sources: the event bits of @mask one by one, in the order in which an operation raises them. */
+uint32_t vfsd_source_next_bit(uint32_t *mask);
+
+/*
+ * For sources: the node id of what is called @name in @dir now. 0 if the guest does not know it, or
+ * if there is no such thing, which *exists tells.
+ */
+uint64_t vfsd_source_node_at(struct vfsd_inodes *inodes, struct vfsd_inode *dir, const char *name,
+			     bool *exists);
+
+/* For sources: did the last link of @inode go? What cannot be reached any more counts as gone. */
+bool vfsd_source_is_unlinked(struct vfsd_inodes *inodes, struct vfsd_inode *inode);
 
 #endif

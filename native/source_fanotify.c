@@ -1,5 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-#include "source_fanotify.h"
+/*
+ * source_fanotify - host events by fanotify inode marks (Linux 5.13, no capability needed).
+ *
+ * The group reports file handles and names (FAN_REPORT_FID | FAN_REPORT_DFID_NAME) and the pid that
+ * acted: ours is an echo. Without privilege the kernel shows other pids as 0, which is all that is
+ * needed. Renames come as FAN_RENAME (Linux 5.17), both halves in one event, else as two halves
+ * that are paired here.
+ */
+#include "source.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -8,7 +16,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/fanotify.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "inode.h"
@@ -34,9 +41,9 @@
 
 enum { READ_BYTES = 65536 };
 
-struct vfsd_source_fanotify {
-	struct vfsd_source_fanotify_config config;
-	int fd;
+struct source {
+	struct vfsd_source base;
+	struct vfsd_source_config config;
 	bool has_rename; /* the host knows FAN_RENAME */
 	uint32_t watches;
 	uint32_t last_cookie;
@@ -59,18 +66,17 @@ struct decoded {
 	struct place new_name;
 };
 
-static int mark(const struct vfsd_source_fanotify *source, unsigned int how, int inode_fd,
-		uint64_t mask)
+static int mark(const struct source *source, unsigned int how, int inode_fd, uint64_t mask)
 {
 	char link[16];
 
 	(void)snprintf(link, sizeof(link), "%d", inode_fd);
-	if (fanotify_mark(source->fd, how, mask, source->config.proc_self_fd, link) < 0)
+	if (fanotify_mark(source->base.fd, how, mask, source->config.proc_self_fd, link) < 0)
 		return -errno;
 	return 0;
 }
 
-static int probe(struct vfsd_source_fanotify *source)
+static int probe(struct source *source)
 {
 	struct vfsd_inode *root = vfsd_inode_get(source->config.inodes, VFSD_NODEID_ROOT);
 	bool transient;
@@ -86,58 +92,53 @@ static int probe(struct vfsd_source_fanotify *source)
 	source->has_rename = mark(source, FAN_MARK_ADD, fd, FAN_RENAME | FAN_ONDIR) == 0;
 	err = mark(source, FAN_MARK_ADD, fd, FAN_CREATE | FAN_ONDIR);
 	if (err == 0)
-		(void)fanotify_mark(source->fd, FAN_MARK_FLUSH, 0, AT_FDCWD, ".");
+		(void)fanotify_mark(source->base.fd, FAN_MARK_FLUSH, 0, AT_FDCWD, ".");
 	vfsd_inode_fd_put(fd, transient);
 	vfsd_inode_put(source->config.inodes, root);
 	return err;
 }
 
-int vfsd_source_fanotify_create(const struct vfsd_source_fanotify_config *config,
-				struct vfsd_source_fanotify **ret)
+static void destroy(struct vfsd_source *base)
 {
-	struct vfsd_source_fanotify *source = calloc(1, sizeof(*source));
-	int err;
+	struct source *source = (struct source *)base;
 
-	if (!source)
-		return -ENOMEM;
-	source->config = *config;
-	source->self = getpid();
-	source->buffer = malloc(READ_BYTES);
-	/* No FAN_REPORT_TARGET_FID: it would let the host merge a CREATE with later MODIFYs. */
-	source->fd = fanotify_init(FAN_CLASS_NOTIF | FAN_NONBLOCK | FAN_CLOEXEC | FAN_REPORT_FID |
-					   FAN_REPORT_DFID_NAME,
-				   O_RDONLY | O_CLOEXEC);
-	if (source->fd < 0 || !source->buffer) {
-		err = source->buffer ? -errno : -ENOMEM;
-		goto fail;
-	}
-	err = probe(source);
-	if (err)
-		goto fail;
-	*ret = source;
-	return 0;
-fail:
-	vfsd_source_fanotify_destroy(source);
-	return err;
-}
-
-void vfsd_source_fanotify_destroy(struct vfsd_source_fanotify *source)
-{
 	if (!source)
 		return;
-	if (source->fd >= 0)
-		(void)close(source->fd);
+	if (base->fd >= 0)
+		(void)close(base->fd);
 	free(source->buffer);
 	free(source);
 }
 
-int vfsd_source_fanotify_fd(const struct vfsd_source_fanotify *source)
+static int create(const struct vfsd_source_config *config, struct vfsd_source **ret)
 {
-	return source->fd;
+	struct source *source = calloc(1, sizeof(*source));
+	int err;
+
+	if (!source)
+		return -ENOMEM;
+	source->base.ops = &vfsd_source_fanotify;
+	source->config = *config;
+	source->self = getpid();
+	source->buffer = malloc(READ_BYTES);
+	/* No FAN_REPORT_TARGET_FID: it would let the host merge a CREATE with later MODIFYs. */
+	source->base.fd = fanotify_init(FAN_CLASS_NOTIF | FAN_NONBLOCK | FAN_CLOEXEC |
+						FAN_REPORT_FID | FAN_REPORT_DFID_NAME,
+					O_RDONLY | O_CLOEXEC);
+	if (source->base.fd < 0)
+		err = -errno;
+	else
+		err = source->buffer ? probe(source) : -ENOMEM;
+	if (err) {
+		destroy(&source->base);
+		return err;
+	}
+	*ret = &source->base;
+	return 0;
 }
 
 /* What the host must watch so that a guest interested in @mask hears all it needs. */
-static uint64_t host_mask(const struct vfsd_source_fanotify *source, uint32_t mask, bool is_dir)
+static uint64_t host_mask(const struct source *source, uint32_t mask, bool is_dir)
 {
 	uint64_t host = mask & REPORTABLE;
 
@@ -155,9 +156,10 @@ static uint64_t host_mask(const struct vfsd_source_fanotify *source, uint32_t ma
 	return host | FAN_ONDIR | (mask & FAN_EVENT_ON_CHILD);
 }
 
-int vfsd_source_fanotify_watch(struct vfsd_source_fanotify *source, struct vfsd_inode *inode,
-			       uint32_t old_mask, uint32_t new_mask)
+static int watch(struct vfsd_source *base, struct vfsd_inode *inode, uint32_t old_mask,
+		 uint32_t new_mask)
 {
+	struct source *source = (struct source *)base;
 	struct vfsd_inodes *inodes = source->config.inodes;
 	bool is_dir = S_ISDIR(inode->type);
 	uint64_t old = host_mask(source, old_mask, is_dir);
@@ -197,26 +199,9 @@ count:
 	return err;
 }
 
-uint32_t vfsd_source_next_bit(uint32_t *mask)
-{
-	static const uint32_t order[] = {
-		FAN_CREATE,	 FAN_MOVED_FROM,    FAN_MOVED_TO,    FAN_MOVE_SELF,
-		FAN_OPEN,	 FAN_ACCESS,	    FAN_MODIFY,	     FAN_ATTRIB,
-		FAN_CLOSE_WRITE, FAN_CLOSE_NOWRITE, FAN_DELETE_SELF, FAN_DELETE,
-	};
-
-	for (size_t i = 0; i < VFSD_ARRAY_SIZE(order); i++) {
-		if (*mask & order[i]) {
-			*mask &= ~order[i];
-			return order[i];
-		}
-	}
-	return 0;
-}
-
 /* Handle and name of one info record that ends at @end. False: malformed, ignore it. */
-static bool decode_place(const struct vfsd_source_fanotify *source,
-			 const struct fanotify_event_info_fid *info, struct place *ret)
+static bool decode_place(const struct source *source, const struct fanotify_event_info_fid *info,
+			 struct place *ret)
 {
 	const uint8_t *end = (const uint8_t *)info + info->hdr.len;
 	/* The handle is a struct file_handle: two words, then its bytes. */
@@ -250,7 +235,7 @@ static bool decode_place(const struct vfsd_source_fanotify *source,
 }
 
 /* The info records from @at to @end. */
-static void decode(const struct vfsd_source_fanotify *source, const uint8_t *at, const uint8_t *end,
+static void decode(const struct source *source, const uint8_t *at, const uint8_t *end,
 		   struct decoded *ret)
 {
 
@@ -284,7 +269,7 @@ static void decode(const struct vfsd_source_fanotify *source, const uint8_t *at,
 	}
 }
 
-static void release(const struct vfsd_source_fanotify *source, const struct decoded *decoded)
+static void release(const struct source *source, const struct decoded *decoded)
 {
 	const struct place *places[] = {&decoded->object, &decoded->where, &decoded->old_name,
 					&decoded->new_name};
@@ -292,44 +277,6 @@ static void release(const struct vfsd_source_fanotify *source, const struct deco
 	for (size_t i = 0; i < VFSD_ARRAY_SIZE(places); i++)
 		if (places[i]->inode)
 			vfsd_inode_put(source->config.inodes, places[i]->inode);
-}
-
-/* The node id of what is called @place now, 0 if nothing is or the guest does not know it. */
-static uint64_t node_at(const struct vfsd_source_fanotify *source, const struct place *place,
-			bool *exists)
-{
-	struct vfsd_inodes *inodes = source->config.inodes;
-	struct vfsd_inode *inode;
-	uint64_t nodeid = 0;
-	bool transient;
-	int fd;
-
-	*exists = false;
-	fd = vfsd_inode_fd_get(inodes, place->inode, &transient);
-	if (fd < 0)
-		return 0;
-	inode = vfsd_inode_find_name(inodes, fd, place->name, exists);
-	vfsd_inode_fd_put(fd, transient);
-	if (inode) {
-		nodeid = inode->nodeid;
-		vfsd_inode_put(inodes, inode);
-	}
-	return nodeid;
-}
-
-/* Did the last link of @inode go? What cannot be reached any more counts as gone. */
-static bool is_unlinked(const struct vfsd_source_fanotify *source, struct vfsd_inode *inode)
-{
-	struct statx st;
-	bool transient;
-	int fd = vfsd_inode_fd_get(source->config.inodes, inode, &transient);
-	bool gone;
-
-	if (fd < 0)
-		return fd == -ESTALE;
-	gone = statx(fd, "", AT_EMPTY_PATH, STATX_NLINK, &st) == 0 && st.stx_nlink == 0;
-	vfsd_inode_fd_put(fd, transient);
-	return gone;
 }
 
 static void tell(const struct vfsd_source_sink *sink, uint32_t mask, const struct place *place,
@@ -348,7 +295,7 @@ static void tell(const struct vfsd_source_sink *sink, uint32_t mask, const struc
 	sink->event(sink->ctx, &event);
 }
 
-static void tell_rename(struct vfsd_source_fanotify *source, const struct vfsd_source_sink *sink,
+static void tell_rename(struct source *source, const struct vfsd_source_sink *sink,
 			const struct decoded *decoded, uint32_t on_dir)
 {
 	const struct place *from = &decoded->old_name, *to = &decoded->new_name;
@@ -358,7 +305,7 @@ static void tell_rename(struct vfsd_source_fanotify *source, const struct vfsd_s
 	if (++source->last_cookie == 0)
 		source->last_cookie = 1;
 	if (to->inode && to->name)
-		child = node_at(source, to, &exists);
+		child = vfsd_source_node_at(source->config.inodes, to->inode, to->name, &exists);
 	if (from->inode && from->name)
 		tell(sink, FAN_MOVED_FROM | on_dir, from, child, source->last_cookie, false);
 	if (to->inode && to->name)
@@ -366,7 +313,7 @@ static void tell_rename(struct vfsd_source_fanotify *source, const struct vfsd_s
 }
 
 /* Hosts before FAN_RENAME queue the two halves next to each other. */
-static uint32_t half_cookie(struct vfsd_source_fanotify *source, uint32_t bit)
+static uint32_t half_cookie(struct source *source, uint32_t bit)
 {
 	uint32_t cookie = source->open_cookie;
 
@@ -380,7 +327,7 @@ static uint32_t half_cookie(struct vfsd_source_fanotify *source, uint32_t bit)
 	return source->last_cookie;
 }
 
-static void tell_dirents(struct vfsd_source_fanotify *source, const struct vfsd_source_sink *sink,
+static void tell_dirents(struct source *source, const struct vfsd_source_sink *sink,
 			 const struct place *where, uint32_t mask, uint32_t on_dir)
 {
 	uint64_t child;
@@ -389,7 +336,7 @@ static void tell_dirents(struct vfsd_source_fanotify *source, const struct vfsd_
 
 	if (!where->inode || !where->name)
 		return;
-	child = node_at(source, where, &exists);
+	child = vfsd_source_node_at(source->config.inodes, where->inode, where->name, &exists);
 	/* Unread events of one name are merged: of these two, the name's presence tells the last. */
 	if ((mask & FAN_CREATE) && (mask & FAN_DELETE) && exists) {
 		tell(sink, FAN_DELETE | on_dir, where, 0, 0, false);
@@ -400,9 +347,8 @@ static void tell_dirents(struct vfsd_source_fanotify *source, const struct vfsd_
 		     bit & MOVED ? half_cookie(source, bit) : 0, false);
 }
 
-static void tell_object(const struct vfsd_source_fanotify *source,
-			const struct vfsd_source_sink *sink, const struct decoded *decoded,
-			uint32_t mask, uint32_t on_dir)
+static void tell_object(const struct source *source, const struct vfsd_source_sink *sink,
+			const struct decoded *decoded, uint32_t mask, uint32_t on_dir)
 {
 	/* With a known directory the guest tells the parent's watchers too, by name. */
 	const struct place *named = &decoded->where;
@@ -416,7 +362,8 @@ static void tell_object(const struct vfsd_source_fanotify *source,
 	if (!place->inode)
 		return;
 	if (object && (mask & (FAN_ATTRIB | FAN_DELETE_SELF)))
-		unlinked = (mask & FAN_DELETE_SELF) || is_unlinked(source, object);
+		unlinked = (mask & FAN_DELETE_SELF) ||
+			   vfsd_source_is_unlinked(source->config.inodes, object);
 	/* The guest's own dcache raises DELETE_SELF and IGNORED once it hears of the lost link. */
 	mask &= ~(uint32_t)FAN_DELETE_SELF;
 	/* The end comes last: after it the guest has no watch left to report the other bits to. */
@@ -432,7 +379,7 @@ static void tell_object(const struct vfsd_source_fanotify *source,
 }
 
 /* @raw is where the host put @event, with its info records behind it. */
-static void handle_event(struct vfsd_source_fanotify *source, const struct vfsd_source_sink *sink,
+static void handle_event(struct source *source, const struct vfsd_source_sink *sink,
 			 const struct fanotify_event_metadata *event, const uint8_t *raw)
 {
 	uint32_t on_dir = (uint32_t)event->mask & FAN_ONDIR;
@@ -466,12 +413,12 @@ static void handle_event(struct vfsd_source_fanotify *source, const struct vfsd_
 	release(source, &decoded);
 }
 
-void vfsd_source_fanotify_drain(struct vfsd_source_fanotify *source,
-				const struct vfsd_source_sink *sink)
+static void drain(struct vfsd_source *base, const struct vfsd_source_sink *sink)
 {
+	struct source *source = (struct source *)base;
 	ssize_t got;
 
-	while ((got = read(source->fd, source->buffer, READ_BYTES)) > 0) {
+	while ((got = read(source->base.fd, source->buffer, READ_BYTES)) > 0) {
 		const uint8_t *at = source->buffer, *end = at + got;
 		struct fanotify_event_metadata event;
 
@@ -488,3 +435,10 @@ void vfsd_source_fanotify_drain(struct vfsd_source_fanotify *source,
 	if (got < 0 && errno != EAGAIN && errno != EINTR)
 		VFSD_LOG_LIMITED(VFSD_LOG_ERROR, "fanotify: read failed errno=%d", errno);
 }
+
+const struct vfsd_source_ops vfsd_source_fanotify = {
+	.create = create,
+	.destroy = destroy,
+	.watch = watch,
+	.drain = drain,
+};

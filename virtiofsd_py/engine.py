@@ -39,6 +39,14 @@ class FileHandles(IntEnum):
     MANDATORY = 2
 
 
+class Fsnotify(IntEnum):
+    """enum vfsd_fsnotify."""
+
+    OFF = 0
+    MERGED = 1
+    SERVER = 2
+
+
 class LogLevel(IntEnum):
     """enum vfsd_log_level, and silence."""
 
@@ -58,7 +66,7 @@ class EngineConfig:
         proc_self_fd: O_PATH descriptor of /proc/self/fd; the engine owns it.
         num_rings: rings a front-end may start, at most `MAX_RINGS`.
         max_open_files: descriptors the guest may make us hold; 0 means no quota.
-        fsnotify: whether the notification queue exists.
+        fsnotify: who raises what in the guest; the notification queue exists unless it is off.
         fsnotify_max_watches: host watches the guest may cause; 0 means the host's own limit.
     """
 
@@ -75,7 +83,7 @@ class EngineConfig:
     announce_submounts: bool = True
     max_write_bytes: int = 1 << 20
     max_open_files: int = 0
-    fsnotify: bool = True
+    fsnotify: Fsnotify = Fsnotify.MERGED
     fsnotify_ring_bytes: int = 1 << 20
     fsnotify_max_watches: int = 0
     log_level: LogLevel = LogLevel.INFO

@@ -254,7 +254,7 @@ static void set_up(const char *share)
 		.file_handles = VFSD_HANDLES_PREFER,
 		.readdirplus = true,
 		.max_write_bytes = 1 << 20,
-		.fsnotify = true,
+		.fsnotify = VFSD_FSNOTIFY_MERGED,
 		.fsnotify_ring_bytes = 1 << 16,
 		.log_level = -1,
 	};
