@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 
+#include "quota.h"
 #include "util.h"
 
 enum {
@@ -27,7 +28,7 @@ struct slot {
 };
 
 struct vfsd_handles {
-	uint64_t max_open;
+	struct vfsd_quota *fd_quota;
 	_Atomic uint64_t used;
 	pthread_mutex_t lock;
 	uint32_t first_free; /* slot index + 1, 0: none; protected by lock, as is n_slots */
@@ -92,6 +93,7 @@ static void slot_put(struct vfsd_handles *handles, struct slot *slot)
 	if (atomic_fetch_sub_explicit(&slot->refs, 1, memory_order_acq_rel) != 1)
 		return;
 	(void)close(slot->handle.fd);
+	vfsd_quota_give(handles->fd_quota);
 	atomic_fetch_sub_explicit(&handles->used, 1, memory_order_relaxed);
 	pthread_mutex_lock(&handles->lock);
 	slot->next_free = handles->first_free;
@@ -115,14 +117,16 @@ int vfsd_handle_add(struct vfsd_handles *handles, int fd, uint64_t nodeid, uint6
 {
 	VFSD_FD_GUARD guard = fd;
 	struct slot *slot;
-	int error = -ENFILE;
+	int error;
 
-	if (atomic_fetch_add_explicit(&handles->used, 1, memory_order_relaxed) < handles->max_open)
-		error = slot_alloc(handles, &slot);
+	if (!vfsd_quota_take(handles->fd_quota))
+		return -ENFILE;
+	error = slot_alloc(handles, &slot);
 	if (error) {
-		atomic_fetch_sub_explicit(&handles->used, 1, memory_order_relaxed);
+		vfsd_quota_give(handles->fd_quota);
 		return error;
 	}
+	atomic_fetch_add_explicit(&handles->used, 1, memory_order_relaxed);
 	slot->handle.fd = vfsd_fd_take(&guard);
 	slot->handle.nodeid = nodeid;
 	slot->handle.dir_offset = 0;
@@ -186,13 +190,13 @@ uint64_t vfsd_handles_count(const struct vfsd_handles *handles)
 	return atomic_load_explicit(&handles->used, memory_order_relaxed);
 }
 
-int vfsd_handles_create(uint32_t max_open, struct vfsd_handles **ret)
+int vfsd_handles_create(struct vfsd_quota *fd_quota, struct vfsd_handles **ret)
 {
 	struct vfsd_handles *handles = calloc(1, sizeof(*handles));
 
 	if (!handles)
 		return -ENOMEM;
-	handles->max_open = max_open ? max_open : UINT32_MAX;
+	handles->fd_quota = fd_quota;
 	pthread_mutex_init(&handles->lock, NULL);
 	*ret = handles;
 	return 0;

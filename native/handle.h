@@ -22,9 +22,10 @@ struct vfsd_handle {
 };
 
 struct vfsd_handles;
+struct vfsd_quota;
 
-/* @max_open: how many this guest may have open at a time, below the process limit; 0: no quota. */
-int vfsd_handles_create(uint32_t max_open, struct vfsd_handles **ret);
+/* @fd_quota counts this guest's descriptors; borrowed, NULL: no limit. 0 or -ENOMEM. */
+int vfsd_handles_create(struct vfsd_quota *fd_quota, struct vfsd_handles **ret);
 void vfsd_handles_destroy(struct vfsd_handles *handles);
 
 /* Release all (FUSE_DESTROY, and INIT after a guest reset). */

@@ -12,6 +12,7 @@
 #include "../native/null_hostfs.h"
 
 #include "fuse.h"
+#include "quota.h"
 #include "wire.h"
 
 enum {
@@ -19,7 +20,7 @@ enum {
 	ROOM_MAX = 8192,
 	KNOWN = 8, /* ids and handles from replies that are remembered */
 	PIECES = 64,
-	MAX_OPEN = 12,
+	MAX_FDS = 12,
 	ANY = 0xff,
 };
 
@@ -54,6 +55,7 @@ struct input {
 
 struct target {
 	struct vfsd_hostfs fs;
+	struct vfsd_quota quota;
 	struct vfsd_inodes *inodes;
 	struct vfsd_handles *handles;
 	struct vfsd_fuse *fuse;
@@ -113,14 +115,15 @@ static void target_create(struct target *t)
 					      .session_start = on_start,
 					      .subscribe = on_subscribe,
 					      .forgotten = on_forgotten};
-	const struct vfsd_inodes_config inodes = {.handles = VFSD_HANDLES_NEVER,
-						  .proc_self_fd = -1};
+	const struct vfsd_inodes_config inodes = {
+		.handles = VFSD_HANDLES_NEVER, .proc_self_fd = -1, .fd_quota = &t->quota};
 
-	*t = (struct target){.n_nodes = 1, .nodes = {VFSD_NODEID_ROOT}};
+	*t = (struct target){
+		.quota = {.limit = MAX_FDS}, .n_nodes = 1, .nodes = {VFSD_NODEID_ROOT}};
 	null_hostfs_create(&t->fs);
 	CHECK_EQ(vfsd_inodes_create(&inodes, open("/usr", O_PATH | O_CLOEXEC), &t->inodes), 0);
 	t->fs.inodes = t->inodes;
-	CHECK_EQ(vfsd_handles_create(MAX_OPEN, &t->handles), 0);
+	CHECK_EQ(vfsd_handles_create(&t->quota, &t->handles), 0);
 	CHECK_EQ(vfsd_fuse_create(&config, &hooks, &null_hostfs_ops, &t->fs, t->inodes, t->handles,
 				  &t->fuse),
 		 0);

@@ -13,6 +13,7 @@
 #include "handle.h"
 #include "hostfs.h"
 #include "inode.h"
+#include "quota.h"
 #include "tree.h"
 #include "wire.h"
 
@@ -25,6 +26,7 @@ struct fuse_guest {
 	struct vfsd_hostfs *fs;
 	struct vfsd_fuse *fuse;
 	struct vfsd_fuse_worker *worker;
+	struct vfsd_quota quota;
 	int proc_self_fd;
 	unsigned int fds;
 
@@ -51,9 +53,9 @@ struct fuse_guest_config {
 	struct vfsd_fuse_config fuse;
 	enum vfsd_handle_policy handles;
 	const struct vfsd_hostfs_ops *ops; /* NULL: the real ones */
-	uint32_t max_open;
-	uint64_t flags; /* INIT flags offered; 0: all */
-	uint32_t minor; /* 0: ours */
+	uint32_t max_fds;		   /* of inodes and open files; 0: no limit */
+	uint64_t flags;			   /* INIT flags offered; 0: all */
+	uint32_t minor;			   /* 0: ours */
 };
 
 static inline bool fuse_guest_on_start(void *ctx, bool fsnotify, uint32_t *server_mask)
@@ -200,14 +202,15 @@ static inline void fuse_guest_create_cold(struct fuse_guest *g,
 		.barrier = fuse_guest_on_barrier,
 	};
 
-	*g = (struct fuse_guest){.fds = tree_count_fds()};
+	*g = (struct fuse_guest){.fds = tree_count_fds(), .quota = {.limit = config->max_fds}};
+	inodes.fd_quota = config->max_fds ? &g->quota : NULL;
 	g->out = malloc(FUSE_GUEST_OUT_BYTES);
 	CHECK(g->out);
 	tree_create(&g->tree);
 	inodes.proc_self_fd = g->proc_self_fd = tree_proc_self_fd();
 	CHECK_EQ(vfsd_inodes_create(&inodes, open(g->tree.path, O_PATH | O_CLOEXEC), &g->inodes),
 		 0);
-	CHECK_EQ(vfsd_handles_create(config->max_open, &g->handles), 0);
+	CHECK_EQ(vfsd_handles_create(inodes.fd_quota, &g->handles), 0);
 	CHECK_EQ(vfsd_hostfs_create(g->inodes, g->handles, g->proc_self_fd, &g->fs), 0);
 	CHECK_EQ(vfsd_fuse_create(&config->fuse, &hooks,
 				  config->ops ? config->ops : &vfsd_hostfs_ops, g->fs, g->inodes,

@@ -340,7 +340,7 @@ int main(void)
 	inodes_config.proc_self_fd = tree_proc_self_fd();
 	null_hostfs_create(&fs);
 	CHECK_EQ(vfsd_inodes_create(&inodes_config, open("/usr", O_PATH | O_CLOEXEC), &inodes), 0);
-	CHECK_EQ(vfsd_handles_create(0, &handles), 0);
+	CHECK_EQ(vfsd_handles_create(NULL, &handles), 0);
 	fs.inodes = inodes;
 	CHECK_EQ(vfsd_fuse_create(&config, &hooks, &null_hostfs_ops, &fs, inodes, handles, &fuse),
 		 0);

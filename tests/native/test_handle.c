@@ -8,6 +8,7 @@
 #include <stdbool.h>
 
 #include "check.h"
+#include "quota.h"
 #include "tree.h"
 #include "util.h"
 
@@ -29,7 +30,7 @@ static void test_ids(void)
 	uint64_t first;
 	uint64_t second;
 
-	CHECK_EQ(vfsd_handles_create(0, &handles), 0);
+	CHECK_EQ(vfsd_handles_create(NULL, &handles), 0);
 	CHECK_EQ(vfsd_handle_add(handles, open_null(), NODE, &first), 0);
 	CHECK(!vfsd_handle_get(handles, first, NODE + 1));
 	CHECK(!vfsd_handle_get(handles, first + 1, NODE));
@@ -62,11 +63,12 @@ static void test_ids(void)
 static void test_quota(void)
 {
 	enum { QUOTA = 300 }; /* more than one chunk */
+	struct vfsd_quota quota = {.limit = QUOTA};
 	unsigned int fds = tree_count_fds();
 	struct vfsd_handles *handles;
 	uint64_t fh[QUOTA + 1];
 
-	CHECK_EQ(vfsd_handles_create(QUOTA, &handles), 0);
+	CHECK_EQ(vfsd_handles_create(&quota, &handles), 0);
 	for (int round = 0; round < 2; round++) {
 		for (int i = 0; i < QUOTA; i++)
 			CHECK_EQ(vfsd_handle_add(handles, open_null(), NODE, &fh[i]), 0);
@@ -76,6 +78,7 @@ static void test_quota(void)
 		CHECK_EQ(vfsd_handle_add(handles, open_null(), NODE, &fh[0]), 0);
 		vfsd_handles_clear(handles);
 		CHECK_EQ(vfsd_handles_count(handles), 0);
+		CHECK_EQ(quota.used, 0);
 		CHECK_EQ(tree_count_fds(), fds);
 	}
 	vfsd_handles_destroy(handles);
@@ -105,10 +108,11 @@ static void *use(void *arg)
 
 static void test_threads(void)
 {
+	struct vfsd_quota quota = {.limit = 16};
 	pthread_t users[USERS];
 	uint64_t fh;
 
-	CHECK_EQ(vfsd_handles_create(16, &shared), 0);
+	CHECK_EQ(vfsd_handles_create(&quota, &shared), 0);
 	for (int i = 0; i < USERS; i++)
 		CHECK_EQ(pthread_create(&users[i], NULL, use, NULL), 0);
 	for (int i = 0; i < ROUNDS; i++) {

@@ -165,19 +165,39 @@ static void test_create_existing(struct fuse_guest *g)
 	CHECK_EQ(unlinkat(g->tree.fd, "d", AT_REMOVEDIR), 0);
 }
 
-static void test_open_quota(void)
+/* One quota for inodes and open files. With handles, inodes need no descriptors; the root has one. */
+static void test_fd_quota(enum vfsd_handle_policy handles)
 {
-	const struct fuse_guest_config config = {.max_open = 1};
+	const struct fuse_guest_config config = {.handles = handles, .max_fds = 4};
+	struct fuse_forget_in forget = {.nlookup = 1};
 	struct fuse_entry_out entry;
 	struct fuse_open_out opened;
 	struct fuse_guest g;
+	uint64_t node;
 
 	fuse_guest_create(&g, &config);
-	CHECK_EQ(fuse_guest_create_file(&g, ROOT, "a", O_RDWR, 0600, &entry, &opened), 0);
-	CHECK_EQ(fuse_guest_create_file(&g, ROOT, "b", O_RDWR, 0600, &entry, &opened), -ENFILE);
-	CHECK_EQ(vfsd_inodes_count(g.inodes), 2);
+	tree_file(&g.tree, "a", "");
+	tree_file(&g.tree, "b", "");
+	CHECK_EQ(fuse_guest_open(&g, FUSE_OPENDIR, ROOT, O_RDONLY, &opened), 0);
+	node = fuse_guest_node(&g, ROOT, "a");
+	if (handles == VFSD_HANDLES_PREFER && g.quota.used == 2) {
+		(void)fuse_guest_node(&g, ROOT, "b");
+		CHECK_EQ(g.quota.used, 2);
+		CHECK_EQ(fuse_guest_open(&g, FUSE_OPEN, node, O_RDONLY, &opened), 0);
+	}
+	CHECK_EQ(fuse_guest_open(&g, FUSE_OPEN, node, O_RDONLY, &opened), 0);
+	CHECK_EQ(g.quota.used, 4);
+	CHECK_EQ(fuse_guest_open(&g, FUSE_OPEN, node, O_RDONLY, &opened), -ENFILE);
 	CHECK_EQ(fuse_guest_open(&g, FUSE_OPENDIR, ROOT, O_RDONLY, &opened), -ENFILE);
+	CHECK_EQ(fuse_guest_create_file(&g, ROOT, "c", O_RDWR, 0600, &entry, &opened), -ENFILE);
+	if (handles == VFSD_HANDLES_NEVER) {
+		CHECK_EQ(fuse_guest_lookup(&g, ROOT, "b", &entry), -ENFILE);
+		fuse_guest_tell(&g, FUSE_FORGET, node, &forget, sizeof(forget));
+		(void)fuse_guest_node(&g, ROOT, "b");
+	}
+	CHECK_EQ(vfsd_inodes_count(g.inodes), handles == VFSD_HANDLES_NEVER ? 2 : 3);
 	fuse_guest_destroy(&g);
+	CHECK_EQ(g.quota.used, 0);
 }
 
 /* Attributes */
@@ -691,6 +711,7 @@ int main(void)
 		test_submounts(policies[i]);
 	}
 	test_open_flags();
-	test_open_quota();
+	test_fd_quota(VFSD_HANDLES_NEVER);
+	test_fd_quota(VFSD_HANDLES_PREFER);
 	return 0;
 }
