@@ -18,8 +18,21 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, Final, NoReturn, TypeVar
 
+from virtiofsd_py import idmap, xattrmap
 from virtiofsd_py.errors import ConfigError
-from virtiofsd_py.options import Cache, FileHandles, Fsnotify, LogLevel, Options, Sandbox
+from virtiofsd_py.options import (
+    CAPABILITY_NAMES,
+    Cache,
+    CapabilityChange,
+    FileHandles,
+    Fsnotify,
+    LogLevel,
+    MigrationMode,
+    MigrationOnError,
+    Options,
+    Sandbox,
+    Seccomp,
+)
 
 PROGRAM: Final = "virtiofsd-py"
 
@@ -49,8 +62,8 @@ class Value:
     """A kind of option value.
 
     Attributes:
-        parse: turns the text into the field's value; a ValueError means "not accepted", and its
-            message, if it has one, says why.
+        parse: turns the text into the field's value; a ValueError means "not accepted", a
+            ConfigError says why.
         accepts: what an error message offers instead.
         metavar: what stands for the value in the help.
     """
@@ -87,7 +100,7 @@ def choice(
         word = text.lower()
         member = (aliases or {}).get(word) or kind(word)
         if member in later:
-            raise ValueError("is not available yet")
+            raise ConfigError("is not available yet")
         return member
 
     return Value(parse, _alternatives(served), "|".join(served))
@@ -131,6 +144,21 @@ def text(accepts: str, metavar: str, max_bytes: int | None = None) -> Value:
     return Value(parse, accepts, metavar)
 
 
+def _capability_changes(given: str) -> tuple[CapabilityChange, ...]:
+    """Read ``+name:-name``."""
+    changes = []
+    at = 1
+    for item in given.split(":"):
+        name = item[1:].lower().removeprefix("cap_")
+        if item[:1] not in ("+", "-"):
+            raise ConfigError(f"has {item!r} without + or - in front (character {at})")
+        if name not in CAPABILITY_NAMES:
+            raise ConfigError(f"names no capability: {item[1:]!r} (character {at + 1})")
+        changes.append(CapabilityChange(name, keep=item[0] == "+"))
+        at += len(item) + 1
+    return tuple(changes)
+
+
 # -- the table -----------------------------------------------------------------------------------
 
 
@@ -146,6 +174,7 @@ class Option:
         sets: what a switch sets.
         legacy: word after ``-o``, with the value if it takes one; "" if there is none.
         legacy_no: the word after ``-o`` that sets the opposite of a switch.
+        repeats: whether uses add up; else a later one overrides.
         default: the default in words, where the field's own does not say it.
     """
 
@@ -156,8 +185,16 @@ class Option:
     sets: bool = True
     legacy: str = ""
     legacy_no: str = ""
+    repeats: bool = False
     default: str = ""
 
+
+_TRANSLATION = Value(
+    idmap.parse_translation, "a translation such as map:0:100000:65536", "KIND:FROM:TO:COUNT"
+)
+_NAMESPACE_RANGE = Value(
+    idmap.parse_namespace_range, "a range such as :0:100000:65536:", ":INSIDE:OUTSIDE:COUNT:"
+)
 
 # The last byte of sockaddr_un's path is its NUL: unix(7).
 _SOCKET = text("a path of 1 to 107 bytes", "PATH", max_bytes=107)
@@ -209,8 +246,8 @@ OPTIONS: Final[Mapping[str, tuple[Option, ...]]] = {
         Option(
             name="thread-pool-size",
             field="thread_pool_size",
-            value=number(0, 0),
-            help="workers beside the queue threads; only 0 for now",
+            value=number(0),
+            help="no effect: every request queue has a thread of its own",
         ),
     ),
     "Filesystem": (
@@ -231,6 +268,18 @@ OPTIONS: Final[Mapping[str, tuple[Option, ...]]] = {
             legacy_no="readdirplus",
         ),
         Option(
+            name="writeback",
+            field="writeback",
+            help="let the guest hold writes back in its cache",
+            legacy="writeback",
+            legacy_no="no_writeback",
+        ),
+        Option(
+            name="allow-mmap",
+            field="allow_mmap",
+            help="let the guest map files shared that it does not cache",
+        ),
+        Option(
             name="allow-direct-io",
             field="allow_direct_io",
             help="let the guest's O_DIRECT reach the host",
@@ -246,6 +295,19 @@ OPTIONS: Final[Mapping[str, tuple[Option, ...]]] = {
             name="readonly",
             field="readonly",
             help="keep the guest from changing anything",
+        ),
+        Option(
+            name="killpriv-v2",
+            field="killpriv_v2",
+            help="clear set-user-id and set-group-id bits for the guest",
+            legacy="killpriv_v2",
+            legacy_no="no_killpriv_v2",
+        ),
+        Option(
+            name="no-killpriv-v2",
+            field="killpriv_v2",
+            sets=False,
+            help="leave them to the guest (default)",
         ),
         Option(
             name="announce-submounts",
@@ -266,11 +328,59 @@ OPTIONS: Final[Mapping[str, tuple[Option, ...]]] = {
             help="hold inodes by file handle, which takes no descriptor",
         ),
     ),
+    "Extended attributes and ids": (
+        Option(
+            name="xattr",
+            field="xattr",
+            help="let the guest have extended attributes",
+            legacy="xattr",
+            legacy_no="no_xattr",
+        ),
+        Option(
+            name="xattrmap",
+            field="xattrmap",
+            value=Value(xattrmap.parse, "rules such as :map::user.virtiofs.:", "RULES"),
+            help="translate names of extended attributes by these rules; implies --xattr",
+            legacy="xattrmap",
+            default="names pass as they are",
+        ),
+        Option(
+            name="posix-acl",
+            field="posix_acl",
+            help="let the guest have POSIX access control lists; implies --xattr",
+            legacy="posix_acl",
+            legacy_no="no_posix_acl",
+        ),
+        Option(
+            name="security-label",
+            field="security_label",
+            help="give new files the label that the guest wants; implies --xattr",
+            legacy="security_label",
+            legacy_no="no_security_label",
+        ),
+        Option(
+            name="translate-uid",
+            field="translate_uid",
+            value=_TRANSLATION,
+            repeats=True,
+            help="translate user ids between guest and host; KIND is "
+            f"{_alternatives([*idmap.Kind])}, the last without TO; repeatable",
+            default="ids pass as they are",
+        ),
+        Option(
+            name="translate-gid",
+            field="translate_gid",
+            value=_TRANSLATION,
+            repeats=True,
+            help="the same for group ids",
+            default="ids pass as they are",
+        ),
+    ),
     "Remote fsnotify": (
         Option(
             name="fsnotify",
             field="fsnotify",
-            value=choice(Fsnotify, later=[Fsnotify.SERVER]),
+            value=choice(Fsnotify),
             help="host changes reach inotify and fanotify in the guest beside its own (merged), "
             "or do not (off)",
         ),
@@ -291,9 +401,40 @@ OPTIONS: Final[Mapping[str, tuple[Option, ...]]] = {
         Option(
             name="sandbox",
             field="sandbox",
-            value=choice(Sandbox, later=[Sandbox.NAMESPACE, Sandbox.CHROOT]),
+            value=choice(Sandbox),
             help="isolation of the daemon",
             legacy="sandbox",
+        ),
+        Option(
+            name="uid-map",
+            field="uid_map",
+            value=_NAMESPACE_RANGE,
+            repeats=True,
+            help="user ids of the namespace sandbox of another user than root, by newuidmap; "
+            "repeatable",
+            default="one's own",
+        ),
+        Option(
+            name="gid-map",
+            field="gid_map",
+            value=_NAMESPACE_RANGE,
+            repeats=True,
+            help="the same for group ids, by newgidmap",
+            default="one's own",
+        ),
+        Option(
+            name="seccomp",
+            field="seccomp",
+            value=choice(Seccomp),
+            help="what a system call leads to that the daemon never needs",
+        ),
+        Option(
+            name="modcaps",
+            field="modcaps",
+            value=Value(_capability_changes, "changes such as +sys_admin:-mknod", "+NAME:-NAME"),
+            help="keep or drop further capabilities",
+            legacy="modcaps",
+            default="none",
         ),
         Option(
             name="rlimit-nofile",
@@ -301,6 +442,30 @@ OPTIONS: Final[Mapping[str, tuple[Option, ...]]] = {
             value=number(0),
             help="descriptor limit to set; 0 leaves it",
             default="1000000 or, if less, fs.nr_open",
+        ),
+    ),
+    "Migration (accepted; the device says that it cannot migrate)": (
+        Option(
+            name="migration-mode",
+            field="migration_mode",
+            value=choice(MigrationMode),
+            help="how to find inodes again",
+        ),
+        Option(
+            name="migration-on-error",
+            field="migration_on_error",
+            value=choice(MigrationOnError),
+            help="what to do about one that is lost",
+        ),
+        Option(
+            name="migration-verify-handles",
+            field="migration_verify_handles",
+            help="compare file handles",
+        ),
+        Option(
+            name="migration-confirm-paths",
+            field="migration_confirm_paths",
+            help="look paths up again at the end",
         ),
     ),
     "Log": (
@@ -337,10 +502,18 @@ def _parse_value(option: Option, given: str, spelling: str) -> object:
     assert option.value is not None
     try:
         return option.value.parse(given)
-    except ValueError as error:
-        # An enumeration's own message would only repeat the value.
-        reason = str(error) if str(error).startswith("is ") else "is not accepted"
+    except ConfigError as error:
+        reason = str(error)
+    except ValueError:
+        reason = "is not accepted"
     raise ConfigError(f"{spelling}: {given!r} {reason}; use {option.value.accepts}")
+
+
+def _keep(namespace: argparse.Namespace, option: Option, value: object) -> None:
+    """Note a parsed value: as the only one, or behind those before it."""
+    if option.repeats:
+        value = (*getattr(namespace, option.field, ()), value)
+    setattr(namespace, option.field, value)
 
 
 class _Set(argparse.Action):
@@ -370,7 +543,7 @@ class _Set(argparse.Action):
             setattr(namespace, self.dest, self.option.sets)
         else:
             spelling = option_string or f"--{self.option.name}"
-            setattr(namespace, self.dest, _parse_value(self.option, str(values), spelling))
+            _keep(namespace, self.option, _parse_value(self.option, str(values), spelling))
 
 
 class _SetLegacy(argparse.Action):
@@ -393,7 +566,7 @@ class _SetLegacy(argparse.Action):
             if option.value is not None:
                 if not equals:
                     raise ConfigError(f"-o {word}: needs a value; use {option.value.accepts}")
-                setattr(namespace, option.field, _parse_value(option, given, f"-o {word}"))
+                _keep(namespace, option, _parse_value(option, given, f"-o {word}"))
             elif equals:
                 raise ConfigError(f"-o {word}: takes no value")
             else:
@@ -519,6 +692,8 @@ def parse(argv: Sequence[str]) -> Options | Inform:
     _check_together(given)
     if given.get("cache") is Cache.NEVER:
         given["readdirplus"] = False
+    if any(given.get(name) for name in ("xattrmap", "posix_acl", "security_label")):
+        given["xattr"] = True
     return Options(**given)
 
 
@@ -531,6 +706,14 @@ def _check_together(given: Mapping[str, object]) -> None:
     for other in ("socket_path", "socket_group"):
         if "fd" in given and other in given:
             raise ConfigError(f"--fd: cannot be used with --{other.replace('_', '-')}")
+    for name in ("translate_uid", "translate_gid"):
+        if given.get("posix_acl") and name in given:
+            raise ConfigError(f"--posix-acl: cannot be used with --{name.replace('_', '-')}")
+    for name, check in _WHOLE_CHECKS.items():
+        try:
+            check(given.get(name, ()))
+        except ConfigError as error:
+            raise ConfigError(f"--{name.replace('_', '-')}: {error}") from None
 
 
 def _arity_message(spellings: str) -> str:
@@ -549,6 +732,13 @@ def _unknown_message(argument: str) -> str:
     return f"{name}: unknown option; {_see([f'--{option.name}' for option in _ALL], name)}"
 
 
+# What only shows when all uses of a repeatable option are known.
+_WHOLE_CHECKS: Final[Mapping[str, Callable[[Any], object]]] = {
+    "translate_uid": idmap.compile_table,
+    "translate_gid": idmap.compile_table,
+    "uid_map": idmap.check_namespace,
+    "gid_map": idmap.check_namespace,
+}
 _ALL: Final = tuple(option for options in OPTIONS.values() for option in options)
 _DEFAULTS: Final = {field.name: field.default for field in fields(Options)}
 _LEGACY: Final = {

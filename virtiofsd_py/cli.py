@@ -64,6 +64,9 @@ def _serve(parsed: Options) -> int:
         return daemon.run(parsed)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
+    except ConfigError as error:
+        _complain(str(error))
+        return EXIT_USAGE
     except VirtiofsdError as error:
         return _fail(error, str(error))
     except OSError as error:

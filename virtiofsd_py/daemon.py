@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Wiring: from `Options` to a served front-end, and everything back in order at the end.
 
-Start: share, socket, limits, engine, readiness. One front-end is served; when it goes, or SIGINT or
-SIGTERM comes, rings stop before the tables they use, and the socket leaves the filesystem.
+Start: pid lock, socket, limits, sandbox (groups, namespaces or root, system calls, capabilities),
+umask, engine, readiness. One front-end is served; when it goes, or SIGINT or SIGTERM comes, rings
+stop before the tables they use, and socket and lock leave the filesystem.
+
+With a sandbox there are two processes from then on: see `virtiofsd_py.sandbox.guardian`.
 """
 
 from __future__ import annotations
 
+import fcntl
 import grp
 import logging
 import os
@@ -19,9 +23,11 @@ from pathlib import Path
 from typing import Final
 
 from virtiofsd_py import engine as core
+from virtiofsd_py import sandbox
 from virtiofsd_py.device import VirtioFsDevice
-from virtiofsd_py.errors import EngineError, StartError
-from virtiofsd_py.options import Fsnotify, LogLevel, Options
+from virtiofsd_py.errors import ConfigError, EngineError, StartError
+from virtiofsd_py.options import FileHandles, Fsnotify, LogLevel, Options
+from virtiofsd_py.sandbox import capabilities
 from virtiofsd_py.vhost_user import (
     DEFAULT_PROTOCOL_FEATURES,
     Connection,
@@ -57,6 +63,20 @@ _CORE_LEVELS: Final = {
 }
 
 
+# Options that the core cannot do yet. A row goes when `_make_engine` passes its field on.
+_NOT_SERVED_YET: Final = (
+    "writeback",
+    "allow_mmap",
+    "killpriv_v2",
+    "xattr",
+    "posix_acl",
+    "security_label",
+    "xattrmap",
+    "translate_uid",
+    "translate_gid",
+)
+
+
 def run(options: Options) -> int:
     """Serve one front-end from start to end.
 
@@ -64,21 +84,46 @@ def run(options: Options) -> int:
         options: what was asked for.
 
     Returns:
-        The exit status: 0 when the front-end went or a signal ended us.
+        The exit status: 0 when the front-end went or a signal ended us. What the sandboxed process
+        died of, its guardian dies of too.
 
     Raises:
-        StartError: the share or the socket cannot be used.
+        ConfigError: options ask for what cannot be done here.
+        StartError: the share or the socket cannot be used, or the sandbox cannot be made.
         OSError: the host refused something else at start.
         EngineError: the core could not be set up.
     """
-    with ExitStack() as stack:
-        root_fd = _open_share(options.shared_dir)
-        stack.callback(_close_quietly, root_fd)
-        ended = stack.enter_context(_end_signals())
-        listener = stack.enter_context(_listen(options))
+    _check_served(options)
+    end = _run(options)
+    return end.imitate() if isinstance(end, sandbox.Ended) else end
+
+
+def _run(options: Options) -> int | sandbox.Ended:
+    # Everything in `outside` is undone by a call, not by a finaliser: see below.
+    with _end_signals() as ended, _service_manager() as tell, ExitStack() as outside:
+        _check_share(options.shared_dir)
+        if options.socket_path is not None:
+            outside.enter_context(_PidLock(f"{options.socket_path}.pid"))
+        listener = outside.enter_context(_listen(options))
         quota = _raise_file_limit(options.rlimit_nofile)
+        place = sandbox.enter(_plan(options), lambda: tell("READY=1"))
+        if isinstance(place, sandbox.Ended):
+            return place
+        if place.apart:
+            outside.pop_all()  # The guardian undoes it; from here other files have these names.
         os.umask(0)
-        engine = stack.enter_context(_make_engine(options, os.dup(root_fd), quota))
+        return _serve_one(options, place, listener, ended, quota)
+
+
+def _serve_one(
+    options: Options,
+    place: sandbox.Inside,
+    listener: Listener,
+    ended: socket.socket,
+    quota: int,
+) -> int:
+    with ExitStack() as stack:
+        engine = stack.enter_context(_make_engine(options, place, quota))
         fsnotify = _decide_fsnotify(options, engine)
         device = VirtioFsDevice(
             engine,
@@ -97,8 +142,15 @@ def run(options: Options) -> int:
             engine.log_fd: lambda: _pass_on_log(engine),
         }
         stack.callback(_pass_on_log, engine)
-        _log.info("event=ready share=%s fsnotify=%s", options.shared_dir, fsnotify)
-        _tell_service_manager("READY=1")
+        _log.info(
+            "event=ready pid=%d share=%s sandbox=%s seccomp=%s fsnotify=%s",
+            place.pid,
+            options.shared_dir,
+            options.sandbox,
+            options.seccomp,
+            fsnotify,
+        )
+        place.announce_ready()
         connection = listener.accept(watch)
         if connection is None:
             return 0
@@ -122,13 +174,80 @@ def _num_rings() -> int:
     return 2 + _REQUEST_RINGS_MAX
 
 
-def _open_share(path: str) -> int:
-    """Open the shared directory, and make sure that it can be read."""
+def _check_served(options: Options) -> None:
+    for field in _NOT_SERVED_YET:
+        if getattr(options, field):
+            raise ConfigError(f"--{field.replace('_', '-')}: is not available yet")
+    if os.geteuid() == 0 and (options.uid_map or options.gid_map):
+        name = "--uid-map" if options.uid_map else "--gid-map"
+        raise ConfigError(f"{name}: only for other users than root; see --translate-uid")
+
+
+def _check_share(path: str) -> None:
+    """Make sure that the shared directory can be read, before anything is made."""
     try:
         os.close(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
-        return os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise StartError(f"--shared-dir {path}: {error.strerror}") from error
+
+
+def _plan(options: Options) -> sandbox.Plan:
+    return sandbox.Plan(
+        mode=options.sandbox,
+        shared_dir=options.shared_dir,
+        uid_map=options.uid_map,
+        gid_map=options.gid_map,
+        seccomp=options.seccomp,
+        capabilities=capabilities.kept(
+            file_handles=options.inode_file_handles is not FileHandles.NEVER,
+            changes=options.modcaps,
+        ),
+    )
+
+
+class _PidLock:
+    """The file that says whose socket it is: locked while it is ours, then removed."""
+
+    def __init__(self, path: str) -> None:
+        """Make and lock it.
+
+        Raises:
+            StartError: another process holds it, or it cannot be made.
+        """
+        self._path = path
+        try:
+            self._fd = self._lock()
+            os.ftruncate(self._fd, 0)
+            os.write(self._fd, b"%d\n" % os.getpid())
+        except BlockingIOError as error:
+            raise StartError(f"--socket-path {path}: another daemon serves there") from error
+        except OSError as error:
+            raise StartError(f"--socket-path {path}: {error.strerror}") from error
+
+    def __enter__(self) -> None:
+        """Be locked for the length of a block."""
+
+    def __exit__(self, *_: object) -> None:
+        """Remove, then unlock."""
+        with suppress(OSError):
+            os.unlink(self._path)
+        os.close(self._fd)
+
+    def _lock(self) -> int:
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        while True:
+            fd = os.open(self._path, flags, 0o644)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # Its last holder may have removed it between our opening and locking it.
+                if os.path.samestat(os.fstat(fd), os.lstat(self._path)):
+                    return fd
+            except FileNotFoundError:
+                pass
+            except OSError:
+                os.close(fd)
+                raise
+            os.close(fd)
 
 
 def _listen(options: Options) -> Listener:
@@ -186,11 +305,11 @@ def _raise_file_limit(wanted: int | None) -> int:
     return max(soft - _NOFILE_OWN, soft // 2)
 
 
-def _make_engine(options: Options, root_fd: int, quota: int) -> core.Engine:
+def _make_engine(options: Options, place: sandbox.Inside, quota: int) -> core.Engine:
     return core.Engine(
         core.EngineConfig(
-            root_fd=root_fd,
-            proc_self_fd=os.open("/proc/self/fd", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC),
+            root_fd=place.root_fd,
+            proc_self_fd=place.proc_self_fd,
             num_rings=_num_rings(),
             cache=core.Cache[options.cache.name],
             file_handles=core.FileHandles[options.inode_file_handles.name],
@@ -200,7 +319,7 @@ def _make_engine(options: Options, root_fd: int, quota: int) -> core.Engine:
             preserve_noatime=options.preserve_noatime,
             announce_submounts=options.announce_submounts,
             max_open_files=quota,
-            fsnotify=options.fsnotify is not Fsnotify.OFF,
+            fsnotify=core.Fsnotify[options.fsnotify.name],
             fsnotify_ring_bytes=options.fsnotify_ring_kib * 1024,
             fsnotify_max_watches=options.fsnotify_max_watches,
             log_level=_CORE_LEVELS[options.log_level],
@@ -244,15 +363,20 @@ def _end_signals() -> Iterator[socket.socket]:
                 signal.signal(number, handler)
 
 
-def _tell_service_manager(state: str) -> None:
-    """Send `state` to systemd if it started us and wants to know (sd_notify(3))."""
+@contextmanager
+def _service_manager() -> Iterator[Callable[[str], None]]:
+    """Connect to systemd while we may; yields what sends it a state (sd_notify(3)).
+
+    It does nothing if systemd did not start us or does not want to know.
+    """
     address = os.environ.get("NOTIFY_SOCKET", "")
-    if not address.startswith(("/", "@")):
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock, suppress(OSError):
-        sock.sendto(state.encode(), address.replace("@", "\0", 1))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        if address.startswith(("/", "@")):
+            with suppress(OSError):
+                sock.connect(address.replace("@", "\0", 1))
 
+        def tell(state: str) -> None:
+            with suppress(OSError):
+                sock.send(state.encode())
 
-def _close_quietly(fd: int) -> None:
-    with suppress(OSError):
-        os.close(fd)
+        yield tell

@@ -8,6 +8,20 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from typing import Final
+
+from virtiofsd_py.idmap import NamespaceRange, Translation
+from virtiofsd_py.xattrmap import Rule
+
+# capabilities(7), each at its number.
+CAPABILITY_NAMES: Final = (
+    *("chown", "dac_override", "dac_read_search", "fowner", "fsetid", "kill", "setgid", "setuid"),
+    *("setpcap", "linux_immutable", "net_bind_service", "net_broadcast", "net_admin", "net_raw"),
+    *("ipc_lock", "ipc_owner", "sys_module", "sys_rawio", "sys_chroot", "sys_ptrace", "sys_pacct"),
+    *("sys_admin", "sys_boot", "sys_nice", "sys_resource", "sys_time", "sys_tty_config", "mknod"),
+    *("lease", "audit_write", "audit_control", "setfcap", "mac_override", "mac_admin", "syslog"),
+    *("wake_alarm", "block_suspend", "audit_read", "perfmon", "bpf", "checkpoint_restore"),
+)
 
 
 class Cache(enum.StrEnum):
@@ -25,6 +39,29 @@ class Sandbox(enum.StrEnum):
     NAMESPACE = "namespace"
     CHROOT = "chroot"
     NONE = "none"
+
+
+class Seccomp(enum.StrEnum):
+    """What happens to the daemon when it makes a system call that it never needs."""
+
+    NONE = "none"
+    KILL = "kill"
+    LOG = "log"
+    TRAP = "trap"
+
+
+class MigrationMode(enum.StrEnum):
+    """How a migrated daemon would find its inodes again."""
+
+    FIND_PATHS = "find-paths"
+    FILE_HANDLES = "file-handles"
+
+
+class MigrationOnError(enum.StrEnum):
+    """What an inode that cannot be found again would mean for a migration."""
+
+    ABORT = "abort"
+    GUEST_ERROR = "guest-error"
 
 
 class FileHandles(enum.StrEnum):
@@ -54,6 +91,19 @@ class Fsnotify(enum.StrEnum):
     SERVER = "server"
 
 
+@dataclass(frozen=True, slots=True)
+class CapabilityChange:
+    """A capability to keep besides the usual ones, or to drop though it is one of them.
+
+    Attributes:
+        name: as in capabilities(7), in small letters and without "cap_".
+        keep: whether it is kept.
+    """
+
+    name: str
+    keep: bool
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """Everything the daemon is told. One of `socket_path` and `fd` is set, never both.
@@ -65,20 +115,40 @@ class Options:
         socket_group: group that may connect; None means the owner only.
         tag: mount tag for the configuration space, 1 to 36 bytes as UTF-8; None means that the
             front-end provides it.
-        thread_pool_size: workers beside the queue threads; 0 serves in the queue threads.
+        thread_pool_size: accepted and without effect: each request queue has one thread, which
+            serves what it takes from its ring. More threads come with `num_request_queues`.
         num_request_queues: request queues offered, a thread each.
         cache: what the guest may cache.
         readdirplus: whether READDIRPLUS is offered; always False with ``cache=never``.
+        writeback: whether the guest may hold writes back in its cache.
+        allow_mmap: whether files that the guest does not cache can be mapped shared.
         allow_direct_io: whether the guest's O_DIRECT reaches the host.
         preserve_noatime: whether the guest's O_NOATIME reaches the host.
         readonly: whether the guest is kept from changing anything.
+        killpriv_v2: whether the guest leaves the clearing of set-user-id bits to us.
+        xattr: whether the guest has extended attributes; always True with `posix_acl`,
+            `security_label` or an `xattrmap`.
+        posix_acl: whether the guest has POSIX access control lists.
+        security_label: whether new files get the label that the guest wants.
+        xattrmap: how names of extended attributes are translated; empty: they are not.
+        translate_uid: how user ids are translated between guest and host.
+        translate_gid: how group ids are.
         announce_submounts: whether mounts below the share are mounts in the guest too.
         inode_file_handles: how inodes are held.
         sandbox: what the daemon locks itself into.
+        uid_map: user ids of the sandbox's user namespace; only for other users than root.
+        gid_map: group ids of it.
+        seccomp: what a forbidden system call leads to.
+        modcaps: changes to the capabilities that root keeps.
         rlimit_nofile: descriptor limit to set; 0 leaves it, None means min(1000000, nr_open).
         fsnotify: who reports changes.
         fsnotify_max_watches: host watches a guest may cause; 0 means as many as the host allows.
         fsnotify_ring_kib: event ring of one guest, in KiB, a power of two.
+        migration_mode: accepted and without effect, as are the next three: the front-end is told
+            that this device cannot migrate.
+        migration_on_error: see `migration_mode`.
+        migration_verify_handles: see `migration_mode`.
+        migration_confirm_paths: see `migration_mode`.
         log_level: the least severe line logged.
         syslog: whether the log goes to syslog instead of standard error.
     """
@@ -92,15 +162,32 @@ class Options:
     num_request_queues: int = 1
     cache: Cache = Cache.AUTO
     readdirplus: bool = True
+    writeback: bool = False
+    allow_mmap: bool = False
     allow_direct_io: bool = False
     preserve_noatime: bool = False
     readonly: bool = False
+    killpriv_v2: bool = False
+    xattr: bool = False
+    posix_acl: bool = False
+    security_label: bool = False
+    xattrmap: tuple[Rule, ...] = ()
+    translate_uid: tuple[Translation, ...] = ()
+    translate_gid: tuple[Translation, ...] = ()
     announce_submounts: bool = True
     inode_file_handles: FileHandles = FileHandles.PREFER
     sandbox: Sandbox = Sandbox.NONE
+    uid_map: tuple[NamespaceRange, ...] = ()
+    gid_map: tuple[NamespaceRange, ...] = ()
+    seccomp: Seccomp = Seccomp.KILL
+    modcaps: tuple[CapabilityChange, ...] = ()
     rlimit_nofile: int | None = None
     fsnotify: Fsnotify = Fsnotify.MERGED
     fsnotify_max_watches: int = 0
     fsnotify_ring_kib: int = 1024
+    migration_mode: MigrationMode = MigrationMode.FIND_PATHS
+    migration_on_error: MigrationOnError = MigrationOnError.ABORT
+    migration_verify_handles: bool = False
+    migration_confirm_paths: bool = False
     log_level: LogLevel = LogLevel.INFO
     syslog: bool = False

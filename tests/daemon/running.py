@@ -24,6 +24,7 @@ class Daemon:
     Attributes:
         share: the shared directory, on the host.
         socket: where a front-end connects.
+        pid: the process that serves; `process` is its guardian, if it has one.
         log: lines it has written so far, as far as they were read.
     """
 
@@ -45,14 +46,11 @@ class Daemon:
             stdin=subprocess.DEVNULL,
         )
         try:
-            self.wait_for_log("event=ready")
+            ready = self.wait_for_log("event=ready")
+            self.pid = int(ready.partition(" pid=")[2].split()[0])
         except BaseException:
             self.kill()
             raise
-
-    @property
-    def pid(self) -> int:
-        return self.process.pid
 
     def wait_for_log(self, text: str, deadline_s: float = DEADLINE_S) -> str:
         """Return the next line with `text`; TimeoutError if none comes, EOFError if none can."""

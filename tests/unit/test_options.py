@@ -24,7 +24,21 @@ from virtiofsd_py.arguments import (
     parse,
 )
 from virtiofsd_py.errors import ConfigError
-from virtiofsd_py.options import Cache, FileHandles, Fsnotify, LogLevel, Options, Sandbox
+from virtiofsd_py.idmap import Kind, NamespaceRange, Translation
+from virtiofsd_py.options import (
+    CAPABILITY_NAMES,
+    Cache,
+    CapabilityChange,
+    FileHandles,
+    Fsnotify,
+    LogLevel,
+    MigrationMode,
+    MigrationOnError,
+    Options,
+    Sandbox,
+    Seccomp,
+)
+from virtiofsd_py.xattrmap import Rule, Scope, Type
 
 ALL = [option for options in OPTIONS.values() for option in options]
 REQUIRED = ["--shared-dir", "/share", "--socket-path", "/run/fs.sock"]
@@ -64,12 +78,54 @@ def test_options_are_frozen() -> None:
         (["--tag", "myfs"], "tag", "myfs"),
         (["--tag=-dash"], "tag", "-dash"),
         (["--thread-pool-size", "0"], "thread_pool_size", 0),
+        (["--thread-pool-size", "64"], "thread_pool_size", 64),
         (["--num-request-queues", "4"], "num_request_queues", 4),
         (["--cache", "always"], "cache", Cache.ALWAYS),
         (["--cache=NEVER"], "cache", Cache.NEVER),
         (["--cache", "none"], "cache", Cache.NEVER),
         (["--cache=never"], "readdirplus", False),
         (["--no-readdirplus"], "readdirplus", False),
+        (["--writeback"], "writeback", True),
+        (["-o", "writeback"], "writeback", True),
+        (["--writeback", "-o", "no_writeback"], "writeback", False),
+        (["--allow-mmap"], "allow_mmap", True),
+        (["--killpriv-v2"], "killpriv_v2", True),
+        (["--killpriv-v2", "--no-killpriv-v2"], "killpriv_v2", False),
+        (["-o", "no_killpriv_v2,killpriv_v2"], "killpriv_v2", True),
+        (["--xattr"], "xattr", True),
+        (["--xattr", "-ono_xattr"], "xattr", False),
+        (["--posix-acl"], "posix_acl", True),
+        (["--posix-acl", "-ono_xattr"], "xattr", True),
+        (["-oposix_acl,no_posix_acl"], "xattr", False),
+        (["--security-label"], "security_label", True),
+        (["-osecurity_label"], "xattr", True),
+        (["--xattrmap=:ok:all:::"], "xattrmap", (Rule(Type.OK, Scope.ALL, b"", b""),)),
+        (["-oxattrmap=:ok:all:::"], "xattr", True),
+        (
+            ["--translate-uid=map:0:7:1", "--translate-uid", "forbid-guest:5:2"],
+            "translate_uid",
+            (Translation(Kind.MAP, 0, 7, 1), Translation(Kind.FORBID_GUEST, 5, 0, 2)),
+        ),
+        (["--translate-gid=host:1:2:3"], "translate_gid", (Translation(Kind.HOST, 1, 2, 3),)),
+        (
+            ["--uid-map=:0:1000:1:", "--uid-map=/1/100000/65535/"],
+            "uid_map",
+            (NamespaceRange(0, 1000, 1), NamespaceRange(1, 100000, 65535)),
+        ),
+        (["--gid-map=:0:1000:1:"], "gid_map", (NamespaceRange(0, 1000, 1),)),
+        (["--seccomp=trap"], "seccomp", Seccomp.TRAP),
+        (["--seccomp=none", "--seccomp=log"], "seccomp", Seccomp.LOG),
+        (
+            ["--modcaps=+sys_admin:-CAP_MKNOD"],
+            "modcaps",
+            (CapabilityChange("sys_admin", True), CapabilityChange("mknod", False)),
+        ),
+        (["--modcaps=+kill", "-omodcaps=-chown"], "modcaps", (CapabilityChange("chown", False),)),
+        (["--migration-mode=file-handles"], "migration_mode", MigrationMode.FILE_HANDLES),
+        (["--migration-on-error=guest-error"], "migration_on_error", MigrationOnError.GUEST_ERROR),
+        (["--migration-verify-handles"], "migration_verify_handles", True),
+        (["--migration-confirm-paths"], "migration_confirm_paths", True),
+        (["-osandbox=chroot"], "sandbox", Sandbox.CHROOT),
         (["--allow-direct-io"], "allow_direct_io", True),
         (["--preserve-noatime"], "preserve_noatime", True),
         (["--readonly"], "readonly", True),
@@ -121,10 +177,25 @@ def test_legacy_source_is_enough() -> None:
         (["--nonsense"], "--nonsense: unknown option; see virtiofsd-py --help"),
         (["-x"], "-x: unknown option"),
         (["stray"], "'stray': unexpected argument"),
-        (["--sandbox", "chroot"], "--sandbox: 'chroot' is not available yet; use none"),
-        (["--sandbox", "jail"], "--sandbox: 'jail' is not accepted; use none"),
-        (["--fsnotify=server"], "--fsnotify: 'server' is not available yet; use off or merged"),
-        (["--thread-pool-size", "4"], "--thread-pool-size: '4' is not accepted; use 0 for now"),
+        (["--sandbox", "jail"], "--sandbox: 'jail' is not accepted; use namespace, chroot or none"),
+        (["--modcaps=chown"], "--modcaps: 'chown' has 'chown' without + or - in front (character"),
+        (["--modcaps=+chown:-no"], "names no capability: 'no' (character 9); use changes such as"),
+        (["--uid-map=:0:1:"], "--uid-map: ':0:1:' has 2 numbers instead of 3; use a range such as"),
+        (["--xattrmap=:ok:all::"], "--xattrmap: ':ok:all::' ends within a rule: ':' is missing"),
+        (["-oxattrmap=x"], "-o xattrmap: 'x' ends within a rule"),
+        (
+            ["--uid-map=:0:1:2:", "--uid-map=:1:9:1:"],
+            "--uid-map: :0:1:2: and :1:9:1: overlap at id 1",
+        ),
+        (
+            ["--translate-gid=map:0:1:2", "--translate-gid=squash-guest:1:5:9"],
+            "--translate-gid: map:0:1:2 and squash-guest:1:5:9 overlap at id 1",
+        ),
+        (
+            ["--posix-acl", "--translate-uid=map:0:1:2"],
+            "--posix-acl: cannot be used with --translate-uid",
+        ),
+        (["--thread-pool-size", "-1"], "--thread-pool-size: '-1' is not accepted; use a number, 0"),
         (["--fd", "3"], "--fd: cannot be used with --socket-path"),
         (["--socket", ""], "--socket: '' is not accepted; use a path of 1 to 107 bytes"),
         (["--socket-path", "/" + "x" * 107], "use a path of 1 to 107 bytes"),
@@ -166,7 +237,7 @@ def test_help_names_every_option_and_its_default(option: Option) -> None:
     assert f"--{option.name}" in page
     assert option.help, "every row explains itself"
     field = next(f for f in dataclasses.fields(Options) if f.name == option.field)
-    if option.value is not None and field.default not in (None, dataclasses.MISSING):
+    if option.value is not None and field.default not in (None, dataclasses.MISSING, ()):
         assert f"(default: {field.default})" in " ".join(page.split())
 
 
@@ -255,17 +326,23 @@ def _samples(option: Option) -> st.SearchStrategy[tuple[list[str], dict[str, Any
         return st.just(([f"--{option.name}"], {option.field: option.sets}))
     if option.value.metavar.islower():
         words: st.SearchStrategy[str] = st.sampled_from(option.value.metavar.split("|"))
-    elif option.name == "thread-pool-size":
-        words = st.just("0")
-    elif option.value.metavar == "N":
-        words = st.sampled_from(["64"])
     else:
-        words = WORDS
+        words = SAMPLES.get(option.value.metavar, WORDS)
     parse_value = option.value.parse
     return words.map(lambda w: ([f"--{option.name}={w}"], {option.field: parse_value(w)}))
 
 
-USABLE = [option for option in ALL if option.field not in ("fd", "socket_path", "shared_dir")]
+# By metavar.
+SAMPLES = {
+    "N": st.just("64"),
+    "RULES": st.sampled_from([":map::user.x.:", ":bad:all:::"]),
+    "+NAME:-NAME": st.sampled_from(CAPABILITY_NAMES).map("+{}:-kill".format),
+}
+USABLE = [
+    option
+    for option in ALL
+    if option.field not in ("fd", "socket_path", "shared_dir") and not option.repeats
+]
 
 
 @given(uses=st.lists(st.sampled_from(USABLE).flatmap(_samples), max_size=12))
@@ -275,6 +352,8 @@ def test_any_mixture_equals_a_fold(uses: list[tuple[list[str], dict[str, Any]]])
         expected |= sets
     if expected.get("cache") is Cache.NEVER:
         expected["readdirplus"] = False
+    if any(expected.get(name) for name in ("xattrmap", "posix_acl", "security_label")):
+        expected["xattr"] = True
     argv = [word for words, _ in uses for word in words]
     assert options(*argv) == Options(
         **{"shared_dir": "/share", "socket_path": "/run/fs.sock", **expected}

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Locking the daemon in, before it believes a word of its guest.
+
+`enter` is called once, from a process with one thread, when everything that lies outside of the
+share is open. What it does, in this order: supplementary groups go; namespaces or the root change,
+in a child whose guardian stays outside (see `guardian`); the seccomp filter is put in force;
+capabilities go. Threads made afterwards inherit all of it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from virtiofsd_py.errors import StartError
+from virtiofsd_py.idmap import NamespaceRange
+from virtiofsd_py.options import Sandbox, Seccomp
+from virtiofsd_py.sandbox import capabilities, imports, libc, roots, seccomp, userns
+from virtiofsd_py.sandbox.guardian import Ended, Split, split
+
+__all__ = ["Ended", "Inside", "Plan", "enter"]
+
+_log = logging.getLogger(__name__)
+
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What to lock the daemon into.
+
+    Attributes:
+        mode: namespaces, another root, or neither.
+        shared_dir: the directory that becomes the root.
+        uid_map: user ids of a user namespace, which other users than root get.
+        gid_map: group ids of it.
+        seccomp: what a forbidden system call leads to.
+        capabilities: names of those to keep.
+    """
+
+    mode: Sandbox
+    shared_dir: str
+    uid_map: tuple[NamespaceRange, ...]
+    gid_map: tuple[NamespaceRange, ...]
+    seccomp: Seccomp
+    capabilities: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Inside:
+    """Where the daemon finds itself.
+
+    Attributes:
+        root_fd: O_PATH descriptor of the share; the caller's.
+        proc_self_fd: O_PATH descriptor of this process's /proc/self/fd; the caller's.
+        pid: this process as the namespace knows it that the daemon was started in.
+        apart: whether a guardian cleans up, so that this process leaves that.
+    """
+
+    root_fd: int
+    proc_self_fd: int
+    pid: int
+    apart: bool
+    _on_ready: Callable[[], None]
+    _link: socket.socket | None = field(default=None)
+
+    def announce_ready(self) -> None:
+        """Have `on_ready` called, outside."""
+        if self._link is None:
+            self._on_ready()
+            return
+        self._link.send(b"1")
+        self._link.close()
+
+
+def enter(plan: Plan, on_ready: Callable[[], None]) -> Inside | Ended:
+    """Lock this process in, or a child of it.
+
+    Args:
+        plan: what to lock it into.
+        on_ready: called outside of the sandbox once `Inside.announce_ready` was.
+
+    Returns:
+        `Inside` to whoever is to serve; `Ended` to its guardian, once that child has ended.
+
+    Raises:
+        StartError: something is not permitted or missing; never in the guardian.
+    """
+    cap_ng = capabilities.load()
+    filters = seccomp.load() if plan.seccomp is not Seccomp.NONE else None
+    if os.geteuid() == 0:
+        _at("supplementary groups", lambda: os.setgroups([]))
+    if plan.mode is Sandbox.NONE:
+        inside = _stay(plan, on_ready)
+    else:
+        process = _leave(plan, on_ready)
+        if isinstance(process, Ended):
+            return process
+        inside = _change_root(plan, process, on_ready)
+    if filters:
+        seccomp.confine(filters, plan.seccomp)
+    # In a user namespace of its own every user has them all.
+    if os.geteuid() == 0 or inside.apart:
+        capabilities.keep_only(cap_ng, plan.capabilities)
+    return inside
+
+
+def _stay(plan: Plan, on_ready: Callable[[], None]) -> Inside:
+    root_fd = roots.open_directory(plan.shared_dir)
+    return Inside(root_fd, roots.open_proc_self_fd(), os.getpid(), False, on_ready)
+
+
+def _leave(plan: Plan, on_ready: Callable[[], None]) -> Split | Ended:
+    """Part from the guardian; for namespaces, into a new pid and maybe user namespace."""
+    if plan.mode is Sandbox.CHROOT:
+        if os.geteuid() != 0:
+            raise StartError("--sandbox=chroot: only for root; use namespace or none")
+        return split(on_ready)
+    if os.geteuid() != 0:
+        userns.unshare(plan.uid_map, plan.gid_map)
+    # It is a namespace for children only.
+    _at("a pid namespace", lambda: libc.unshare(libc.Clone.NEWPID))
+    return split(on_ready, lambda: userns.become_root(plan.uid_map, plan.gid_map))
+
+
+def _change_root(plan: Plan, process: Split, on_ready: Callable[[], None]) -> Inside:
+    if plan.mode is Sandbox.CHROOT:
+        proc_self_fd = _at("chroot", lambda: roots.change(plan.shared_dir))
+    else:
+        _at(
+            "a mount and a network namespace",
+            lambda: libc.unshare(libc.Clone.NEWNS | libc.Clone.NEWNET),
+        )
+        if _log.isEnabledFor(logging.DEBUG):
+            from virtiofsd_py.sandbox import network
+
+            _log.debug("event=network links=%s", ",".join(network.links()))
+        proc_self_fd = _at("a mount namespace", lambda: roots.pivot(plan.shared_dir))
+    imports.forbid()
+    root_fd = _at("the new root", lambda: roots.open_directory("/"))
+    return Inside(root_fd, proc_self_fd, process.pid, True, on_ready, process.link)
+
+
+def _at(step: str, act: Callable[[], _Result]) -> _Result:
+    """Do one step; name it if it fails."""
+    try:
+        return act()
+    except OSError as error:
+        what = f"{step}: {error.filename}" if error.filename else step
+        raise StartError(f"--sandbox: {what}: {error.strerror}") from error

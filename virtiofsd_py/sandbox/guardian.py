@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Two processes: one inside the sandbox that serves, one outside that waits for it.
+
+The guardian is what the caller started: it passes SIGTERM and SIGINT on, tells that the daemon is
+ready, ends as its child ended, and can still reach what has to be cleaned up outside. Whichever of
+the two is killed, the other one ends.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, NoReturn
+
+from virtiofsd_py.sandbox import libc
+
+_RELAYED: Final = (signal.SIGTERM, signal.SIGINT)
+_WAITED: Final = (*_RELAYED, signal.SIGCHLD)
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """The child's side.
+
+    Attributes:
+        pid: this process as its guardian knows it.
+        link: to the guardian; a byte on it says that the daemon is ready.
+    """
+
+    pid: int
+    link: socket.socket
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The guardian's side, when its child has ended.
+
+    Attributes:
+        status: its exit status, or the negative number of the signal that killed it.
+    """
+
+    status: int
+
+    def imitate(self) -> int:
+        """Return the child's exit status, or die as it did."""
+        return self.status if self.status >= 0 else _die_by(-self.status)
+
+
+def split(on_ready: Callable[[], None], first: Callable[[], None] = lambda: None) -> Split | Ended:
+    """Fork; returns at once in the child, and in the guardian when the child has ended.
+
+    Args:
+        on_ready: called in the guardian when the child says so.
+        first: called in the child before it binds its life to the guardian's: a change of ids
+            would undo that.
+
+    Raises:
+        OSError: no process or socket is to be had, or `first` failed.
+    """
+    guardian_link, child_link = socket.socketpair()
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    # Blocked from before the fork, so that none is lost; pid 1 of a namespace would ignore them
+    # until it handles them.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _WAITED)
+    pid = os.fork()
+    if pid:
+        child_link.close()
+        with guardian_link:
+            return _watch(pid, guardian_link, on_ready)
+    guardian_link.close()
+    first()
+    libc.die_with_parent(signal.SIGKILL)
+    if _is_closed(child_link):
+        os._exit(1)  # The guardian was killed just before that.
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    # In a new pid namespace /proc is still the old one's.
+    return Split(int(os.readlink("/proc/self")), child_link)
+
+
+def _watch(child: int, link: socket.socket, on_ready: Callable[[], None]) -> Ended:
+    if link.recv(1):
+        on_ready()
+    while True:
+        number = signal.sigwaitinfo(_WAITED).si_signo
+        if number != signal.SIGCHLD:
+            os.kill(child, number)
+            continue
+        pid, status = os.waitpid(child, os.WNOHANG)
+        if pid:
+            return Ended(os.waitstatus_to_exitcode(status))
+
+
+def _is_closed(link: socket.socket) -> bool:
+    try:
+        return not link.recv(1, socket.MSG_DONTWAIT | socket.MSG_PEEK)
+    except BlockingIOError:
+        return False
+
+
+def _die_by(number: int) -> NoReturn:
+    import resource
+
+    # The child's core, if any, is the one that tells something.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if number not in (signal.SIGKILL, signal.SIGSTOP):
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [number])
+    os.kill(os.getpid(), number)
+    os._exit(128 + number)
