@@ -23,28 +23,38 @@ from runguest import helpers, paths
 from runguest.agent import Agent, Guest, LineProcess
 from runguest.scene import Scene
 
-GUEST_WORLDS = ("uml", "qemu")
-WORLDS = ("local", *GUEST_WORLDS)
+GUEST_WORLDS: tuple[str, ...] = ("uml", "qemu")
+WORLDS: tuple[str, ...] = ("local", *GUEST_WORLDS)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--world", action="append", choices=WORLDS, help="only there; repeatable")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "only(world): the case makes sense only there")
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     chosen = metafunc.config.getoption("world") or WORLDS
-    needs_daemon = "guest_stage" in metafunc.fixturenames
-    for fixture, worlds in (
-        ("world", GUEST_WORLDS if needs_daemon else WORLDS),
-        ("vmm", GUEST_WORLDS),
-    ):
-        if fixture in metafunc.fixturenames:
-            values = [
-                pytest.param(world, marks=() if world == "local" else pytest.mark.guest)
-                for world in worlds
-                if world in chosen
-            ]
-            metafunc.parametrize(fixture, values, scope="session")
+    only = metafunc.definition.get_closest_marker("only")
+    for fixture in {"world", "vmm"} & set(metafunc.fixturenames):
+        worlds = WORLDS
+        if fixture == "vmm" or "guest_stage" in metafunc.fixturenames:
+            worlds = GUEST_WORLDS
+        values = [
+            pytest.param(world, marks=() if world == "local" else pytest.mark.guest)
+            for world in (only.args if only else worlds)
+            if world in chosen
+        ]
+        metafunc.parametrize(fixture, values, scope="session")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """A case with no world left was not asked for, which is no reason to call it skipped."""
+    unasked = [item for item in items if item.get_closest_marker("skip") and "NOTSET" in item.name]
+    config.hook.pytest_deselected(items=unasked)
+    items[:] = [item for item in items if item not in unasked]
 
 
 @pytest.fixture(scope="session")

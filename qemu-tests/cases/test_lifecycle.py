@@ -97,19 +97,19 @@ def test_a_daemon_without_notification_serves(vmm: str, make_guest: Callable[...
         shares_files(guest, Agent(guest))
 
 
-@pytest.mark.guest
-def test_a_device_without_notification_serves(make_guest: Callable[..., Guest]) -> None:
+@pytest.mark.only("qemu")
+def test_a_device_without_notification_serves(vmm: str, make_guest: Callable[..., Guest]) -> None:
     """QEMU's property off, the daemon's feature on: as with a QEMU that has no such property."""
-    with make_guest("qemu", "--no-notification") as guest:
+    with make_guest(vmm, "--no-notification") as guest:
         agent = Agent(guest)
         shares_files(guest, agent)
         assert host_marks(guest.record("state")["daemon_pid"]) == []
 
 
-@pytest.mark.guest
-def test_events_work_again_after_a_reset(make_guest: Callable[..., Guest]) -> None:
+@pytest.mark.only("qemu")
+def test_events_work_again_after_a_reset(vmm: str, make_guest: Callable[..., Guest]) -> None:
     """A reset sends no FUSE_DESTROY; nothing of the old guest may show in the new one."""
-    with make_guest("qemu") as guest:
+    with make_guest(vmm) as guest:
         agent = Agent(guest)
         state = guest.record("state")
         for boot in range(2):
@@ -123,12 +123,12 @@ def test_events_work_again_after_a_reset(make_guest: Callable[..., Guest]) -> No
                 assert scene.settle() == {"dir": [f"CREATE {boot}"]}
 
 
-@pytest.mark.guest
+@pytest.mark.only("qemu")
 @pytest.mark.parametrize(("smp", "queues"), [(1, 4), (4, 4)])
 def test_several_processors_and_queues(
-    smp: int, queues: int, make_guest: Callable[..., Guest]
+    vmm: str, smp: int, queues: int, make_guest: Callable[..., Guest]
 ) -> None:
-    with make_guest("qemu", f"--smp={smp}", f"--queues={queues}") as guest:
+    with make_guest(vmm, f"--smp={smp}", f"--queues={queues}") as guest:
         agent = Agent(guest)
         with Scene(agent, guest.share, Path(paths.GUEST_SHARE)) as scene:
             scene.watch("dir", b".", Mask.CREATE)
@@ -141,8 +141,9 @@ def test_several_processors_and_queues(
             )
 
 
-def test_several_queues_in_uml(make_guest: Callable[..., Guest]) -> None:
-    with make_guest("uml", "--queues=4") as guest:
+@pytest.mark.only("uml")
+def test_several_queues(vmm: str, make_guest: Callable[..., Guest]) -> None:
+    with make_guest(vmm, "--queues=4") as guest:
         instance = Agent(guest).inotify()
         instance.add(os.fsencode(paths.GUEST_SHARE), Mask.CREATE)
         (guest.share / "f").touch()

@@ -47,8 +47,8 @@ def test_input_is_forwarded_whatever_its_size(vmm: str) -> None:
     ],
     ids=["killed", "not-found", "not-executable", "leaves-a-child"],
 )
-def test_status(command: tuple[str, ...], status: int) -> None:
-    assert run_guest("--vmm", "uml", "--", *command).returncode == status
+def test_status(vmm: str, command: tuple[str, ...], status: int) -> None:
+    assert run_guest("--vmm", vmm, "--", *command).returncode == status
 
 
 @pytest.mark.parametrize(

@@ -32,12 +32,12 @@ def test_a_host_write_right_after_add_watch_is_never_missed(stage: Stage) -> Non
             instance.close()
 
 
-@pytest.mark.guest
+@pytest.mark.only("uml")
 def test_nor_when_the_write_follows_within_microseconds(
-    make_guest: Callable[..., Guest],
+    vmm: str, make_guest: Callable[..., Guest]
 ) -> None:
-    """UML only: the guest's own process writes as the host, by hostfs, in its next system call."""
-    with make_guest("uml") as guest:
+    """The guest's own process writes as the host, by hostfs, in its next system call."""
+    with make_guest(vmm) as guest:
         agent = Agent(guest)
         (guest.share / "f").touch()
         seen = os.fsencode(f"{paths.GUEST_SHARE}/f")

@@ -17,21 +17,21 @@
 #include <stdint.h>
 
 #define CHANNEL_MAX_PAYLOAD 65536u /* guest to host */
-#define CHANNEL_MAX_INPUT 2048u /* host to guest */
+#define CHANNEL_MAX_INPUT 2048u	   /* host to guest */
 
 enum channel_type {
 	/* guest to host */
 	FRAME_HELLO = 'H', /* the share is mounted; nothing may be sent to the guest before this */
 	FRAME_STDOUT = 'O',
 	FRAME_STDERR = 'E',
-	FRAME_WANT = 'W', /* one more COMMAND or STDIN frame, please */
-	FRAME_EXIT = 'X', /* le32 status as a shell has it: 0..127 exit, 128 + signal */
+	FRAME_WANT = 'W',    /* one more COMMAND or STDIN frame, please */
+	FRAME_EXIT = 'X',    /* le32 status as a shell has it: 0..127 exit, 128 + signal */
 	FRAME_FAILURE = 'F', /* text: the guest itself failed; no EXIT follows */
 	FRAME_PONG = 'P',
 	/* host to guest */
 	FRAME_COMMAND = 'C', /* a piece of: directory, then each argument, all ending with NUL;
 			      * empty: that was all, start it */
-	FRAME_STDIN = 'I', /* empty: end of input */
+	FRAME_STDIN = 'I',   /* empty: end of input */
 	FRAME_PING = 'p',
 	FRAME_BYE = 'B', /* EXIT has been seen: power off */
 };

@@ -104,9 +104,10 @@ static void mount_everything(void)
 		fail("%s: %s", getenv("vfsd_tools"), strerror(errno));
 	for (size_t i = 0; i < sizeof(mounts) / sizeof(mounts[0]); i++) {
 		mkdir(mounts[i].target, 0755); /* EEXIST and EROFS show in mount() */
+		/* EBUSY: it is there already (CONFIG_DEVTMPFS_MOUNT). */
 		if (mount(mounts[i].type, mounts[i].target, mounts[i].type, 0, mounts[i].options) !=
 			    0 &&
-		    mounts[i].needed)
+		    errno != EBUSY && mounts[i].needed)
 			fail("mount %s: %s", mounts[i].target, strerror(errno));
 	}
 	mkdir(SHARE, 0755);
@@ -224,10 +225,10 @@ static void await_frame(uint32_t type, struct channel_frame *frame)
 /* ---- the command ----------------------------------------------------------------------------- */
 
 struct command {
-	pid_t pid; /* 0: reaped */
-	int status; /* of waitpid(), valid once reaped */
-	int stdin_fd; /* nonblocking; -1: closed */
-	int output_fds[2]; /* stdout, stderr; -1: end of file seen */
+	pid_t pid;		       /* 0: reaped */
+	int status;		       /* of waitpid(), valid once reaped */
+	int stdin_fd;		       /* nonblocking; -1: closed */
+	int output_fds[2];	       /* stdout, stderr; -1: end of file seen */
 	char input[CHANNEL_MAX_INPUT]; /* what the command has not read yet */
 	size_t input_start, input_end;
 };
@@ -441,8 +442,8 @@ static void supervise(struct command *command, struct channel_frame *frame)
 
 static void report(int wait_status, struct channel_frame *frame)
 {
-	uint32_t status = WIFSIGNALED(wait_status) ? 128u + (uint32_t)WTERMSIG(wait_status)
-						   : (uint32_t)WEXITSTATUS(wait_status);
+	uint32_t status = WIFSIGNALED(wait_status) ? 128u + (uint32_t)WTERMSIG(wait_status) :
+						     (uint32_t)WEXITSTATUS(wait_status);
 
 	send_frame(FRAME_EXIT, &status, sizeof(status));
 	await_frame(FRAME_BYE, frame);

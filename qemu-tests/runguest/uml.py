@@ -54,8 +54,7 @@ def start(
         f"virtio_uml.device={share_socket}:{_VIRTIO_ID_FS}",
         f"uml_dir={workspace.directory('uml')}/",
         "umid=guest",
-        "con=null",
-        "con0=null,fd:1",
+        "con0=fd:0,fd:1",
         f"con1=fd:{channel.fileno()}",
         *kernel_parameters(machine, "/dev/tty1", vfsd_host=str(share)),
     ]
