@@ -110,6 +110,8 @@ static void *run(void *arg)
 	struct vfsd_events *events = arg;
 	struct epoll_event ready[4];
 
+	/* By the thread itself: others would need /proc, which a sandbox takes for the share's. */
+	(void)pthread_setname_np(pthread_self(), "vfsd-events");
 	for (;;) {
 		int n = epoll_wait(events->epoll_fd, ready, VFSD_ARRAY_SIZE(ready), -1);
 
@@ -340,8 +342,6 @@ static int start_thread(struct vfsd_events *events)
 	err = -pthread_create(&events->thread, NULL, run, events);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	events->thread_running = err == 0;
-	if (!err)
-		(void)pthread_setname_np(events->thread, "vfsd-events");
 	return err;
 }
 

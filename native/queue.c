@@ -104,8 +104,12 @@ static void wait_for_stop(struct vfsd_queue *queue)
 static void *run(void *arg)
 {
 	struct vfsd_queue *queue = arg;
+	char name[16];
 	int got;
 
+	/* By the thread itself: others would need /proc, which a sandbox takes for the share's. */
+	(void)snprintf(name, sizeof(name), "vfsd-ring-%u", queue->config.index % 1000);
+	(void)pthread_setname_np(pthread_self(), name);
 	do {
 		vfsd_vring_disable_kick(&queue->ring);
 		do {
@@ -139,7 +143,6 @@ int vfsd_queue_start(const struct vfsd_queue_config *config, struct vfsd_queue *
 {
 	struct vfsd_queue *queue = calloc(1, sizeof(*queue));
 	sigset_t all, before;
-	char name[16];
 	int err;
 
 	if (!queue)
@@ -165,8 +168,6 @@ int vfsd_queue_start(const struct vfsd_queue_config *config, struct vfsd_queue *
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	if (err)
 		goto fail;
-	(void)snprintf(name, sizeof(name), "vfsd-ring-%u", config->index % 1000);
-	(void)pthread_setname_np(queue->thread, name);
 	*ret = queue;
 	return 0;
 fail:
