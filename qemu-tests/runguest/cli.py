@@ -109,7 +109,7 @@ class Run:
 
         accel = asked.accel
         if accel == "auto":
-            works = qemu.kvm_works(asked.qemu, paths.FIRMWARE, asked.kernel)
+            works = qemu.kvm_works(self._workspace, asked.qemu, paths.FIRMWARE, asked.kernel)
             accel = "kvm" if works else "tcg"
         root_arguments = ["--readonly", "--cache=always", "--fsnotify=off"]
         root = self._daemon(asked.root_daemon, Path("/"), qemu.ROOT_TAG, root_arguments)

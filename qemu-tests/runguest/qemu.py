@@ -119,7 +119,7 @@ def system_reset(qmp_socket: Path) -> None:
         monitor.close()
 
 
-def kvm_works(program: Path, firmware: Path, kernel: Path) -> bool:
+def kvm_works(workspace: Workspace, program: Path, firmware: Path, kernel: Path) -> bool:
     """Whether a guest really runs under KVM. Asked once per boot of the host and QEMU binary.
 
     A ``/dev/kvm`` may exist and its guests hang in the firmware or kill QEMU, so a kernel is booted
@@ -136,21 +136,21 @@ def kvm_works(program: Path, firmware: Path, kernel: Path) -> bool:
             return bool(known["works"])
     except (OSError, ValueError, KeyError, TypeError):
         pass
-    works = _boots_under_kvm(program, firmware, kernel)
+    works = _boots_under_kvm(workspace, program, firmware, kernel)
     cache.parent.mkdir(parents=True, exist_ok=True)
     cache.write_text(json.dumps({"key": key, "works": works}) + "\n")
     return works
 
 
-def _boots_under_kvm(program: Path, firmware: Path, kernel: Path) -> bool:
-    with Workspace() as workspace:
-        logs = workspace.directory("kvm")
-        argv = [
-            *Emulator(program, firmware, "kvm").arguments(),
-            *("-machine", "q35", "-m", "128M", "-no-reboot"),
-            *("-serial", f"file:{logs / 'console'}", "-kernel", os.fspath(kernel)),
-            *("-append", "console=ttyS0 panic=-1"),
-        ]
-        child = workspace.adopt(Child("kvm-probe", argv, logs / "qemu"))
-        ended = child.wait(_KVM_DEADLINE_S)
-        return ended == 0 and "Kernel panic" in read_log(logs / "console")
+def _boots_under_kvm(workspace: Workspace, program: Path, firmware: Path, kernel: Path) -> bool:
+    logs = workspace.directory("kvm")
+    argv = [
+        *Emulator(program, firmware, "kvm").arguments(),
+        *("-machine", "q35", "-m", "128M", "-no-reboot"),
+        *("-serial", f"file:{logs / 'console'}", "-kernel", os.fspath(kernel)),
+        *("-append", "console=ttyS0 panic=-1"),
+    ]
+    child = workspace.adopt(Child("kvm-probe", argv, logs / "qemu"))
+    status = child.wait(_KVM_DEADLINE_S)
+    child.end(grace_s=0)
+    return status == 0 and "Kernel panic" in read_log(logs / "console")
