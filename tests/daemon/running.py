@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -28,14 +29,21 @@ class Daemon:
         log: lines it has written so far, as far as they were read.
     """
 
-    def __init__(self, directory: Path, *arguments: str, share: Path | None = None) -> None:
-        """Start it, with its socket in `directory`, and wait until it is ready."""
+    def __init__(
+        self,
+        directory: Path,
+        *arguments: str,
+        share: Path | None = None,
+        launcher: Sequence[str] = (),
+    ) -> None:
+        """Start it, by `launcher`, with its socket in `directory`; wait until it is ready."""
         self.share = share or directory / "share"
         self.share.mkdir(exist_ok=True)
         self.socket = directory / "vhost.sock"
         self.log: list[str] = []
         self.process = subprocess.Popen(
             [
+                *launcher,
                 COMMAND,
                 f"--shared-dir={self.share}",
                 f"--socket-path={self.socket}",
