@@ -37,7 +37,8 @@ ALLOWED: Final = {
     """,
     "our own files, where no other root hides them": "open stat lstat unlink rmdir readlink getcwd",
     "credentials of one request": """
-        setresuid setresuid32 setresgid setresgid32 setgroups setgroups32 capget capset
+        setresuid setresuid32 setresgid setresgid32 capget capset
+        setgroups setgroups32 getgroups getgroups32
         getuid geteuid getgid getegid getuid32 geteuid32 getgid32 getegid32
     """,
     "events": """
