@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -55,7 +56,7 @@ def test_status(vmm: str, command: tuple[str, ...], status: int) -> None:
     ("command", "words"),
     [
         (("sh", "-c", "echo 'WARNING: made up' > /dev/kmsg"), "console: WARNING: made up"),
-        (("reboot", "-f", "-p"), "before the command did"),
+        (("poweroff", "-f"), "before the command did"),
     ],
     ids=["complains", "leaves"],
 )
@@ -91,13 +92,13 @@ def test_nothing_is_left_behind(
     vmm: str, signum: signal.Signals, make_guest: Callable[..., Guest]
 ) -> None:
     """Even after SIGKILL no process; then the next run removes the directory."""
-    guest = make_guest(vmm)
-    Agent(guest)
-    processes = [os.pidfd_open(pid) for pid in family(guest.process.pid)[1:]]
-    workspace = Path(guest.record("state")["workspace"])
-    assert len(processes) >= 2
-    guest.process.send_signal(signum)
-    assert guest.close() == (-signum if signum == signal.SIGKILL else 128 + signum)
+    with contextlib.closing(make_guest(vmm)) as guest:
+        Agent(guest)
+        processes = [os.pidfd_open(pid) for pid in family(guest.process.pid)[1:]]
+        workspace = Path(guest.record("state")["workspace"])
+        assert len(processes) >= 2
+        guest.process.send_signal(signum)
+        assert guest.close() == (-signum if signum == signal.SIGKILL else 128 + signum)
     for pidfd in processes:
         assert wait_readable([pidfd], DEADLINE_S)  # it has ended
         os.close(pidfd)

@@ -40,6 +40,7 @@ class Run:
         self._daemons: list[Daemon] = []
         self._end_s = None if asked.timeout_s is None else time.monotonic() + asked.timeout_s
         self._vmm: Child | None = None
+        self._session: Session | None = None
 
     def execute(self) -> int:
         """Runs the command; its status, or 125 and the logs on stderr if anything was not right.
@@ -60,7 +61,8 @@ class Run:
         finally:
             if self._vmm:
                 self._vmm.end(grace_s=0)
-        faults += [fault for daemon in self._daemons for fault in daemon.faults_at_end()]
+        booted = self._session is not None and self._session.booted
+        faults += [fault for daemon in self._daemons for fault in daemon.faults_at_end(booted)]
         faults += [f"console: {line}" for line in complaints(read_log(self._logs / "console.log"))]
         self._write("result.json", status=status, faults=faults, **self._statuses())
         if not faults:
@@ -75,8 +77,10 @@ class Run:
                 self._start(theirs)
             assert self._vmm is not None
             self._write("state.json", vmm_pid=self._vmm.pid, **self._state())
-            session = Session(ours, self._vmm, paths.GUEST_SHARE, self._asked.command, self._end_s)
-            status = session.run()
+            self._session = Session(
+                ours, self._vmm, paths.GUEST_SHARE, self._asked.command, self._end_s
+            )
+            status = self._session.run()
             vmm_status = self._vmm.wait(_POWER_OFF_DEADLINE_S)
         if vmm_status is None:
             raise GuestFailedError(f"the guest does not power off ({_POWER_OFF_DEADLINE_S:.0f} s)")

@@ -80,8 +80,14 @@ class Daemon:
                 return True
         return False
 
-    def faults_at_end(self) -> list[str]:
-        """Call when the guest has gone: what the daemon did wrong on its way out, if anything."""
+    def faults_at_end(self, was_used: bool) -> list[str]:
+        """Call when the guest has gone: what the daemon did wrong on its way out, if anything.
+
+        Args:
+            was_used: a front-end has come and gone, so the daemon has to end by itself.
+        """
+        if not was_used:
+            self.child.ask_to_end()
         status = self.child.wait(END_DEADLINE_S)
         if status is None:
             return [f"the daemon ({self.child.name}) outlives its guest"]

@@ -91,6 +91,11 @@ class Child:
         """Exit status, or None while it runs."""
         return self._process.poll()
 
+    def ask_to_end(self) -> None:
+        """SIGTERM to the process alone, if it still runs."""
+        if self._process.poll() is None:
+            self._process.terminate()
+
     def end(self, grace_s: float = 5) -> None:
         """Asks the whole process group to end, then makes it; the second call does nothing."""
         if self._ended:

@@ -24,7 +24,11 @@ SILENCE_DEADLINE_S: Final = 120.0
 
 
 class Session:
-    """One command in one guest. Single-threaded; reads descriptor 0, writes 1 and 2."""
+    """One command in one guest. Single-threaded; reads descriptor 0, writes 1 and 2.
+
+    Attributes:
+        booted: the guest has mounted the share.
+    """
 
     def __init__(
         self, channel: socket.socket, vmm: Child, cwd: str, argv: Sequence[str], end_s: float | None
@@ -49,7 +53,7 @@ class Session:
         self._end_s = end_s
         self._parser = FrameParser()
         self._outgoing: deque[bytes] = deque()
-        self._booted = False
+        self.booted = False
         self._credit = False
         self._stdin_open = True
         self._status: int | None = None
@@ -91,11 +95,13 @@ class Session:
         if channel_events & ~select.POLLOUT:
             self._receive()
         elif self._vmm.pidfd in ready and self._status is None:  # all it sent has been read
-            raise GuestFailedError(
-                f"{self._vmm.name} ended (status {self._vmm.wait(1)}) before the command did"
-            )
+            raise self._ended_early()
         if want_stdin and 0 in ready and self._status is None:
             self._forward_stdin()
+
+    def _ended_early(self) -> GuestFailedError:
+        status = self._vmm.wait(10)
+        return GuestFailedError(f"{self._vmm.name} ended (status {status}) before the command did")
 
     def _patience_s(self) -> float:
         """How long to wait for the next event; pings a silent guest, gives up on a dead one."""
@@ -103,14 +109,14 @@ class Session:
         if self._end_s is not None and now >= self._end_s:
             raise TimedOutError("time is up")
         silent_s = now - self._last_heard_s
-        limit_s = SILENCE_DEADLINE_S if self._booted else BOOT_DEADLINE_S
+        limit_s = SILENCE_DEADLINE_S if self.booted else BOOT_DEADLINE_S
         if silent_s >= limit_s:
-            what = "has fallen silent" if self._booted else "does not boot"
+            what = "has fallen silent" if self.booted else "does not boot"
             raise GuestFailedError(f"the guest {what} ({limit_s:.0f} s)")
-        if self._booted and not self._pinged and silent_s >= SILENCE_PING_S:
+        if self.booted and not self._pinged and silent_s >= SILENCE_PING_S:
             self._send(Frame(FrameType.PING))
             self._pinged = True
-        next_s = SILENCE_PING_S if self._booted and not self._pinged else limit_s
+        next_s = SILENCE_PING_S if self.booted and not self._pinged else limit_s
         patience_s = next_s - silent_s
         return patience_s if self._end_s is None else min(patience_s, self._end_s - now)
 
@@ -141,9 +147,7 @@ class Session:
             if self._status is not None:
                 self._outgoing.clear()
                 return
-            raise GuestFailedError(
-                f"{self._vmm.name} closed the channel (status {self._vmm.wait(10)})"
-            )
+            raise self._ended_early()
         self._last_heard_s = time.monotonic()
         self._pinged = False
         for frame in self._parser.feed(data):
@@ -152,7 +156,7 @@ class Session:
     def _handle(self, frame: Frame) -> None:
         match frame.type:
             case FrameType.HELLO:  # again after a reset: the command starts anew
-                self._booted = True
+                self.booted = True
                 self._credit = True
                 self._outgoing.clear()
                 self._command_left = deque(self._command)
