@@ -60,8 +60,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(scope="session")
 def case_root() -> Path:
     """A directory for shares and logs, on the file system of the build; kept until the next run."""
-    root = paths.BUILD / "cases"
-    shutil.rmtree(root, ignore_errors=True)
+    home = paths.BUILD / "cases"
+    for old in home.glob("[0-9]*"):
+        if not Path(f"/proc/{old.name}").exists():  # other sessions may be running
+            shutil.rmtree(old, ignore_errors=True)
+    root = home / str(os.getpid())
     root.mkdir(parents=True)
     helpers.build()
     return root

@@ -55,7 +55,7 @@ def test_status(vmm: str, command: tuple[str, ...], status: int) -> None:
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        (("sh", "-c", "echo 'WARNING: made up' > /dev/kmsg"), "console: WARNING: made up"),
+        (("sh", "-c", "echo 'WARNING: made up' > /dev/kmsg"), "WARNING: made up"),
         (("poweroff", "-f"), "before the command did"),
     ],
     ids=["complains", "leaves"],
