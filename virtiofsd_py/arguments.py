@@ -706,6 +706,9 @@ def _check_together(given: Mapping[str, object]) -> None:
     for other in ("socket_path", "socket_group"):
         if "fd" in given and other in given:
             raise ConfigError(f"--fd: cannot be used with --{other.replace('_', '-')}")
+    for name in ("uid_map", "gid_map"):
+        if name in given and given.get("sandbox", Sandbox.NAMESPACE) is not Sandbox.NAMESPACE:
+            raise ConfigError(f"--{name.replace('_', '-')}: only with --sandbox=namespace")
     for name in ("translate_uid", "translate_gid"):
         if given.get("posix_acl") and name in given:
             raise ConfigError(f"--posix-acl: cannot be used with --{name.replace('_', '-')}")

@@ -176,7 +176,7 @@ class Options:
     translate_gid: tuple[Translation, ...] = ()
     announce_submounts: bool = True
     inode_file_handles: FileHandles = FileHandles.PREFER
-    sandbox: Sandbox = Sandbox.NONE
+    sandbox: Sandbox = Sandbox.NAMESPACE
     uid_map: tuple[NamespaceRange, ...] = ()
     gid_map: tuple[NamespaceRange, ...] = ()
     seccomp: Seccomp = Seccomp.KILL

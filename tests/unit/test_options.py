@@ -61,7 +61,7 @@ def refusal(*argv: str) -> str:
 
 def test_defaults() -> None:
     assert options() == Options(shared_dir="/share", socket_path="/run/fs.sock")
-    assert options().sandbox is Sandbox.NONE
+    assert options().sandbox is Sandbox.NAMESPACE
     assert options().fsnotify is Fsnotify.MERGED
 
 
@@ -191,6 +191,7 @@ def test_legacy_source_is_enough() -> None:
             ["--translate-gid=map:0:1:2", "--translate-gid=squash-guest:1:5:9"],
             "--translate-gid: map:0:1:2 and squash-guest:1:5:9 overlap at id 1",
         ),
+        (["--uid-map=:0:1:2:", "-osandbox=none"], "--uid-map: only with --sandbox=namespace"),
         (
             ["--posix-acl", "--translate-uid=map:0:1:2"],
             "--posix-acl: cannot be used with --translate-uid",
