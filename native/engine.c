@@ -10,6 +10,7 @@
 #include "fuse.h"
 #include "handle.h"
 #include "hostfs.h"
+#include "idmap.h"
 #include "inode.h"
 #include "log.h"
 #include "logqueue.h"
@@ -20,6 +21,7 @@
 #include "source.h"
 #include "util.h"
 #include "vring.h"
+#include "xattrmap.h"
 
 /* virtio feature bits: VIRTIO_FS_F_NOTIFICATION, VIRTIO_RING_F_INDIRECT_DESC, _EVENT_IDX. */
 enum { F_NOTIFICATION = 0, F_INDIRECT_DESC = 28, F_EVENT_IDX = 29 };
@@ -41,6 +43,9 @@ struct vfsd_engine {
 	struct vfsd_inodes *inodes;
 	struct vfsd_handles *handles;
 	struct vfsd_hostfs *hostfs;
+	struct vfsd_xattrmap *xattrmap; /* NULL: names are the same on both sides */
+	char capability_name[VFSD_XATTR_NAME_BYTES];
+	struct vfsd_idmap *idmap; /* NULL: so are ids */
 	struct vfsd_fuse *fuse;
 	struct vfsd_events *events; /* NULL: remote fsnotify is off */
 	struct ring *rings;
@@ -286,6 +291,64 @@ int vfsd_engine_next_log(vfsd_engine *engine, char *line, int *level)
 	return vfsd_logqueue_next(engine->log, line, level) ? 1 : 0;
 }
 
+static int create_xattrmap(struct vfsd_engine *engine)
+{
+	static const char capability[] = "security.capability";
+	const vfsd_engine_config *config = &engine->config;
+	struct vfsd_xattr_rule *rules;
+	int err;
+
+	if (config->xattrmap_rules == 0)
+		return 0;
+	rules = calloc(config->xattrmap_rules, sizeof(*rules));
+	if (!rules)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < config->xattrmap_rules; i++)
+		rules[i] = (struct vfsd_xattr_rule){
+			.type = (enum vfsd_xattr_type)config->xattrmap[i].type,
+			.scope = (enum vfsd_xattr_scope)config->xattrmap[i].scope,
+			.key = config->xattrmap[i].key,
+			.prepend = config->xattrmap[i].prepend,
+		};
+	err = vfsd_xattrmap_create(rules, config->xattrmap_rules, &engine->xattrmap);
+	free(rules);
+	if (err)
+		return err;
+	if (vfsd_xattrmap_to_host(engine->xattrmap, capability, engine->capability_name) == 0 &&
+	    strcmp(engine->capability_name, capability) != 0)
+		vfsd_hostfs_set_capability_name(engine->hostfs, engine->capability_name);
+	return 0;
+}
+
+static int create_idmap(struct vfsd_engine *engine)
+{
+	struct vfsd_id_range *ranges[VFSD_ID_WAYS] = {NULL};
+	const uint32_t *n = engine->config.id_ranges;
+	int err = 0;
+
+	if (n[0] == 0 && n[1] == 0 && n[2] == 0 && n[3] == 0)
+		return 0;
+	for (int way = 0; way < VFSD_ID_WAYS && !err; way++) {
+		const vfsd_engine_id_range *from = engine->config.ids[way];
+
+		ranges[way] = calloc(n[way] + 1, sizeof(*ranges[way]));
+		err = ranges[way] ? 0 : -ENOMEM;
+		for (uint32_t i = 0; i < n[way] && !err; i++)
+			ranges[way][i] = (struct vfsd_id_range){
+				.first = from[i].first,
+				.count = from[i].count,
+				.to = from[i].to,
+				.effect = (enum vfsd_id_effect)from[i].effect,
+			};
+	}
+	if (!err)
+		err = vfsd_idmap_create((const struct vfsd_id_range *const *)ranges, n,
+					&engine->idmap);
+	for (int way = 0; way < VFSD_ID_WAYS; way++)
+		free(ranges[way]);
+	return err;
+}
+
 static int create_session(struct vfsd_engine *engine, int root_fd)
 {
 	const vfsd_engine_config *config = &engine->config;
@@ -295,7 +358,7 @@ static int create_session(struct vfsd_engine *engine, int root_fd)
 		.proc_self_fd = config->proc_self_fd,
 		.fd_quota = config->max_open_files ? &engine->fd_quota : NULL,
 	};
-	const struct vfsd_fuse_config fuse = {
+	struct vfsd_fuse_config fuse = {
 		.cache = (enum vfsd_cache)config->cache,
 		.readdirplus = config->readdirplus,
 		.writeback = config->writeback,
@@ -303,6 +366,11 @@ static int create_session(struct vfsd_engine *engine, int root_fd)
 		.allow_direct_io = config->allow_direct_io,
 		.preserve_noatime = config->preserve_noatime,
 		.announce_submounts = config->announce_submounts,
+		.allow_mmap = config->allow_mmap,
+		.killpriv_v2 = config->killpriv_v2,
+		.xattr = config->xattr,
+		.posix_acl = config->xattr && config->posix_acl,
+		.security_label = config->xattr && config->security_label,
 		.max_write_bytes = config->max_write_bytes,
 	};
 	struct vfsd_fuse_hooks hooks = {0};
@@ -329,6 +397,12 @@ static int create_session(struct vfsd_engine *engine, int root_fd)
 		if (!err)
 			hooks = vfsd_events_hooks(engine->events);
 	}
+	if (!err)
+		err = create_xattrmap(engine);
+	if (!err)
+		err = create_idmap(engine);
+	fuse.xattrmap = engine->xattrmap;
+	fuse.idmap = engine->idmap;
 	if (!err)
 		err = vfsd_fuse_create(&fuse, &hooks, &vfsd_hostfs_ops, engine->hostfs,
 				       engine->inodes, engine->handles, &engine->fuse);
@@ -375,6 +449,8 @@ void vfsd_engine_destroy(vfsd_engine *engine)
 	vfsd_fuse_destroy(engine->fuse);
 	vfsd_events_destroy(engine->events);
 	vfsd_hostfs_destroy(engine->hostfs);
+	vfsd_xattrmap_destroy(engine->xattrmap);
+	vfsd_idmap_destroy(engine->idmap);
 	vfsd_handles_destroy(engine->handles);
 	vfsd_inodes_destroy(engine->inodes);
 	vfsd_mem_destroy(engine->mem);

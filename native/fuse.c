@@ -16,6 +16,7 @@ enum row_flags {
 	BARRIER = 1 << 3,  /* older events go before the reply */
 	STREAM = 1 << 4,   /* only args are copied, the rest is read from guest memory */
 	OPENS = 1 << 5,	   /* allowed before INIT */
+	ANYBODY = 1 << 6,  /* also callers whose ids are forbidden: it only gives things back */
 };
 
 /* One opcode. To add one: a row here, a handler in the file of its group. */
@@ -32,7 +33,7 @@ struct row {
 
 static const struct row rows[FUSE_OPCODES] = {
 	OP(LOOKUP, vfsd_fuse_lookup, 0, ARGS(fuse_entry_out), NODE),
-	OP(FORGET, vfsd_fuse_forget, ARGS(fuse_forget_in), 0, NO_REPLY),
+	OP(FORGET, vfsd_fuse_forget, ARGS(fuse_forget_in), 0, NO_REPLY | ANYBODY),
 	OP(GETATTR, vfsd_fuse_getattr, ARGS(fuse_getattr_in), ARGS(fuse_attr_out), NODE),
 	OP(SETATTR, vfsd_fuse_setattr, ARGS(fuse_setattr_in), ARGS(fuse_attr_out), NODE | WRITES),
 	OP(READLINK, vfsd_fuse_readlink, 0, 0, NODE),
@@ -47,21 +48,39 @@ static const struct row rows[FUSE_OPCODES] = {
 	OP(READ, vfsd_fuse_read, ARGS(fuse_read_in), 0, 0),
 	OP(WRITE, vfsd_fuse_write, ARGS(fuse_write_in), ARGS(fuse_write_out), WRITES | STREAM),
 	OP(STATFS, vfsd_fuse_statfs, 0, ARGS(fuse_statfs_out), NODE),
-	OP(RELEASE, vfsd_fuse_release, ARGS(fuse_release_in), 0, 0),
+	OP(RELEASE, vfsd_fuse_release, ARGS(fuse_release_in), 0, ANYBODY),
 	OP(FSYNC, vfsd_fuse_fsync, ARGS(fuse_fsync_in), 0, 0),
+	OP(SETXATTR, vfsd_fuse_setxattr, FUSE_SETXATTR_IN_OLD_BYTES, 0, NODE | WRITES),
+	OP(GETXATTR, vfsd_fuse_getxattr, ARGS(fuse_getxattr_in), 0, NODE),
+	OP(LISTXATTR, vfsd_fuse_listxattr, ARGS(fuse_getxattr_in), 0, NODE),
+	OP(REMOVEXATTR, vfsd_fuse_removexattr, 0, 0, NODE | WRITES),
 	OP(FLUSH, vfsd_fuse_flush, ARGS(fuse_flush_in), 0, 0),
-	OP(INIT, vfsd_fuse_init, FUSE_INIT_IN_OLD_BYTES, ARGS(fuse_init_out), OPENS),
+	OP(INIT, vfsd_fuse_init, FUSE_INIT_IN_OLD_BYTES, ARGS(fuse_init_out), OPENS | ANYBODY),
 	OP(OPENDIR, vfsd_fuse_opendir, ARGS(fuse_open_in), ARGS(fuse_open_out), NODE),
 	OP(READDIR, vfsd_fuse_readdir, ARGS(fuse_read_in), 0, 0),
-	OP(RELEASEDIR, vfsd_fuse_release, ARGS(fuse_release_in), 0, 0),
+	OP(RELEASEDIR, vfsd_fuse_release, ARGS(fuse_release_in), 0, ANYBODY),
 	OP(FSYNCDIR, vfsd_fuse_fsync, ARGS(fuse_fsync_in), 0, 0),
+	/* Locks are the guest's own: GETLK, SETLK and SETLKW are not served. */
+	OP(ACCESS, vfsd_fuse_access, ARGS(fuse_access_in), 0, NODE),
 	OP(CREATE, vfsd_fuse_create_file, ARGS(fuse_create_in),
 	   ARGS(fuse_entry_out) + ARGS(fuse_open_out), NODE | WRITES),
-	OP(INTERRUPT, vfsd_fuse_interrupt, ARGS(fuse_interrupt_in), 0, NO_REPLY),
-	OP(DESTROY, vfsd_fuse_destroy_session, 0, 0, 0),
-	OP(BATCH_FORGET, vfsd_fuse_batch_forget, ARGS(fuse_batch_forget_in), 0, NO_REPLY | STREAM),
+	OP(INTERRUPT, vfsd_fuse_interrupt, ARGS(fuse_interrupt_in), 0, NO_REPLY | ANYBODY),
+	OP(DESTROY, vfsd_fuse_destroy_session, 0, 0, ANYBODY),
+	OP(IOCTL, vfsd_fuse_ioctl, ARGS(fuse_ioctl_in), ARGS(fuse_ioctl_out), 0),
+	OP(BATCH_FORGET, vfsd_fuse_batch_forget, ARGS(fuse_batch_forget_in), 0,
+	   NO_REPLY | STREAM | ANYBODY),
+	OP(FALLOCATE, vfsd_fuse_fallocate, ARGS(fuse_fallocate_in), 0, WRITES),
 	OP(READDIRPLUS, vfsd_fuse_readdirplus, ARGS(fuse_read_in), 0, NODE),
 	OP(RENAME2, vfsd_fuse_rename2, ARGS(fuse_rename2_in), 0, NODE | WRITES | BARRIER),
+	OP(LSEEK, vfsd_fuse_lseek, ARGS(fuse_lseek_in), ARGS(fuse_lseek_out), 0),
+	OP(COPY_FILE_RANGE, vfsd_fuse_copy_file_range, ARGS(fuse_copy_file_range_in),
+	   ARGS(fuse_write_out), WRITES),
+	OP(SYNCFS, vfsd_fuse_syncfs, ARGS(fuse_syncfs_in), 0, NODE),
+	OP(TMPFILE, vfsd_fuse_tmpfile, ARGS(fuse_create_in),
+	   ARGS(fuse_entry_out) + ARGS(fuse_open_out), NODE | WRITES),
+	OP(STATX, vfsd_fuse_statx, ARGS(fuse_statx_in), ARGS(fuse_statx_out), NODE),
+	OP(COPY_FILE_RANGE_64, vfsd_fuse_copy_file_range_64, ARGS(fuse_copy_file_range_in),
+	   ARGS(fuse_copy_file_range_out), WRITES),
 };
 
 static const struct row row_fsnotify = {"FSNOTIFY", vfsd_fuse_fsnotify, ARGS(fuse_fsnotify_in), 0,
@@ -100,7 +119,6 @@ static int read_header(struct vfsd_request *req)
 	if (body > req->in.left)
 		return -EINVAL;
 	req->in_left = body;
-	req->caller = (struct vfsd_caller){.uid = req->header.uid, .gid = req->header.gid};
 	return 0;
 }
 
@@ -120,6 +138,19 @@ static int read_body(struct vfsd_request *req, const struct row *row)
 	return 0;
 }
 
+/* Who asks, in the host's ids. 0 or -EPERM. */
+static int know_caller(struct vfsd_request *req, const struct row *row)
+{
+	const struct vfsd_idmap *ids = req->fuse->config.idmap;
+	int error;
+
+	req->caller = (struct vfsd_caller){.uid = req->header.uid, .gid = req->header.gid};
+	error = vfsd_idmap_translate(ids, VFSD_UID_TO_HOST, &req->caller.uid);
+	if (!error)
+		error = vfsd_idmap_translate(ids, VFSD_GID_TO_HOST, &req->caller.gid);
+	return row->flags & ANYBODY ? 0 : error;
+}
+
 /* All that every opcode needs before its handler, which then runs. */
 static ssize_t dispatch(struct vfsd_request *req, const struct row *row)
 {
@@ -132,6 +163,8 @@ static ssize_t dispatch(struct vfsd_request *req, const struct row *row)
 	if (req->out.left < row->reply_bytes)
 		return -EINVAL;
 	error = read_body(req, row);
+	if (!error)
+		error = know_caller(req, row);
 	if (error)
 		return error;
 	if (row->flags & WRITES && req->fuse->config.readonly)

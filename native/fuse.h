@@ -6,7 +6,7 @@
  * an error reply; an opcode without a handler gets ENOSYS.
  * Owner thread: vfsd_fuse is shared by all queue threads (negotiated values are written by INIT
  * only, published with release); a vfsd_fuse_worker belongs to one queue thread.
- * Spec: include/uapi/linux/fuse.h, protocol 7.27 .. 7.41.
+ * Spec: include/uapi/linux/fuse.h, protocol 7.27 .. 7.45.
  */
 #ifndef VFSD_FUSE_H
 #define VFSD_FUSE_H
@@ -20,6 +20,8 @@ struct vfsd_inodes;
 struct vfsd_handles;
 struct vfsd_hostfs;
 struct vfsd_hostfs_ops;
+struct vfsd_idmap;
+struct vfsd_xattrmap;
 
 enum vfsd_cache { VFSD_CACHE_AUTO, VFSD_CACHE_ALWAYS, VFSD_CACHE_METADATA, VFSD_CACHE_NEVER };
 
@@ -49,7 +51,14 @@ struct vfsd_fuse_config {
 	bool allow_direct_io;
 	bool preserve_noatime;
 	bool announce_submounts;
-	uint32_t max_write_bytes; /* 0: 1 MiB */
+	bool allow_mmap;		      /* shared mappings of files that are not cached */
+	bool killpriv_v2;		      /* the guest leaves it to us to end set-id bits */
+	bool xattr;			      /* else ENOSYS */
+	bool posix_acl;			      /* only with xattr, as the next */
+	bool security_label;		      /* new inodes get the label that the guest sends */
+	const struct vfsd_xattrmap *xattrmap; /* borrowed; NULL: names are the host's */
+	const struct vfsd_idmap *idmap;	      /* borrowed; NULL: ids are the host's */
+	uint32_t max_write_bytes;	      /* 0: 1 MiB */
 };
 
 struct vfsd_fuse;

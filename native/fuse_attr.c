@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Attributes, and how they and names are told: GETATTR, SETATTR, READLINK, STATFS.
+ * Attributes, and how they and names are told: GETATTR, SETATTR, STATX, ACCESS, READLINK, STATFS.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <unistd.h>
 
 #include "fuse_internal.h"
 
@@ -22,7 +23,17 @@ uint64_t vfsd_fuse_timeout_s(const struct vfsd_fuse *fuse)
 	return 0;
 }
 
-void vfsd_fuse_fill_attr(const struct statx *st, struct fuse_attr *attr)
+/*
+ * An owner as the guest knows it. No range forbids ids on this way, so every id has one.
+ */
+static uint32_t guest_id(const struct vfsd_fuse *fuse, enum vfsd_id_way way, uint32_t id)
+{
+	(void)vfsd_idmap_translate(fuse->config.idmap, way, &id);
+	return id;
+}
+
+void vfsd_fuse_fill_attr(const struct vfsd_fuse *fuse, const struct statx *st,
+			 struct fuse_attr *attr)
 {
 	*attr = (struct fuse_attr){
 		.ino = st->stx_ino,
@@ -36,8 +47,8 @@ void vfsd_fuse_fill_attr(const struct statx *st, struct fuse_attr *attr)
 		.ctimensec = st->stx_ctime.tv_nsec,
 		.mode = st->stx_mode,
 		.nlink = st->stx_nlink,
-		.uid = st->stx_uid,
-		.gid = st->stx_gid,
+		.uid = guest_id(fuse, VFSD_UID_TO_GUEST, st->stx_uid),
+		.gid = guest_id(fuse, VFSD_GID_TO_GUEST, st->stx_gid),
 		.rdev = (st->stx_rdev_minor & 0xff) | (st->stx_rdev_major & 0xfff) << 8 |
 			(st->stx_rdev_minor & ~0xffu) << 12,
 		.blksize = st->stx_blksize,
@@ -54,7 +65,7 @@ void vfsd_fuse_fill_entry(struct vfsd_request *req, struct vfsd_entry *entry,
 		.entry_valid = timeout_s,
 		.attr_valid = timeout_s,
 	};
-	vfsd_fuse_fill_attr(&entry->st, &out->attr);
+	vfsd_fuse_fill_attr(req->fuse, &entry->st, &out->attr);
 	if (entry->submount && req->granted & FUSE_SUBMOUNTS)
 		out->attr.flags |= FUSE_ATTR_SUBMOUNT;
 	vfsd_inode_put(req->fuse->inodes, entry->inode);
@@ -66,7 +77,7 @@ static ssize_t attr_reply(struct vfsd_request *req, const struct statx *st)
 	struct fuse_attr_out *out = req->reply;
 
 	out->attr_valid = vfsd_fuse_timeout_s(req->fuse);
-	vfsd_fuse_fill_attr(st, &out->attr);
+	vfsd_fuse_fill_attr(req->fuse, st, &out->attr);
 	return (ssize_t)sizeof(*out);
 }
 
@@ -105,7 +116,8 @@ static int want_time(uint32_t valid, uint32_t set, uint32_t now, uint64_t s, uin
 	return 0;
 }
 
-static int want_attr(const struct fuse_setattr_in *in, struct vfsd_setattr *set)
+static int want_attr(const struct vfsd_fuse *fuse, const struct fuse_setattr_in *in,
+		     struct vfsd_setattr *set)
 {
 	int error;
 
@@ -118,6 +130,11 @@ static int want_attr(const struct fuse_setattr_in *in, struct vfsd_setattr *set)
 		.gid = in->valid & FATTR_GID ? in->gid : FUSE_INVALID_UIDGID,
 		.size = in->size,
 	};
+	error = vfsd_idmap_translate(fuse->config.idmap, VFSD_UID_TO_HOST, &set->uid);
+	if (!error)
+		error = vfsd_idmap_translate(fuse->config.idmap, VFSD_GID_TO_HOST, &set->gid);
+	if (error)
+		return error;
 	error = want_time(in->valid, FATTR_ATIME, FATTR_ATIME_NOW, in->atime, in->atimensec,
 			  &set->times[0]);
 	if (error)
@@ -133,7 +150,7 @@ ssize_t vfsd_fuse_setattr(struct vfsd_request *req)
 	struct vfsd_handle *handle = NULL;
 	struct vfsd_setattr set;
 	struct statx st;
-	int error = want_attr(in, &set);
+	int error = want_attr(fuse, in, &set);
 
 	if (error)
 		return error;
@@ -145,6 +162,81 @@ ssize_t vfsd_fuse_setattr(struct vfsd_request *req)
 	error = fuse->ops->setattr(fuse->fs, req->inode, handle ? handle->fd : -1, &set, &st);
 	vfsd_handle_put(fuse->handles, handle);
 	return error ? error : attr_reply(req, &st);
+}
+
+static struct fuse_sx_time sx_time(const struct statx_timestamp *time)
+{
+	return (struct fuse_sx_time){.tv_sec = time->tv_sec, .tv_nsec = time->tv_nsec};
+}
+
+/* What the guest may believe of an object, wherever it is mounted on the host. */
+enum {
+	STATX_TOLD = STATX_BASIC_STATS | STATX_BTIME,
+	STATX_ATTRS_TOLD = STATX_ATTR_COMPRESSED | STATX_ATTR_IMMUTABLE | STATX_ATTR_APPEND |
+		STATX_ATTR_NODUMP | STATX_ATTR_ENCRYPTED | STATX_ATTR_VERITY,
+	STATX_FLAGS_TAKEN = AT_STATX_FORCE_SYNC | AT_STATX_DONT_SYNC,
+};
+
+static void fill_statx(const struct vfsd_fuse *fuse, const struct statx *st, struct fuse_statx *out)
+{
+	*out = (struct fuse_statx){
+		.mask = st->stx_mask & STATX_TOLD,
+		.blksize = st->stx_blksize,
+		.attributes = st->stx_attributes & STATX_ATTRS_TOLD,
+		.nlink = st->stx_nlink,
+		.uid = guest_id(fuse, VFSD_UID_TO_GUEST, st->stx_uid),
+		.gid = guest_id(fuse, VFSD_GID_TO_GUEST, st->stx_gid),
+		.mode = st->stx_mode,
+		.ino = st->stx_ino,
+		.size = st->stx_size,
+		.blocks = st->stx_blocks,
+		.attributes_mask = st->stx_attributes_mask & STATX_ATTRS_TOLD,
+		.atime = sx_time(&st->stx_atime),
+		.btime = sx_time(&st->stx_btime),
+		.ctime = sx_time(&st->stx_ctime),
+		.mtime = sx_time(&st->stx_mtime),
+		.rdev_major = st->stx_rdev_major,
+		.rdev_minor = st->stx_rdev_minor,
+		.dev_major = st->stx_dev_major,
+		.dev_minor = st->stx_dev_minor,
+	};
+}
+
+ssize_t vfsd_fuse_statx(struct vfsd_request *req)
+{
+	const struct fuse_statx_in *in = req->args;
+	struct fuse_statx_out *out = req->reply;
+	struct vfsd_fuse *fuse = req->fuse;
+	struct vfsd_handle *handle = NULL;
+	struct statx st;
+	int error;
+
+	if (in->getattr_flags & FUSE_GETATTR_FH) {
+		handle = vfsd_handle_get(fuse->handles, in->fh, req->header.nodeid);
+		if (!handle)
+			return -EBADF;
+	}
+	/* All that the guest caches, even if it is not what its caller asked for. */
+	error = fuse->ops->statx(fuse->fs, req->inode, handle ? handle->fd : -1,
+				 (int)in->sx_flags & STATX_FLAGS_TAKEN,
+				 (in->sx_mask & STATX_TOLD) | STATX_BASIC_STATS, &st);
+	vfsd_handle_put(fuse->handles, handle);
+	if (error)
+		return error;
+	out->attr_valid = vfsd_fuse_timeout_s(fuse);
+	fill_statx(fuse, &st, &out->stat);
+	return (ssize_t)sizeof(*out);
+}
+
+ssize_t vfsd_fuse_access(struct vfsd_request *req)
+{
+	const struct fuse_access_in *in = req->args;
+
+	if (in->mask & ~(uint32_t)(R_OK | W_OK | X_OK))
+		return -EINVAL;
+	if (in->mask & W_OK && req->fuse->config.readonly)
+		return -EROFS;
+	return req->fuse->ops->access(req->fuse->fs, &req->caller, req->inode, (int)in->mask);
 }
 
 ssize_t vfsd_fuse_readlink(struct vfsd_request *req)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Open files: OPEN, CREATE, READ, WRITE, FLUSH, FSYNC, RELEASE.
+ * Open files: OPEN, CREATE, TMPFILE, READ, WRITE, FLUSH, FSYNC, SYNCFS, RELEASE.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -68,11 +68,27 @@ ssize_t vfsd_fuse_open(struct vfsd_request *req)
 	return (ssize_t)sizeof(*out);
 }
 
+/* A new @entry, open as @fd (consumed). */
+static ssize_t created(struct vfsd_request *req, struct vfsd_entry *entry, int fd)
+{
+	struct fuse_entry_out *entry_out = req->reply;
+	struct fuse_open_out *out = (struct fuse_open_out *)(entry_out + 1);
+	struct vfsd_fuse *fuse = req->fuse;
+	int error = vfsd_handle_add(fuse->handles, fd, entry->inode->nodeid, &out->fh);
+
+	vfsd_fuse_fill_entry(req, entry, entry_out);
+	if (error) {
+		/* The guest will not learn of this lookup. */
+		vfsd_fuse_forget_one(fuse, entry_out->nodeid, 1);
+		return error;
+	}
+	out->open_flags = vfsd_fuse_fopen_flags(fuse, false);
+	return (ssize_t)(sizeof(*entry_out) + sizeof(*out));
+}
+
 ssize_t vfsd_fuse_create_file(struct vfsd_request *req)
 {
 	const struct fuse_create_in *in = req->args;
-	struct fuse_entry_out *entry_out = req->reply;
-	struct fuse_open_out *out = (struct fuse_open_out *)(entry_out + 1);
 	struct vfsd_fuse *fuse = req->fuse;
 	int flags = vfsd_fuse_open_flags(req, in->flags);
 	struct vfsd_entry entry;
@@ -84,21 +100,32 @@ ssize_t vfsd_fuse_create_file(struct vfsd_request *req)
 		return flags;
 	error = vfsd_request_name(req, &name);
 	if (!error)
-		error = vfsd_request_end(req);
+		error = vfsd_request_creation(req, in->umask);
 	if (!error)
 		error = fuse->ops->create(fuse->fs, &req->caller, req->inode, name, flags, in->mode,
 					  in->open_flags & FUSE_OPEN_KILL_SUIDGID, &entry, &fd);
-	if (error)
-		return error;
-	error = vfsd_handle_add(fuse->handles, fd, entry.inode->nodeid, &out->fh);
-	vfsd_fuse_fill_entry(req, &entry, entry_out);
-	if (error) {
-		/* The guest will not learn of this lookup. */
-		vfsd_fuse_forget_one(fuse, entry_out->nodeid, 1);
-		return error;
-	}
-	out->open_flags = vfsd_fuse_fopen_flags(fuse, false);
-	return (ssize_t)(sizeof(*entry_out) + sizeof(*out));
+	return error ? error : created(req, &entry, fd);
+}
+
+ssize_t vfsd_fuse_tmpfile(struct vfsd_request *req)
+{
+	const struct fuse_create_in *in = req->args;
+	struct vfsd_fuse *fuse = req->fuse;
+	int flags = vfsd_fuse_open_flags(req, in->flags);
+	struct vfsd_entry entry;
+	const char *ignored; /* whatever the guest calls what has no name: "/" */
+	int error;
+	int fd;
+
+	if (flags < 0)
+		return flags;
+	error = vfsd_request_text(req, &ignored);
+	if (!error)
+		error = vfsd_request_creation(req, in->umask);
+	if (!error)
+		error = fuse->ops->tmpfile(fuse->fs, &req->caller, req->inode, flags, in->mode,
+					   &entry, &fd);
+	return error ? error : created(req, &entry, fd);
 }
 
 ssize_t vfsd_fuse_read(struct vfsd_request *req)
@@ -179,6 +206,11 @@ ssize_t vfsd_fuse_fsync(struct vfsd_request *req)
 	error = fuse->ops->fsync(fuse->fs, handle->fd, in->fsync_flags & FUSE_FSYNC_FDATASYNC);
 	vfsd_handle_put(fuse->handles, handle);
 	return error;
+}
+
+ssize_t vfsd_fuse_syncfs(struct vfsd_request *req)
+{
+	return req->fuse->ops->syncfs(req->fuse->fs, req->inode);
 }
 
 ssize_t vfsd_fuse_release(struct vfsd_request *req)

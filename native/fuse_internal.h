@@ -16,8 +16,10 @@
 #include "fuse.h"
 #include "handle.h"
 #include "hostfs.h"
+#include "idmap.h"
 #include "inode.h"
 #include "wire.h"
+#include "xattrmap.h"
 
 enum {
 	VFSD_FUSE_MAX_WRITE_BYTES = 1 << 20,
@@ -45,6 +47,7 @@ struct vfsd_fuse {
 struct vfsd_fuse_worker {
 	struct vfsd_fuse *fuse;
 	struct iovec iov[VFSD_FUSE_IOV_MAX];
+	char xattr_name[VFSD_XATTR_NAME_BYTES];
 	_Alignas(8) uint8_t body[VFSD_FUSE_BODY_BYTES];
 	_Alignas(8) uint8_t reply[VFSD_FUSE_REPLY_BYTES];
 	_Alignas(8) uint8_t dents[VFSD_FUSE_DENTS_BYTES];
@@ -55,14 +58,15 @@ struct vfsd_request {
 	struct vfsd_fuse_worker *worker;
 	uint64_t granted;
 	struct fuse_in_header header;
-	struct vfsd_caller caller;
-	struct vfsd_inode *inode; /* of header.nodeid, if the row says so; dropped by fuse.c */
-	const void *args;	  /* the opcode's fixed struct */
-	const uint8_t *text;	  /* names and what else follows it */
-	size_t text_left;	  /* bytes */
-	struct vfsd_cursor in;	  /* rows that stream: what follows args, in guest memory */
-	size_t in_left;		  /* bytes of it that belong to the request */
-	struct vfsd_cursor out;	  /* room for the payload of the reply, in guest memory */
+	struct vfsd_caller caller; /* in the host's ids */
+	struct vfsd_label label;   /* what caller.label points to, if there is one */
+	struct vfsd_inode *inode;  /* of header.nodeid, if the row says so; dropped by fuse.c */
+	const void *args;	   /* the opcode's fixed struct */
+	const uint8_t *text;	   /* names and what else follows it */
+	size_t text_left;	   /* bytes */
+	struct vfsd_cursor in;	   /* rows that stream: what follows args, in guest memory */
+	size_t in_left;		   /* bytes of it that belong to the request */
+	struct vfsd_cursor out;	   /* room for the payload of the reply, in guest memory */
 	void *reply; /* where a handler builds the payload, zeroed up to the row's size */
 	bool placed; /* the payload has been put into guest memory already */
 };
@@ -81,12 +85,19 @@ int vfsd_request_name(struct vfsd_request *req, const char **ret);
 int vfsd_request_text(struct vfsd_request *req, const char **ret);
 /* Nothing may be left but the announced extensions. */
 int vfsd_request_end(const struct vfsd_request *req);
+/*
+ * The end of a request that creates: put the group and the label that its extensions name, and the
+ * umask if the guest has left that to us, into req->caller.
+ */
+int vfsd_request_creation(struct vfsd_request *req, uint32_t umask);
 
 /* fuse_attr.c */
 
 /* How long the guest may believe names and attributes, in seconds. */
 uint64_t vfsd_fuse_timeout_s(const struct vfsd_fuse *fuse);
-void vfsd_fuse_fill_attr(const struct statx *st, struct fuse_attr *attr);
+/* In the guest's ids. */
+void vfsd_fuse_fill_attr(const struct vfsd_fuse *fuse, const struct statx *st,
+			 struct fuse_attr *attr);
 /* Encode @entry and drop its reference (the lookup stays counted). */
 void vfsd_fuse_fill_entry(struct vfsd_request *req, struct vfsd_entry *entry,
 			  struct fuse_entry_out *out);
@@ -102,6 +113,11 @@ void vfsd_fuse_forget_one(struct vfsd_fuse *fuse, uint64_t nodeid, uint64_t nloo
 int vfsd_fuse_open_flags(const struct vfsd_request *req, uint32_t flags);
 /* FOPEN_* by cache policy. */
 uint32_t vfsd_fuse_fopen_flags(const struct vfsd_fuse *fuse, bool directory);
+
+/* fuse_xattr.c */
+
+/* The host's name, in the worker's memory, of the guest's attribute @name. 0 or -errno. */
+int vfsd_fuse_xattr_name(struct vfsd_request *req, const char *name, const char **ret);
 
 /* Handlers */
 ssize_t vfsd_fuse_init(struct vfsd_request *req);
@@ -123,16 +139,31 @@ ssize_t vfsd_fuse_link(struct vfsd_request *req);
 
 ssize_t vfsd_fuse_getattr(struct vfsd_request *req);
 ssize_t vfsd_fuse_setattr(struct vfsd_request *req);
+ssize_t vfsd_fuse_statx(struct vfsd_request *req);
+ssize_t vfsd_fuse_access(struct vfsd_request *req);
+ssize_t vfsd_fuse_ioctl(struct vfsd_request *req);
 ssize_t vfsd_fuse_readlink(struct vfsd_request *req);
 ssize_t vfsd_fuse_statfs(struct vfsd_request *req);
 
 ssize_t vfsd_fuse_open(struct vfsd_request *req);
 ssize_t vfsd_fuse_create_file(struct vfsd_request *req);
+ssize_t vfsd_fuse_tmpfile(struct vfsd_request *req);
 ssize_t vfsd_fuse_read(struct vfsd_request *req);
 ssize_t vfsd_fuse_write(struct vfsd_request *req);
 ssize_t vfsd_fuse_flush(struct vfsd_request *req);
 ssize_t vfsd_fuse_fsync(struct vfsd_request *req);
+ssize_t vfsd_fuse_syncfs(struct vfsd_request *req);
 ssize_t vfsd_fuse_release(struct vfsd_request *req);
+
+ssize_t vfsd_fuse_fallocate(struct vfsd_request *req);
+ssize_t vfsd_fuse_lseek(struct vfsd_request *req);
+ssize_t vfsd_fuse_copy_file_range(struct vfsd_request *req);
+ssize_t vfsd_fuse_copy_file_range_64(struct vfsd_request *req);
+
+ssize_t vfsd_fuse_getxattr(struct vfsd_request *req);
+ssize_t vfsd_fuse_listxattr(struct vfsd_request *req);
+ssize_t vfsd_fuse_setxattr(struct vfsd_request *req);
+ssize_t vfsd_fuse_removexattr(struct vfsd_request *req);
 
 ssize_t vfsd_fuse_opendir(struct vfsd_request *req);
 ssize_t vfsd_fuse_readdir(struct vfsd_request *req);

@@ -77,7 +77,7 @@ ssize_t vfsd_fuse_symlink(struct vfsd_request *req)
 	if (!error)
 		error = vfsd_request_text(req, &target);
 	if (!error)
-		error = vfsd_request_end(req);
+		error = vfsd_request_creation(req, 0);
 	if (!error)
 		error = req->fuse->ops->symlink(req->fuse->fs, &req->caller, req->inode, name,
 						target, &entry);
@@ -91,9 +91,10 @@ ssize_t vfsd_fuse_mknod(struct vfsd_request *req)
 		makedev((in->rdev >> 8) & 0xfff, (in->rdev & 0xff) | (in->rdev >> 12 & ~0xffu));
 	struct vfsd_entry entry;
 	const char *name;
-	int error = only_name(req, &name);
+	int error = vfsd_request_name(req, &name);
 
-	/* The guest's kernel has applied the umask already (FUSE_DONT_MASK is not granted). */
+	if (!error)
+		error = vfsd_request_creation(req, in->umask);
 	if (!error)
 		error = req->fuse->ops->mknod(req->fuse->fs, &req->caller, req->inode, name,
 					      in->mode, rdev, &entry);
@@ -105,8 +106,10 @@ ssize_t vfsd_fuse_mkdir(struct vfsd_request *req)
 	const struct fuse_mkdir_in *in = req->args;
 	struct vfsd_entry entry;
 	const char *name;
-	int error = only_name(req, &name);
+	int error = vfsd_request_name(req, &name);
 
+	if (!error)
+		error = vfsd_request_creation(req, in->umask);
 	if (!error)
 		error = req->fuse->ops->mkdir(req->fuse->fs, &req->caller, req->inode, name,
 					      in->mode, &entry);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "fuse_internal.h"
+#include "log.h"
 #include "util.h"
 
 enum {
@@ -17,9 +18,14 @@ enum {
 /* What works here, whoever asks. Options add to it. */
 static const uint64_t always_granted = FUSE_ASYNC_READ | FUSE_PARALLEL_DIROPS | FUSE_BIG_WRITES |
 				       FUSE_AUTO_INVAL_DATA | FUSE_ASYNC_DIO | FUSE_ATOMIC_O_TRUNC |
-				       FUSE_MAX_PAGES | FUSE_INIT_EXT | FUSE_ALLOW_IDMAP;
+				       FUSE_MAX_PAGES | FUSE_INIT_EXT | FUSE_ALLOW_IDMAP |
+				       FUSE_HAS_IOCTL_DIR | FUSE_CREATE_SUPP_GROUP;
 
-static uint64_t grantable(const struct vfsd_fuse_config *config)
+/* The one is nothing without the others. */
+static const uint64_t posix_acl = FUSE_POSIX_ACL | FUSE_DONT_MASK | FUSE_SETXATTR_EXT;
+
+/* What is granted of what is @offered. */
+static uint64_t grantable(const struct vfsd_fuse_config *config, uint64_t offered)
 {
 	uint64_t flags = always_granted;
 
@@ -29,7 +35,28 @@ static uint64_t grantable(const struct vfsd_fuse_config *config)
 		flags |= FUSE_WRITEBACK_CACHE;
 	if (config->announce_submounts)
 		flags |= FUSE_SUBMOUNTS;
-	return flags;
+	if (config->allow_mmap)
+		flags |= FUSE_DIRECT_IO_ALLOW_MMAP;
+	if (config->killpriv_v2)
+		flags |= FUSE_HANDLE_KILLPRIV_V2;
+	if (config->posix_acl && (offered & posix_acl) == posix_acl)
+		flags |= posix_acl;
+	if (config->security_label)
+		flags |= FUSE_SECURITY_CTX;
+	return flags & offered;
+}
+
+/* Of options that an old guest leaves without effect. */
+static void complain(const struct vfsd_fuse_config *config, uint64_t granted)
+{
+	static const char line[] = "fuse: this guest's kernel is too old for %s";
+
+	if (config->killpriv_v2 && !(granted & FUSE_HANDLE_KILLPRIV_V2))
+		VFSD_LOG_LIMITED(VFSD_LOG_WARN, line, "killpriv-v2");
+	if (config->posix_acl && !(granted & FUSE_POSIX_ACL))
+		VFSD_LOG_LIMITED(VFSD_LOG_WARN, line, "posix-acl");
+	if (config->security_label && !(granted & FUSE_SECURITY_CTX))
+		VFSD_LOG_LIMITED(VFSD_LOG_WARN, line, "security-label");
 }
 
 /* Everything of an earlier session is void. Requests on other queues are refused meanwhile. */
@@ -80,7 +107,8 @@ ssize_t vfsd_fuse_init(struct vfsd_request *req)
 		return error;
 
 	end_session(fuse);
-	granted = offered & grantable(&fuse->config);
+	granted = grantable(&fuse->config, offered);
+	complain(&fuse->config, granted);
 	fsnotify = offered & FUSE_HAS_FSNOTIFY && offered & FUSE_INIT_EXT;
 	if (fuse->hooks.session_start &&
 	    fuse->hooks.session_start(fuse->hooks.ctx, fsnotify, &server_mask) && fsnotify) {

@@ -13,6 +13,13 @@ const struct vfsd_hostfs_ops vfsd_hostfs_ops = {
 	.getattr = vfsd_hostfs_getattr,
 	.setattr = vfsd_hostfs_setattr,
 	.statfs = vfsd_hostfs_statfs,
+	.statx = vfsd_hostfs_statx,
+	.access = vfsd_hostfs_access,
+	.ioctl = vfsd_hostfs_ioctl,
+	.getxattr = vfsd_hostfs_getxattr,
+	.listxattr = vfsd_hostfs_listxattr,
+	.setxattr = vfsd_hostfs_setxattr,
+	.removexattr = vfsd_hostfs_removexattr,
 	.readlink = vfsd_hostfs_readlink,
 	.symlink = vfsd_hostfs_symlink,
 	.mknod = vfsd_hostfs_mknod,
@@ -23,10 +30,15 @@ const struct vfsd_hostfs_ops vfsd_hostfs_ops = {
 	.rename = vfsd_hostfs_rename,
 	.open = vfsd_hostfs_open,
 	.create = vfsd_hostfs_create_file,
+	.tmpfile = vfsd_hostfs_tmpfile,
 	.read = vfsd_hostfs_read,
 	.write = vfsd_hostfs_write,
 	.flush = vfsd_hostfs_flush,
 	.fsync = vfsd_hostfs_fsync,
+	.syncfs = vfsd_hostfs_syncfs,
+	.fallocate = vfsd_hostfs_fallocate,
+	.lseek = vfsd_hostfs_lseek,
+	.copy_file_range = vfsd_hostfs_copy_file_range,
 	.readdir = vfsd_hostfs_readdir,
 };
 
@@ -42,6 +54,7 @@ int vfsd_hostfs_create(struct vfsd_inodes *inodes, struct vfsd_handles *handles,
 		       struct vfsd_hostfs **ret)
 {
 	struct vfsd_hostfs *fs = calloc(1, sizeof(*fs));
+	int error;
 
 	if (!fs)
 		return -ENOMEM;
@@ -50,11 +63,24 @@ int vfsd_hostfs_create(struct vfsd_inodes *inodes, struct vfsd_handles *handles,
 	fs->proc_self_fd = proc_self_fd;
 	fs->uid = geteuid();
 	fs->gid = getegid();
+	error = vfsd_creds_remember_groups(fs);
+	if (error) {
+		vfsd_hostfs_destroy(fs);
+		return error;
+	}
 	*ret = fs;
 	return 0;
 }
 
 void vfsd_hostfs_destroy(struct vfsd_hostfs *fs)
 {
+	if (!fs)
+		return;
+	free(fs->groups);
 	free(fs);
+}
+
+void vfsd_hostfs_set_capability_name(struct vfsd_hostfs *fs, const char *name)
+{
+	fs->capability_name = name;
 }

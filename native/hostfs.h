@@ -26,10 +26,21 @@ struct vfsd_hostfs;
 struct vfsd_inode;
 struct vfsd_inodes;
 
+/* The security context that something new is to have: an extended attribute of the host's name. */
+struct vfsd_label {
+	const char *name;
+	const void *value;
+	size_t bytes;
+};
+
 /* Who asks, for operations that create. (uint32_t)-1: the guest does not tell, stay who we are. */
 struct vfsd_caller {
 	uint32_t uid;
 	uint32_t gid;
+	bool has_group; /* of the caller's other groups, the one that the directory belongs to */
+	uint32_t group;
+	mode_t umask;			/* what is left to the host, which knows of default ACLs */
+	const struct vfsd_label *label; /* NULL: none. What cannot have it is not made. */
 };
 
 /* What a name leads to. One lookup is counted; @inode is a transient reference, the caller's. */
@@ -67,6 +78,26 @@ struct vfsd_hostfs_ops {
 	int (*setattr)(struct vfsd_hostfs *fs, struct vfsd_inode *inode, int fd,
 		       const struct vfsd_setattr *set, struct statx *ret);
 	int (*statfs)(struct vfsd_hostfs *fs, struct vfsd_inode *inode, struct statvfs *ret);
+	/* @flags and @mask: statx(2)'s. */
+	int (*statx)(struct vfsd_hostfs *fs, struct vfsd_inode *inode, int fd, int flags,
+		     unsigned int mask, struct statx *ret);
+	/* @mask: R_OK, W_OK, X_OK. By the mode bits: -EACCES. */
+	int (*access)(struct vfsd_hostfs *fs, const struct vfsd_caller *caller,
+		      struct vfsd_inode *inode, int mask);
+	/* ioctl(2) of the FS_IOC_*FLAGS and FS_IOC_FS*XATTR family; @data is what @command means. */
+	int (*ioctl)(struct vfsd_hostfs *fs, const struct vfsd_caller *caller, int fd,
+		     unsigned long command, void *data);
+
+	/* Names are the host's. Return bytes, of which none are written if @size is 0. */
+	ssize_t (*getxattr)(struct vfsd_hostfs *fs, struct vfsd_inode *inode, const char *name,
+			    void *value, size_t size);
+	ssize_t (*listxattr)(struct vfsd_hostfs *fs, struct vfsd_inode *inode, char *names,
+			     size_t size);
+	/* @flags: XATTR_CREATE, XATTR_REPLACE. @kill_sgid: an ACL of @caller's may end that bit. */
+	int (*setxattr)(struct vfsd_hostfs *fs, const struct vfsd_caller *caller,
+			struct vfsd_inode *inode, const char *name, const void *value, size_t size,
+			int flags, bool kill_sgid);
+	int (*removexattr)(struct vfsd_hostfs *fs, struct vfsd_inode *inode, const char *name);
 
 	/* Returns the bytes of the target, without NUL; -ENAMETOOLONG if they don't fit. */
 	ssize_t (*readlink)(struct vfsd_hostfs *fs, struct vfsd_inode *inode, char *target,
@@ -94,6 +125,10 @@ struct vfsd_hostfs_ops {
 	int (*create)(struct vfsd_hostfs *fs, const struct vfsd_caller *caller,
 		      struct vfsd_inode *parent, const char *name, int flags, mode_t mode,
 		      bool kill_priv, struct vfsd_entry *ret, int *ret_fd);
+	/* A file without a name, which a later link may give it. */
+	int (*tmpfile)(struct vfsd_hostfs *fs, const struct vfsd_caller *caller,
+		       struct vfsd_inode *parent, int flags, mode_t mode, struct vfsd_entry *ret,
+		       int *ret_fd);
 	/* Returns bytes. */
 	ssize_t (*read)(struct vfsd_hostfs *fs, int fd, const struct iovec *iov, int n_iov,
 			off_t offset);
@@ -102,6 +137,14 @@ struct vfsd_hostfs_ops {
 			 off_t offset, unsigned int flags);
 	int (*flush)(struct vfsd_hostfs *fs, int fd);
 	int (*fsync)(struct vfsd_hostfs *fs, int fd, bool data_only);
+	/* All of the filesystem that the inode is on. */
+	int (*syncfs)(struct vfsd_hostfs *fs, struct vfsd_inode *inode);
+	int (*fallocate)(struct vfsd_hostfs *fs, int fd, int mode, off_t offset, off_t length);
+	/* @whence: SEEK_DATA or SEEK_HOLE. Returns an offset. */
+	off_t (*lseek)(struct vfsd_hostfs *fs, int fd, off_t offset, int whence);
+	/* Returns bytes. */
+	ssize_t (*copy_file_range)(struct vfsd_hostfs *fs, int fd_in, off_t offset_in, int fd_out,
+				   off_t offset_out, size_t length, unsigned int flags);
 
 	/* Fill @buf with whole struct dirent64 from @offset on (0: start). Returns bytes; 0: end. */
 	ssize_t (*readdir)(struct vfsd_hostfs *fs, struct vfsd_handle *handle, int64_t offset,
@@ -118,5 +161,11 @@ extern const struct vfsd_hostfs_ops vfsd_hostfs_ops;
 int vfsd_hostfs_create(struct vfsd_inodes *inodes, struct vfsd_handles *handles, int proc_self_fd,
 		       struct vfsd_hostfs **ret);
 void vfsd_hostfs_destroy(struct vfsd_hostfs *fs);
+
+/*
+ * The guest's security.capability is an attribute called @name here (borrowed; xattrmap). The host
+ * does not know what it means, so we end it where the host would. Before the first operation.
+ */
+void vfsd_hostfs_set_capability_name(struct vfsd_hostfs *fs, const char *name);
 
 #endif

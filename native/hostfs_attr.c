@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Attributes of one inode, and what a symbolic link says.
+ * Attributes and flags of one inode, and what a symbolic link says.
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "hostfs_internal.h"
@@ -24,6 +25,58 @@ int vfsd_hostfs_getattr(struct vfsd_hostfs *fs, struct vfsd_inode *inode, int fd
 	return path.fd < 0 ? path.fd : stat_fd(path.fd, ret);
 }
 
+int vfsd_hostfs_statx(struct vfsd_hostfs *fs, struct vfsd_inode *inode, int fd, int flags,
+		      unsigned int mask, struct statx *ret)
+{
+	VFSD_PATH_FD path = {.fd = -1};
+
+	if (fd < 0) {
+		path = vfsd_path_fd(fs, inode);
+		fd = path.fd;
+	}
+	if (fd < 0)
+		return fd;
+	return statx(fd, "", AT_EMPTY_PATH | flags, mask, ret) ? -errno : 0;
+}
+
+/* Which of the three sets of bits counts, as access(2) would have it. */
+int vfsd_hostfs_access(struct vfsd_hostfs *fs, const struct vfsd_caller *caller,
+		       struct vfsd_inode *inode, int mask)
+{
+	struct statx st;
+	int error = vfsd_hostfs_getattr(fs, inode, -1, &st);
+	int granted;
+
+	if (error)
+		return error;
+	if (caller->uid == 0) {
+		granted = R_OK | W_OK;
+		if (S_ISDIR(st.stx_mode) || st.stx_mode & 0111)
+			granted |= X_OK;
+	} else if (caller->uid == st.stx_uid) {
+		granted = st.stx_mode >> 6 & 7;
+	} else if (caller->gid == st.stx_gid) {
+		granted = st.stx_mode >> 3 & 7;
+	} else {
+		granted = st.stx_mode & 7;
+	}
+	return mask & ~granted ? -EACCES : 0;
+}
+
+int vfsd_hostfs_ioctl(struct vfsd_hostfs *fs, const struct vfsd_caller *caller, int fd,
+		      unsigned long command, void *data)
+{
+	struct vfsd_creds creds;
+	int error = vfsd_creds_enter(fs, caller, &creds);
+
+	/* As the caller: not every guest's kernel has asked whether the file is his. */
+	if (error)
+		return error;
+	error = ioctl(fd, command, data) < 0 ? -errno : 0;
+	vfsd_creds_leave(fs, &creds);
+	return error;
+}
+
 static int change_mode(struct vfsd_hostfs *fs, int path_fd, int fd, mode_t mode)
 {
 	struct vfsd_proc_name proc;
@@ -32,6 +85,17 @@ static int change_mode(struct vfsd_hostfs *fs, int path_fd, int fd, mode_t mode)
 		return fchmod(fd, mode) ? -errno : 0;
 	proc = vfsd_hostfs_proc_name(path_fd);
 	return fchmodat(fs->proc_self_fd, proc.name, mode, 0) ? -errno : 0;
+}
+
+static int change_owner(struct vfsd_hostfs *fs, const struct vfsd_inode *inode, int fd,
+			const struct vfsd_setattr *set)
+{
+	int error = S_ISREG(inode->type) ? vfsd_hostfs_end_capability(fs, fd) : 0;
+
+	if (error)
+		return error;
+	return fchownat(fd, "", set->uid, set->gid, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) ? -errno :
+											   0;
 }
 
 static int change_size(struct vfsd_hostfs *fs, struct vfsd_inode *inode, int fd,
@@ -48,6 +112,9 @@ static int change_size(struct vfsd_hostfs *fs, struct vfsd_inode *inode, int fd,
 			return opened;
 		fd = opened;
 	}
+	error = vfsd_hostfs_end_capability(fs, fd);
+	if (error)
+		return error;
 	if (set->kill_priv)
 		vfsd_creds_drop_fsetid(&creds);
 	error = ftruncate(fd, (off_t)set->size) ? -errno : 0;
@@ -70,9 +137,7 @@ int vfsd_hostfs_setattr(struct vfsd_hostfs *fs, struct vfsd_inode *inode, int fd
 	if (set->set_mode)
 		error = change_mode(fs, path.fd, fd, set->mode & 07777);
 	if (!error && (set->uid != (uint32_t)-1 || set->gid != (uint32_t)-1))
-		error = fchownat(any, "", set->uid, set->gid, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) ?
-				-errno :
-				0;
+		error = change_owner(fs, inode, any, set);
 	if (!error && set->set_size)
 		error = change_size(fs, inode, fd, set);
 	if (!error && (set->times[0].tv_nsec != UTIME_OMIT || set->times[1].tv_nsec != UTIME_OMIT))

@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Credentials of one thread, for the length of one system call.
+ * Credentials of one thread, and its umask, for the length of one system call.
  *
  * The raw system calls, because glibc's wrappers change every thread of the process. Only effective
  * ids change: real and saved ones stay root's, and are what lets us come back.
  */
 #include <errno.h>
+#include <grp.h>
 #include <linux/capability.h>
+#include <sched.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -43,20 +46,33 @@ int vfsd_creds_enter(const struct vfsd_hostfs *fs, const struct vfsd_caller *cal
 	int error;
 
 	*creds = (struct vfsd_creds){.uid_changed = false};
-	if (fs->uid != 0)
-		return 0;
-	/* The group first: afterwards we might not be allowed to. */
-	if (caller->gid != ID_KEEP && caller->gid != fs->gid) {
-		error = set_effective(SYS_setresgid, caller->gid);
+	if (caller->umask) {
+		error = vfsd_creds_own_fs(fs);
 		if (error)
 			return error;
+		(void)umask(caller->umask);
+		creds->umask_changed = true;
+	}
+	if (fs->uid != 0)
+		return 0;
+	/*
+	 * Groups first: afterwards we might not be allowed to. Where nobody may change the others (a
+	 * user namespace with one id), the guest loses no more than set-group-id bits.
+	 */
+	if (caller->has_group)
+		creds->groups_changed = syscall(SYS_setgroups, 1, &caller->group) == 0;
+	if (caller->gid != ID_KEEP && caller->gid != fs->gid) {
+		error = set_effective(SYS_setresgid, caller->gid);
+		if (error) {
+			vfsd_creds_leave(fs, creds);
+			return error;
+		}
 		creds->gid_changed = true;
 	}
 	if (caller->uid != ID_KEEP && caller->uid != fs->uid) {
 		error = set_effective(SYS_setresuid, caller->uid);
 		if (error) {
 			vfsd_creds_leave(fs, creds);
-			creds->gid_changed = false;
 			return error;
 		}
 		creds->uid_changed = true;
@@ -71,18 +87,22 @@ int vfsd_creds_enter(const struct vfsd_hostfs *fs, const struct vfsd_caller *cal
 
 void vfsd_creds_drop_fsetid(struct vfsd_creds *creds)
 {
-	*creds = (struct vfsd_creds){.fsetid_dropped = change_effective(1u << CAP_FSETID, 0) == 1};
+	creds->fsetid_dropped = change_effective(1u << CAP_FSETID, 0) == 1;
 }
 
 void vfsd_creds_leave(const struct vfsd_hostfs *fs, const struct vfsd_creds *creds)
 {
 	int error = 0;
 
+	if (creds->umask_changed)
+		(void)umask(0);
 	/* Back at effective uid 0 the kernel gives all permitted capabilities back. */
 	if (creds->uid_changed)
 		error = set_effective(SYS_setresuid, fs->uid);
 	if (!error && creds->gid_changed)
 		error = set_effective(SYS_setresgid, fs->gid);
+	if (!error && creds->groups_changed)
+		error = syscall(SYS_setgroups, fs->n_groups, fs->groups) ? -errno : 0;
 	if (!error && creds->fsetid_dropped)
 		error = change_effective(0, 1u << CAP_FSETID);
 	if (error >= 0)
@@ -90,4 +110,33 @@ void vfsd_creds_leave(const struct vfsd_hostfs *fs, const struct vfsd_creds *cre
 	/* Serving the next request as somebody's user would be worse than not serving it. */
 	vfsd_log(VFSD_LOG_ERROR, "hostfs: cannot restore credentials errno=%d", -error);
 	abort();
+}
+
+int vfsd_creds_remember_groups(struct vfsd_hostfs *fs)
+{
+	int n = getgroups(0, NULL);
+
+	if (n > 0) {
+		fs->groups = calloc((size_t)n, sizeof(*fs->groups));
+		if (!fs->groups)
+			return -ENOMEM;
+		n = getgroups(n, fs->groups);
+	}
+	if (n < 0)
+		return -errno;
+	fs->n_groups = (size_t)n;
+	return 0;
+}
+
+int vfsd_creds_own_fs(const struct vfsd_hostfs *fs)
+{
+	/* Another session's /proc/self/fd is the same directory. */
+	static _Thread_local bool owned;
+
+	if (owned)
+		return 0;
+	if (unshare(CLONE_FS) || fchdir(fs->proc_self_fd))
+		return -errno;
+	owned = true;
+	return 0;
 }

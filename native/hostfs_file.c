@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Open files.
+ * Open files: making and opening them, their bytes.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -12,6 +12,7 @@
 int vfsd_hostfs_open(struct vfsd_hostfs *fs, struct vfsd_inode *inode, int flags, bool kill_priv)
 {
 	struct vfsd_creds creds = {.fsetid_dropped = false};
+	int error = 0;
 	int fd;
 
 	flags &= ~(O_CREAT | O_EXCL | O_NOCTTY | O_NOFOLLOW);
@@ -19,6 +20,12 @@ int vfsd_hostfs_open(struct vfsd_hostfs *fs, struct vfsd_inode *inode, int flags
 		vfsd_creds_drop_fsetid(&creds);
 	fd = vfsd_inode_open(fs->inodes, inode, flags | O_NOCTTY);
 	vfsd_creds_leave(fs, &creds);
+	if (fd >= 0 && flags & O_TRUNC)
+		error = vfsd_hostfs_end_capability(fs, fd);
+	if (error) {
+		(void)close(fd);
+		return error;
+	}
 	return fd;
 }
 
@@ -64,7 +71,40 @@ int vfsd_hostfs_create_file(struct vfsd_hostfs *fs, const struct vfsd_caller *ca
 
 	if (error == -EEXIST && !(flags & O_EXCL))
 		return open_existing(fs, parent, dir.fd, name, flags, kill_priv, ret, ret_fd);
+	if (!error && caller->label) {
+		error = vfsd_hostfs_label(fd, caller->label);
+		if (error)
+			(void)unlinkat(dir.fd, name, 0);
+	}
 	if (!error) /* not by name: somebody else may have replaced it */
+		error = vfsd_hostfs_entry_of_fd(fs, parent, fd, ret);
+	if (!error)
+		*ret_fd = vfsd_fd_take(&fd);
+	return error;
+}
+
+int vfsd_hostfs_tmpfile(struct vfsd_hostfs *fs, const struct vfsd_caller *caller,
+			struct vfsd_inode *parent, int flags, mode_t mode, struct vfsd_entry *ret,
+			int *ret_fd)
+{
+	VFSD_PATH_FD dir = vfsd_path_fd(fs, parent);
+	VFSD_FD_GUARD fd = -1;
+	struct vfsd_creds creds;
+	int error;
+
+	if (dir.fd < 0)
+		return dir.fd;
+	error = vfsd_creds_enter(fs, caller, &creds);
+	if (error)
+		return error;
+	/* Whether it may get a name is kept by the guest's kernel, which alone asks for that. */
+	fd = openat(dir.fd, ".", (flags & ~(O_EXCL | O_TRUNC)) | O_TMPFILE | O_NOCTTY | O_CLOEXEC,
+		    mode & 07777);
+	error = fd < 0 ? -errno : 0;
+	vfsd_creds_leave(fs, &creds);
+	if (!error && caller->label)
+		error = vfsd_hostfs_label(fd, caller->label);
+	if (!error)
 		error = vfsd_hostfs_entry_of_fd(fs, parent, fd, ret);
 	if (!error)
 		*ret_fd = vfsd_fd_take(&fd);
@@ -84,8 +124,10 @@ ssize_t vfsd_hostfs_write(struct vfsd_hostfs *fs, int fd, const struct iovec *io
 			  off_t offset, unsigned int flags)
 {
 	struct vfsd_creds creds = {.fsetid_dropped = false};
-	ssize_t n;
+	ssize_t n = vfsd_hostfs_end_capability(fs, fd);
 
+	if (n < 0)
+		return n;
 	if (flags & VFSD_WRITE_KILL_PRIV)
 		vfsd_creds_drop_fsetid(&creds);
 	n = pwritev2(fd, iov, n_iov, offset, flags & VFSD_WRITE_APPEND ? RWF_APPEND : 0);
@@ -109,4 +151,42 @@ int vfsd_hostfs_fsync(struct vfsd_hostfs *fs, int fd, bool data_only)
 {
 	(void)fs;
 	return (data_only ? fdatasync(fd) : fsync(fd)) ? -errno : 0;
+}
+
+int vfsd_hostfs_syncfs(struct vfsd_hostfs *fs, struct vfsd_inode *inode)
+{
+	VFSD_FD_GUARD fd = vfsd_inode_open(fs->inodes, inode, O_RDONLY | O_NONBLOCK | O_NOCTTY);
+
+	if (fd < 0)
+		return fd;
+	return syncfs(fd) ? -errno : 0;
+}
+
+int vfsd_hostfs_fallocate(struct vfsd_hostfs *fs, int fd, int mode, off_t offset, off_t length)
+{
+	int error = vfsd_hostfs_end_capability(fs, fd);
+
+	if (error)
+		return error;
+	return fallocate(fd, mode, offset, length) ? -errno : 0;
+}
+
+off_t vfsd_hostfs_lseek(struct vfsd_hostfs *fs, int fd, off_t offset, int whence)
+{
+	/* Nothing else here uses the position of a file. */
+	off_t at = lseek(fd, offset, whence);
+
+	(void)fs;
+	return at < 0 ? -errno : at;
+}
+
+ssize_t vfsd_hostfs_copy_file_range(struct vfsd_hostfs *fs, int fd_in, off_t offset_in, int fd_out,
+				    off_t offset_out, size_t length, unsigned int flags)
+{
+	ssize_t n = vfsd_hostfs_end_capability(fs, fd_out);
+
+	if (n < 0)
+		return n;
+	n = copy_file_range(fd_in, &offset_in, fd_out, &offset_out, length, flags);
+	return n < 0 ? -errno : n;
 }

@@ -16,6 +16,9 @@ struct vfsd_hostfs {
 	int proc_self_fd;
 	uint32_t uid; /* effective, as the daemon was started */
 	uint32_t gid;
+	gid_t *groups; /* supplementary ones, likewise */
+	size_t n_groups;
+	const char *capability_name; /* NULL: the host's own */
 };
 
 /* An inode's O_PATH descriptor for one operation: have it closed on leaving the scope. */
@@ -50,15 +53,25 @@ struct vfsd_proc_name vfsd_hostfs_proc_name(int fd);
 struct vfsd_creds {
 	bool uid_changed;
 	bool gid_changed;
+	bool groups_changed;
+	bool umask_changed;
 	bool fsetid_dropped;
 };
+
+/* Note the supplementary groups to come back to. 0 or -errno. */
+int vfsd_creds_remember_groups(struct vfsd_hostfs *fs);
 
 /* Take the caller's ids (only root can, others stay who they are). 0 or -errno. */
 int vfsd_creds_enter(const struct vfsd_hostfs *fs, const struct vfsd_caller *caller,
 		     struct vfsd_creds *creds);
-/* Drop CAP_FSETID, so that the kernel ends set-id bits on write; no error if we lack it. */
+/* Besides, drop CAP_FSETID, so that the kernel ends set-id bits; no error if we lack it. */
 void vfsd_creds_drop_fsetid(struct vfsd_creds *creds);
 void vfsd_creds_leave(const struct vfsd_hostfs *fs, const struct vfsd_creds *creds);
+/*
+ * Give this thread a working directory (/proc/self/fd, for good) and a umask of its own; cheap when
+ * it has them. 0 or -errno.
+ */
+int vfsd_creds_own_fs(const struct vfsd_hostfs *fs);
 
 /* hostfs_name.c */
 int vfsd_hostfs_lookup(struct vfsd_hostfs *fs, struct vfsd_inode *parent, int dir_fd,
@@ -90,20 +103,53 @@ int vfsd_hostfs_getattr(struct vfsd_hostfs *fs, struct vfsd_inode *inode, int fd
 int vfsd_hostfs_setattr(struct vfsd_hostfs *fs, struct vfsd_inode *inode, int fd,
 			const struct vfsd_setattr *set, struct statx *ret);
 int vfsd_hostfs_statfs(struct vfsd_hostfs *fs, struct vfsd_inode *inode, struct statvfs *ret);
+int vfsd_hostfs_statx(struct vfsd_hostfs *fs, struct vfsd_inode *inode, int fd, int flags,
+		      unsigned int mask, struct statx *ret);
+int vfsd_hostfs_access(struct vfsd_hostfs *fs, const struct vfsd_caller *caller,
+		       struct vfsd_inode *inode, int mask);
+int vfsd_hostfs_ioctl(struct vfsd_hostfs *fs, const struct vfsd_caller *caller, int fd,
+		      unsigned long command, void *data);
 ssize_t vfsd_hostfs_readlink(struct vfsd_hostfs *fs, struct vfsd_inode *inode, char *target,
 			     size_t size);
+
+/* hostfs_xattr.c */
+ssize_t vfsd_hostfs_getxattr(struct vfsd_hostfs *fs, struct vfsd_inode *inode, const char *name,
+			     void *value, size_t size);
+ssize_t vfsd_hostfs_listxattr(struct vfsd_hostfs *fs, struct vfsd_inode *inode, char *names,
+			      size_t size);
+int vfsd_hostfs_setxattr(struct vfsd_hostfs *fs, const struct vfsd_caller *caller,
+			 struct vfsd_inode *inode, const char *name, const void *value, size_t size,
+			 int flags, bool kill_sgid);
+int vfsd_hostfs_removexattr(struct vfsd_hostfs *fs, struct vfsd_inode *inode, const char *name);
+/* Give @fd, any descriptor but O_PATH's, or what is called @name in @dir_fd, a label. */
+int vfsd_hostfs_label(int fd, const struct vfsd_label *label);
+int vfsd_hostfs_label_name(struct vfsd_hostfs *fs, int dir_fd, const char *name,
+			   const struct vfsd_label *label);
+/*
+ * End the capabilities of a regular file, where the host does not know them as such; @fd may be
+ * O_PATH's. 0 or -errno.
+ */
+int vfsd_hostfs_end_capability(struct vfsd_hostfs *fs, int fd);
 
 /* hostfs_file.c */
 int vfsd_hostfs_open(struct vfsd_hostfs *fs, struct vfsd_inode *inode, int flags, bool kill_priv);
 int vfsd_hostfs_create_file(struct vfsd_hostfs *fs, const struct vfsd_caller *caller,
 			    struct vfsd_inode *parent, const char *name, int flags, mode_t mode,
 			    bool kill_priv, struct vfsd_entry *ret, int *ret_fd);
+int vfsd_hostfs_tmpfile(struct vfsd_hostfs *fs, const struct vfsd_caller *caller,
+			struct vfsd_inode *parent, int flags, mode_t mode, struct vfsd_entry *ret,
+			int *ret_fd);
 ssize_t vfsd_hostfs_read(struct vfsd_hostfs *fs, int fd, const struct iovec *iov, int n_iov,
 			 off_t offset);
 ssize_t vfsd_hostfs_write(struct vfsd_hostfs *fs, int fd, const struct iovec *iov, int n_iov,
 			  off_t offset, unsigned int flags);
 int vfsd_hostfs_flush(struct vfsd_hostfs *fs, int fd);
 int vfsd_hostfs_fsync(struct vfsd_hostfs *fs, int fd, bool data_only);
+int vfsd_hostfs_syncfs(struct vfsd_hostfs *fs, struct vfsd_inode *inode);
+int vfsd_hostfs_fallocate(struct vfsd_hostfs *fs, int fd, int mode, off_t offset, off_t length);
+off_t vfsd_hostfs_lseek(struct vfsd_hostfs *fs, int fd, off_t offset, int whence);
+ssize_t vfsd_hostfs_copy_file_range(struct vfsd_hostfs *fs, int fd_in, off_t offset_in, int fd_out,
+				    off_t offset_out, size_t length, unsigned int flags);
 
 /* hostfs_dir.c */
 ssize_t vfsd_hostfs_readdir(struct vfsd_hostfs *fs, struct vfsd_handle *handle, int64_t offset,

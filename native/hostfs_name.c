@@ -87,6 +87,22 @@ void vfsd_hostfs_entry_drop(struct vfsd_hostfs *fs, struct vfsd_entry *entry)
 	entry->inode = NULL;
 }
 
+/* After making @name: label it, or it must not stay (@flags: unlinkat(2)'s), and look it up. */
+static int finish_new(struct vfsd_hostfs *fs, const struct vfsd_caller *caller,
+		      const struct vfsd_inode *parent, int dir_fd, const char *name, int flags,
+		      struct vfsd_entry *ret)
+{
+	int error = 0;
+
+	if (caller->label)
+		error = vfsd_hostfs_label_name(fs, dir_fd, name, caller->label);
+	if (error) {
+		(void)unlinkat(dir_fd, name, flags);
+		return error;
+	}
+	return entry_of_name(fs, parent, dir_fd, name, ret);
+}
+
 int vfsd_hostfs_symlink(struct vfsd_hostfs *fs, const struct vfsd_caller *caller,
 			struct vfsd_inode *parent, const char *name, const char *target,
 			struct vfsd_entry *ret)
@@ -102,7 +118,7 @@ int vfsd_hostfs_symlink(struct vfsd_hostfs *fs, const struct vfsd_caller *caller
 		return error;
 	error = symlinkat(target, dir.fd, name) ? -errno : 0;
 	vfsd_creds_leave(fs, &creds);
-	return error ? error : entry_of_name(fs, parent, dir.fd, name, ret);
+	return error ? error : finish_new(fs, caller, parent, dir.fd, name, 0, ret);
 }
 
 int vfsd_hostfs_mknod(struct vfsd_hostfs *fs, const struct vfsd_caller *caller,
@@ -120,7 +136,7 @@ int vfsd_hostfs_mknod(struct vfsd_hostfs *fs, const struct vfsd_caller *caller,
 		return error;
 	error = mknodat(dir.fd, name, mode, rdev) ? -errno : 0;
 	vfsd_creds_leave(fs, &creds);
-	return error ? error : entry_of_name(fs, parent, dir.fd, name, ret);
+	return error ? error : finish_new(fs, caller, parent, dir.fd, name, 0, ret);
 }
 
 int vfsd_hostfs_mkdir(struct vfsd_hostfs *fs, const struct vfsd_caller *caller,
@@ -138,7 +154,7 @@ int vfsd_hostfs_mkdir(struct vfsd_hostfs *fs, const struct vfsd_caller *caller,
 		return error;
 	error = mkdirat(dir.fd, name, mode) ? -errno : 0;
 	vfsd_creds_leave(fs, &creds);
-	return error ? error : entry_of_name(fs, parent, dir.fd, name, ret);
+	return error ? error : finish_new(fs, caller, parent, dir.fd, name, AT_REMOVEDIR, ret);
 }
 
 int vfsd_hostfs_link(struct vfsd_hostfs *fs, struct vfsd_inode *inode, struct vfsd_inode *parent,

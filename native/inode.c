@@ -339,16 +339,19 @@ static void slot_unpublish(struct vfsd_inodes *inodes, struct vfsd_inode_slot *s
 	vfsd_slot_put(inodes, slot);
 }
 
-/* Decide how @slot is held: by its handle alone, or by the guarded @fd. */
+/*
+ * Decide how @slot is held: by its handle alone, or by the guarded @fd. What has no name (yet) is
+ * pinned: not every filesystem finds it by handle.
+ */
 static int slot_hold(struct vfsd_inodes *inodes, struct vfsd_inode_slot *slot, int *fd,
-		     bool reopenable)
+		     bool reopenable, bool nameless)
 {
 	/* Also where descriptors hold inodes: the base for unpin must not be what is to be unpinned. */
 	slot->reopenable = reopenable && vfsd_host_mount_reopens(inodes, slot->mount, *fd,
 								 slot->inode.type, slot->handle);
-	if (inodes->by_handle && slot->reopenable)
+	if (inodes->by_handle && slot->reopenable && !nameless)
 		return 0;
-	if (inodes->config.handles == VFSD_HANDLES_MANDATORY)
+	if (inodes->config.handles == VFSD_HANDLES_MANDATORY && !slot->reopenable)
 		return -EOPNOTSUPP;
 	if (!vfsd_quota_take(inodes->config.fd_quota))
 		return -ENFILE;
@@ -390,7 +393,7 @@ int vfsd_inode_lookup_fd(struct vfsd_inodes *inodes, int fd, const struct statx 
 		vfsd_host_mount_put(inodes, mount);
 		return error;
 	}
-	error = slot_hold(inodes, slot, &guard, reopenable);
+	error = slot_hold(inodes, slot, &guard, reopenable, st->stx_nlink == 0);
 	if (error) {
 		vfsd_slot_put(inodes, slot);
 		return error;

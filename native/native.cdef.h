@@ -21,6 +21,22 @@ enum vfsd_fsnotify {
 	VFSD_FSNOTIFY_SERVER, /* we what inotify can tell, for everybody's doing */
 };
 
+/* xattrmap.h */
+typedef struct vfsd_engine_xattr_rule {
+	int type;  /* enum vfsd_xattr_type */
+	int scope; /* enum vfsd_xattr_scope */
+	const char *key;
+	const char *prepend;
+} vfsd_engine_xattr_rule;
+
+/* idmap.h */
+typedef struct vfsd_engine_id_range {
+	uint32_t first;
+	uint32_t count;
+	uint32_t to;
+	int effect; /* enum vfsd_id_effect */
+} vfsd_engine_id_range;
+
 typedef struct vfsd_engine_config {
 	int root_fd;	  /* O_PATH of the shared directory; owned */
 	int proc_self_fd; /* O_PATH of /proc/self/fd; owned */
@@ -33,6 +49,16 @@ typedef struct vfsd_engine_config {
 	bool allow_direct_io;
 	bool preserve_noatime;
 	bool announce_submounts;
+	bool allow_mmap;
+	bool killpriv_v2;
+	bool xattr;
+	bool posix_acl; /* needs xattr, as the next */
+	bool security_label;
+	const vfsd_engine_xattr_rule *xattrmap; /* copied, as are the ids; none: names as they are */
+	uint32_t xattrmap_rules;
+	/* By enum vfsd_id_way: user ids to host, to guest, group ids to host, to guest. */
+	const vfsd_engine_id_range *ids[4];
+	uint32_t id_ranges[4];
 	uint32_t max_write_bytes;
 	uint32_t max_open_files; /* the guest's quota of descriptors, inodes' too; 0: no quota */
 	int fsnotify;		 /* enum vfsd_fsnotify: offers the notification queue unless off */

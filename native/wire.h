@@ -71,7 +71,8 @@ enum fuse_opcode {
 	FUSE_SYNCFS = 50,
 	FUSE_TMPFILE = 51,
 	FUSE_STATX = 52,
-	FUSE_OPCODES, /* one past the upstream range */
+	FUSE_COPY_FILE_RANGE_64 = 53, /* 7.45 */
+	FUSE_OPCODES,		      /* one past the upstream range */
 
 	FUSE_FSNOTIFY = 3072, /* provisional: our extension */
 };
@@ -165,8 +166,9 @@ enum {
 	FUSE_WRITE_KILL_SUIDGID = 1 << 2,
 	FUSE_RELEASE_FLUSH = 1 << 0, /* fuse_release_in.release_flags */
 	FUSE_RELEASE_FLOCK_UNLOCK = 1 << 1,
-	FUSE_FSYNC_FDATASYNC = 1 << 0, /* fuse_fsync_in.fsync_flags */
-	FUSE_ATTR_SUBMOUNT = 1 << 0,   /* fuse_attr.flags: a mount point */
+	FUSE_FSYNC_FDATASYNC = 1 << 0,	      /* fuse_fsync_in.fsync_flags */
+	FUSE_SETXATTR_ACL_KILL_SGID = 1 << 0, /* fuse_setxattr_in.setxattr_flags */
+	FUSE_ATTR_SUBMOUNT = 1 << 0,	      /* fuse_attr.flags: a mount point */
 	FUSE_ATTR_DAX = 1 << 1,
 
 	FUSE_FSNOTIFY_SB = 1 << 0,  /* fuse_fsnotify_in.flags: the whole filesystem */
@@ -405,6 +407,8 @@ struct fuse_fsync_in {
 	uint32_t padding;
 };
 
+enum { FUSE_SETXATTR_IN_OLD_BYTES = 8 };
+
 struct fuse_setxattr_in { /* with FUSE_SETXATTR_EXT, else only the first 8 bytes */
 	uint32_t size;
 	uint32_t flags;
@@ -493,6 +497,10 @@ struct fuse_copy_file_range_in {
 	uint64_t off_out;
 	uint64_t len;
 	uint64_t flags;
+};
+
+struct fuse_copy_file_range_out { /* of FUSE_COPY_FILE_RANGE_64 */
+	uint64_t bytes_copied;
 };
 
 struct fuse_syncfs_in {
@@ -665,6 +673,7 @@ VFSD_WIRE_SIZE(fuse_fallocate_in, 32);
 VFSD_WIRE_SIZE(fuse_lseek_in, 24);
 VFSD_WIRE_SIZE(fuse_lseek_out, 8);
 VFSD_WIRE_SIZE(fuse_copy_file_range_in, 56);
+VFSD_WIRE_SIZE(fuse_copy_file_range_out, 8);
 VFSD_WIRE_SIZE(fuse_syncfs_in, 8);
 VFSD_WIRE_SIZE(fuse_sx_time, 16);
 VFSD_WIRE_SIZE(fuse_statx, 256);

@@ -57,6 +57,51 @@ class LogLevel(IntEnum):
     DEBUG = 3
 
 
+class XattrType(IntEnum):
+    """enum vfsd_xattr_type."""
+
+    PREFIX = 0
+    OK = 1
+    BAD = 2
+    UNSUPPORTED = 3
+
+
+class XattrScope(IntEnum):
+    """enum vfsd_xattr_scope."""
+
+    CLIENT = 1
+    SERVER = 2
+    ALL = 3
+
+
+class IdEffect(IntEnum):
+    """enum vfsd_id_effect."""
+
+    SHIFT = 0
+    SQUASH = 1
+    FORBID = 2
+
+
+@dataclass(frozen=True, slots=True)
+class XattrRule:
+    """One rule for names of extended attributes; ``vfsd_engine_xattr_rule``. No NUL in bytes."""
+
+    type: XattrType
+    scope: XattrScope
+    key: bytes
+    prepend: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class IdRange:
+    """`count` ids from `first` on, and what becomes of them; ``vfsd_engine_id_range``."""
+
+    first: int
+    count: int
+    to: int
+    effect: IdEffect
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineConfig:
     """What the core is told once; see ``vfsd_engine_config`` in native/native.cdef.h.
@@ -65,7 +110,17 @@ class EngineConfig:
         root_fd: O_PATH descriptor of the shared directory; the engine owns it.
         proc_self_fd: O_PATH descriptor of /proc/self/fd; the engine owns it.
         num_rings: rings a front-end may start, at most `MAX_RINGS`.
-        max_open_files: descriptors the guest may make us hold; 0 means no quota.
+        allow_mmap: whether the guest may map files shared that it does not cache.
+        killpriv_v2: whether the guest leaves the clearing of set-user-id bits to us.
+        xattr: whether there are extended attributes; `posix_acl`, `security_label` need them.
+        xattrmap: rules for their names, the first that matches decides; empty: the host's names.
+        uid_to_host: how the guest's user ids are translated; ranges in ascending order, without
+            overlaps, as in the next three.
+        uid_to_guest: how the host's are.
+        gid_to_host: the same for group ids.
+        gid_to_guest: likewise.
+        max_open_files: descriptors the guest may make us hold, for inodes and open files together;
+            0 means no quota.
         fsnotify: who raises what in the guest; the notification queue exists unless it is off.
         fsnotify_max_watches: host watches the guest may cause; 0 means the host's own limit.
     """
@@ -81,6 +136,16 @@ class EngineConfig:
     allow_direct_io: bool = False
     preserve_noatime: bool = False
     announce_submounts: bool = True
+    allow_mmap: bool = False
+    killpriv_v2: bool = False
+    xattr: bool = False
+    posix_acl: bool = False
+    security_label: bool = False
+    xattrmap: Sequence[XattrRule] = ()
+    uid_to_host: Sequence[IdRange] = ()
+    uid_to_guest: Sequence[IdRange] = ()
+    gid_to_host: Sequence[IdRange] = ()
+    gid_to_guest: Sequence[IdRange] = ()
     max_write_bytes: int = 1 << 20
     max_open_files: int = 0
     fsnotify: Fsnotify = Fsnotify.MERGED
@@ -123,10 +188,40 @@ class Stats:
     open_files: int
 
 
+# What is a pointer and a count in C.
+_TABLE_FIELDS: Final = {"xattrmap", "uid_to_host", "uid_to_guest", "gid_to_host", "gid_to_guest"}
+
+
 def _check(result: int, what: str) -> int:
     if result < 0:
         raise EngineError(-result, what)
     return result
+
+
+def _raw_config(config: EngineConfig) -> tuple[Any, list[Any]]:
+    """Return the C struct, and what it points to, to be kept as long."""
+    tables = (config.uid_to_host, config.uid_to_guest, config.gid_to_host, config.gid_to_guest)
+    rules = [
+        (r.type, r.scope, ffi.new("char[]", r.key), ffi.new("char[]", r.prepend))
+        for r in config.xattrmap
+    ]
+    raw_rules = ffi.new("vfsd_engine_xattr_rule[]", rules)
+    raw_tables = [
+        ffi.new("vfsd_engine_id_range[]", [(r.first, r.count, r.to, r.effect) for r in table])
+        for table in tables
+    ]
+    names = set(EngineConfig.__dataclass_fields__) - _TABLE_FIELDS
+    raw = ffi.new(
+        "vfsd_engine_config *",
+        {name: getattr(config, name) for name in names}
+        | {
+            "xattrmap": raw_rules,
+            "xattrmap_rules": len(rules),
+            "ids": raw_tables,
+            "id_ranges": [len(table) for table in tables],
+        },
+    )
+    return raw, [rules, raw_rules, raw_tables]
 
 
 class Engine:
@@ -138,12 +233,9 @@ class Engine:
         Raises:
             EngineError: out of memory, or a bad `config`; its descriptors are closed.
         """
-        raw = ffi.new(
-            "vfsd_engine_config *",
-            {name: getattr(config, name) for name in EngineConfig.__dataclass_fields__},
-        )
-        out = ffi.new("vfsd_engine **")
         self._raw: Any = ffi.NULL
+        raw, _keep = _raw_config(config)
+        out = ffi.new("vfsd_engine **")
         _check(lib.vfsd_engine_create(raw, out), "engine")
         self._raw = out[0]
 

@@ -11,9 +11,13 @@
 #define VFSD_CHECK_ABORT
 #include "../native/null_hostfs.h"
 
+#include <linux/fs.h>
+
 #include "fuse.h"
+#include "idmap.h"
 #include "quota.h"
 #include "wire.h"
+#include "xattrmap.h"
 
 enum {
 	BODY_MAX = 255,
@@ -25,26 +29,49 @@ enum {
 };
 
 static const uint32_t opcodes[] = {
-	FUSE_LOOKUP,	   FUSE_FORGET,
-	FUSE_GETATTR,	   FUSE_SETATTR,
-	FUSE_READLINK,	   FUSE_SYMLINK,
-	FUSE_MKNOD,	   FUSE_MKDIR,
-	FUSE_UNLINK,	   FUSE_RMDIR,
-	FUSE_RENAME,	   FUSE_LINK,
-	FUSE_OPEN,	   FUSE_READ,
-	FUSE_WRITE,	   FUSE_STATFS,
-	FUSE_RELEASE,	   FUSE_FSYNC,
-	FUSE_SETXATTR,	   FUSE_GETXATTR,
-	FUSE_LISTXATTR,	   FUSE_FLUSH,
-	FUSE_INIT,	   FUSE_OPENDIR,
-	FUSE_READDIR,	   FUSE_RELEASEDIR,
-	FUSE_FSYNCDIR,	   FUSE_ACCESS,
-	FUSE_CREATE,	   FUSE_INTERRUPT,
-	FUSE_DESTROY,	   FUSE_IOCTL,
-	FUSE_BATCH_FORGET, FUSE_FALLOCATE,
-	FUSE_READDIRPLUS,  FUSE_RENAME2,
-	FUSE_LSEEK,	   FUSE_COPY_FILE_RANGE,
-	FUSE_TMPFILE,	   FUSE_STATX,
+	FUSE_LOOKUP,
+	FUSE_FORGET,
+	FUSE_GETATTR,
+	FUSE_SETATTR,
+	FUSE_READLINK,
+	FUSE_SYMLINK,
+	FUSE_MKNOD,
+	FUSE_MKDIR,
+	FUSE_UNLINK,
+	FUSE_RMDIR,
+	FUSE_RENAME,
+	FUSE_LINK,
+	FUSE_OPEN,
+	FUSE_READ,
+	FUSE_WRITE,
+	FUSE_STATFS,
+	FUSE_RELEASE,
+	FUSE_FSYNC,
+	FUSE_SETXATTR,
+	FUSE_GETXATTR,
+	FUSE_LISTXATTR,
+	FUSE_REMOVEXATTR,
+	FUSE_FLUSH,
+	FUSE_INIT,
+	FUSE_OPENDIR,
+	FUSE_READDIR,
+	FUSE_RELEASEDIR,
+	FUSE_FSYNCDIR,
+	FUSE_ACCESS,
+	FUSE_CREATE,
+	FUSE_INTERRUPT,
+	FUSE_DESTROY,
+	FUSE_IOCTL,
+	FUSE_BATCH_FORGET,
+	FUSE_FALLOCATE,
+	FUSE_READDIRPLUS,
+	FUSE_RENAME2,
+	FUSE_LSEEK,
+	FUSE_COPY_FILE_RANGE,
+	FUSE_SYNCFS,
+	FUSE_TMPFILE,
+	FUSE_STATX,
+	FUSE_COPY_FILE_RANGE_64,
 	FUSE_FSNOTIFY,
 };
 
@@ -56,6 +83,8 @@ struct input {
 struct target {
 	struct vfsd_hostfs fs;
 	struct vfsd_quota quota;
+	struct vfsd_xattrmap *xattrmap;
+	struct vfsd_idmap *idmap;
 	struct vfsd_inodes *inodes;
 	struct vfsd_handles *handles;
 	struct vfsd_fuse *fuse;
@@ -107,10 +136,24 @@ static void on_forgotten(void *ctx, struct vfsd_inode *inode)
 
 static void target_create(struct target *t)
 {
-	const struct vfsd_fuse_config config = {.cache = VFSD_CACHE_AUTO,
-						.readdirplus = true,
-						.announce_submounts = true,
-						.writeback = true};
+	static const struct vfsd_xattr_rule rules[] = {
+		{VFSD_XATTR_BAD, VFSD_XATTR_SERVER, "", "user.hidden"},
+		{VFSD_XATTR_UNSUPPORTED, VFSD_XATTR_CLIENT, "user.no", ""},
+		{VFSD_XATTR_PREFIX, VFSD_XATTR_ALL, "trusted.", "user."},
+		{VFSD_XATTR_OK, VFSD_XATTR_ALL, "", ""},
+	};
+	static const struct vfsd_id_range ranges[] = {{1, 100, 1000, VFSD_ID_SHIFT},
+						      {200, 1, 0, VFSD_ID_FORBID}};
+	const struct vfsd_id_range *const tables[VFSD_ID_WAYS] = {[VFSD_UID_TO_HOST] = ranges,
+								  [VFSD_GID_TO_HOST] = ranges};
+	const uint32_t n[VFSD_ID_WAYS] = {[VFSD_UID_TO_HOST] = 2, [VFSD_GID_TO_HOST] = 2};
+	struct vfsd_fuse_config config = {.cache = VFSD_CACHE_AUTO,
+					  .readdirplus = true,
+					  .announce_submounts = true,
+					  .writeback = true,
+					  .xattr = true,
+					  .posix_acl = true,
+					  .security_label = true};
 	const struct vfsd_fuse_hooks hooks = {.ctx = t,
 					      .session_start = on_start,
 					      .subscribe = on_subscribe,
@@ -120,6 +163,10 @@ static void target_create(struct target *t)
 
 	*t = (struct target){
 		.quota = {.limit = MAX_FDS}, .n_nodes = 1, .nodes = {VFSD_NODEID_ROOT}};
+	CHECK_EQ(vfsd_xattrmap_create(rules, sizeof(rules) / sizeof(rules[0]), &t->xattrmap), 0);
+	CHECK_EQ(vfsd_idmap_create(tables, n, &t->idmap), 0);
+	config.xattrmap = t->xattrmap;
+	config.idmap = t->idmap;
 	null_hostfs_create(&t->fs);
 	CHECK_EQ(vfsd_inodes_create(&inodes, open("/usr", O_PATH | O_CLOEXEC), &t->inodes), 0);
 	t->fs.inodes = t->inodes;
@@ -140,6 +187,9 @@ static void target_destroy(struct target *t)
 	vfsd_fuse_destroy(t->fuse);
 	vfsd_handles_destroy(t->handles);
 	vfsd_inodes_destroy(t->inodes);
+	vfsd_xattrmap_destroy(t->xattrmap);
+	vfsd_idmap_destroy(t->idmap);
+	CHECK_EQ(t->quota.used, 0);
 	null_hostfs_destroy(&t->fs);
 }
 
@@ -161,11 +211,12 @@ static void learn(struct target *t, uint32_t opcode, const uint8_t *payload, siz
 	case FUSE_SYMLINK:
 	case FUSE_LINK:
 	case FUSE_CREATE:
+	case FUSE_TMPFILE:
 		CHECK(bytes >= sizeof(entry));
 		memcpy(&entry, payload, sizeof(entry));
 		CHECK(entry.nodeid != 0);
 		remember(t->nodes, &t->n_nodes, entry.nodeid);
-		if (opcode != FUSE_CREATE)
+		if (opcode != FUSE_CREATE && opcode != FUSE_TMPFILE)
 			break;
 		CHECK_EQ(bytes, sizeof(entry) + sizeof(opened));
 		memcpy(&opened, payload + sizeof(entry), sizeof(opened));
@@ -365,6 +416,68 @@ size_t vfsd_fuzz_seed(uint32_t index, uint8_t *bytes, size_t max)
 		put_request(&program, FUSE_FORGET, 1, ANY, body, 8);
 		put_request(&program, FUSE_DESTROY, 0, ANY, "", 0);
 		break;
+	case 4:
+		memcpy(body + 16, "user.a\0value", 12);
+		body[0] = 5;
+		put_request(&program, FUSE_SETXATTR, 1, ANY, body, 28);
+		memcpy(body + 8, "trusted.b", 10);
+		put_request(&program, FUSE_GETXATTR, 1, ANY, body, 18);
+		body[0] = 0xff;
+		put_request(&program, FUSE_GETXATTR, 1, ANY, body, 18);
+		put_request(&program, FUSE_LISTXATTR, 1, ANY, body, 8);
+		put_request(&program, FUSE_REMOVEXATTR, 1, ANY, "user.a", 7);
+		memset(body, 0, 8);
+		put_request(&program, FUSE_ACCESS, 1, ANY, body, 8);
+		put_request(&program, FUSE_SYNCFS, 1, ANY, body, 8);
+		put_request(&program, FUSE_STATX, 1, ANY, (const uint8_t[24]){0}, 24);
+		break;
+	case 5: {
+		const struct fuse_lseek_in seek = {.whence = SEEK_DATA};
+		const struct fuse_ioctl_in get = {.cmd = (uint32_t)FS_IOC_FSGETXATTR,
+						  .out_size = sizeof(struct fsxattr)};
+		struct fuse_ioctl_in set = {.cmd = (uint32_t)FS_IOC_SETFLAGS, .in_size = 4};
+
+		put_request(&program, FUSE_LSEEK, 1, 0, &seek, sizeof(seek));
+		put_request(&program, FUSE_FALLOCATE, 1, 0, body, 32);
+		put_request(&program, FUSE_IOCTL, 1, 0, &get, sizeof(get));
+		memcpy(body, &set, sizeof(set));
+		put_request(&program, FUSE_IOCTL, 1, 0, body, sizeof(set) + 4);
+		memset(body, 0, sizeof(set));
+		body[16] = VFSD_NODEID_ROOT;
+		body[40] = 99;
+		put_request(&program, FUSE_COPY_FILE_RANGE, 1, 0, body, 56);
+		put_request(&program, FUSE_COPY_FILE_RANGE_64, 1, 0, body, 56);
+		break;
+	}
+	case 6: {
+		/* A name, a label, a group. */
+		static const struct {
+			struct fuse_create_in in;
+			char name[8];
+			struct fuse_secctx_header header;
+			struct fuse_secctx context;
+			char label[16];
+			struct fuse_ext_header groups;
+			uint32_t nr_groups, group;
+		} create = {
+			.in = {.mode = 0600, .umask = 022},
+			.name = "a234567",
+			.header = {.size = 32, .nr_secctx = 1},
+			.context = {.size = 5},
+			.label = "user.s\0value",
+			.groups = {.size = 16, .type = FUSE_EXT_GROUPS},
+			.nr_groups = 1,
+			.group = 7,
+		};
+		size_t at;
+
+		put_request(&program, FUSE_CREATE, 0, ANY, &create, sizeof(create));
+		at = program.len;
+		put_request(&program, FUSE_TMPFILE, 0, ANY, &create, sizeof(create));
+		program.bytes[at + 8] = 6; /* announced */
+		put_request(&program, FUSE_MKDIR, 0, ANY, &create.in.umask, sizeof(create) - 8);
+		break;
+	}
 	default:
 		return 0;
 	}

@@ -52,6 +52,7 @@ struct fuse_guest {
 struct fuse_guest_config {
 	struct vfsd_fuse_config fuse;
 	enum vfsd_handle_policy handles;
+	const char *capability_name;	   /* NULL: not remapped */
 	const struct vfsd_hostfs_ops *ops; /* NULL: the real ones */
 	uint32_t max_fds;		   /* of inodes and open files; 0: no limit */
 	uint64_t flags;			   /* INIT flags offered; 0: all */
@@ -212,6 +213,8 @@ static inline void fuse_guest_create_cold(struct fuse_guest *g,
 		 0);
 	CHECK_EQ(vfsd_handles_create(inodes.fd_quota, &g->handles), 0);
 	CHECK_EQ(vfsd_hostfs_create(g->inodes, g->handles, g->proc_self_fd, &g->fs), 0);
+	if (config->capability_name)
+		vfsd_hostfs_set_capability_name(g->fs, config->capability_name);
 	CHECK_EQ(vfsd_fuse_create(&config->fuse, &hooks,
 				  config->ops ? config->ops : &vfsd_hostfs_ops, g->fs, g->inodes,
 				  g->handles, &g->fuse),

@@ -12,6 +12,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <string.h>
 
 #include "check.h"
@@ -97,6 +98,81 @@ static inline int null_setattr(struct vfsd_hostfs *fs, struct vfsd_inode *inode,
 	return null_getattr(fs, inode, fd, ret);
 }
 
+static inline int null_statx(struct vfsd_hostfs *fs, struct vfsd_inode *inode, int fd, int flags,
+			     unsigned int mask, struct statx *ret)
+{
+	(void)flags;
+	(void)mask;
+	return null_getattr(fs, inode, fd, ret);
+}
+
+static inline int null_access(struct vfsd_hostfs *fs, const struct vfsd_caller *caller,
+			      struct vfsd_inode *inode, int mask)
+{
+	(void)caller;
+	(void)inode;
+	fs->calls++;
+	return mask & 1 ? -EACCES : 0;
+}
+
+static inline int null_ioctl(struct vfsd_hostfs *fs, const struct vfsd_caller *caller, int fd,
+			     unsigned long command, void *data)
+{
+	(void)caller;
+	(void)command;
+	CHECK(fd >= 0);
+	fs->calls++;
+	fs->sum ^= *(uint8_t *)data;
+	return 0;
+}
+
+/* Every attribute has a value of 100 bytes. */
+static inline ssize_t null_getxattr(struct vfsd_hostfs *fs, struct vfsd_inode *inode,
+				    const char *name, void *value, size_t size)
+{
+	(void)inode;
+	CHECK(name[0] != '\0');
+	fs->calls++;
+	if (size > 0 && size < 100)
+		return -ERANGE;
+	if (size > 0)
+		memset(value, 'v', 100);
+	return 100;
+}
+
+static inline ssize_t null_listxattr(struct vfsd_hostfs *fs, struct vfsd_inode *inode, char *names,
+				     size_t size)
+{
+	static const char list[] = "user.a\0user.hidden.b\0system.posix_acl_access\0trusted.c";
+
+	(void)inode;
+	fs->calls++;
+	CHECK(size >= sizeof(list));
+	memcpy(names, list, sizeof(list));
+	return sizeof(list);
+}
+
+static inline int null_setxattr(struct vfsd_hostfs *fs, const struct vfsd_caller *caller,
+				struct vfsd_inode *inode, const char *name, const void *value,
+				size_t size, int flags, bool kill_sgid)
+{
+	(void)caller;
+	(void)inode;
+	(void)flags;
+	(void)kill_sgid;
+	CHECK(name[0] != '\0');
+	fs->calls++;
+	for (size_t i = 0; i < size; i++)
+		fs->sum ^= ((const uint8_t *)value)[i];
+	return 0;
+}
+
+static inline int null_removexattr(struct vfsd_hostfs *fs, struct vfsd_inode *inode,
+				   const char *name)
+{
+	return null_setxattr(fs, NULL, inode, name, NULL, 0, 0, false);
+}
+
 static inline int null_statfs(struct vfsd_hostfs *fs, struct vfsd_inode *inode, struct statvfs *ret)
 {
 	(void)inode;
@@ -115,12 +191,21 @@ static inline ssize_t null_readlink(struct vfsd_hostfs *fs, struct vfsd_inode *i
 	return 100;
 }
 
+/* What a guest says of itself is read as the real thing would. */
+static inline void null_caller(struct vfsd_hostfs *fs, const struct vfsd_caller *caller)
+{
+	CHECK(caller->umask <= 0777);
+	if (caller->label)
+		(void)null_setxattr(fs, caller, NULL, caller->label->name, caller->label->value,
+				    caller->label->bytes, 0, false);
+}
+
 static inline int null_symlink(struct vfsd_hostfs *fs, const struct vfsd_caller *caller,
 			       struct vfsd_inode *parent, const char *name, const char *target,
 			       struct vfsd_entry *ret)
 {
-	(void)caller;
 	(void)parent;
+	null_caller(fs, caller);
 	fs->sum ^= (uint8_t)strlen(target);
 	return null_entry(fs, name, ret);
 }
@@ -129,10 +214,10 @@ static inline int null_mknod(struct vfsd_hostfs *fs, const struct vfsd_caller *c
 			     struct vfsd_inode *parent, const char *name, mode_t mode, dev_t rdev,
 			     struct vfsd_entry *ret)
 {
-	(void)caller;
 	(void)parent;
 	(void)mode;
 	(void)rdev;
+	null_caller(fs, caller);
 	return null_entry(fs, name, ret);
 }
 
@@ -189,6 +274,13 @@ static inline int null_create(struct vfsd_hostfs *fs, const struct vfsd_caller *
 	return error;
 }
 
+static inline int null_tmpfile(struct vfsd_hostfs *fs, const struct vfsd_caller *caller,
+			       struct vfsd_inode *parent, int flags, mode_t mode,
+			       struct vfsd_entry *ret, int *ret_fd)
+{
+	return null_create(fs, caller, parent, "d", flags, mode, false, ret, ret_fd);
+}
+
 static inline ssize_t null_read(struct vfsd_hostfs *fs, int fd, const struct iovec *iov, int n_iov,
 				off_t offset)
 {
@@ -234,6 +326,45 @@ static inline int null_fsync(struct vfsd_hostfs *fs, int fd, bool data_only)
 	return null_flush(fs, fd);
 }
 
+static inline int null_syncfs(struct vfsd_hostfs *fs, struct vfsd_inode *inode)
+{
+	(void)inode;
+	fs->calls++;
+	return 0;
+}
+
+static inline int null_fallocate(struct vfsd_hostfs *fs, int fd, int mode, off_t offset,
+				 off_t length)
+{
+	(void)mode;
+	(void)offset;
+	(void)length;
+	CHECK(fd >= 0);
+	fs->calls++;
+	return 0;
+}
+
+static inline off_t null_lseek(struct vfsd_hostfs *fs, int fd, off_t offset, int whence)
+{
+	(void)whence;
+	CHECK(fd >= 0);
+	fs->calls++;
+	return offset < 0 ? -EINVAL : offset;
+}
+
+static inline ssize_t null_copy_file_range(struct vfsd_hostfs *fs, int fd_in, off_t offset_in,
+					   int fd_out, off_t offset_out, size_t length,
+					   unsigned int flags)
+{
+	(void)offset_in;
+	(void)offset_out;
+	(void)flags;
+	CHECK(fd_in >= 0 && fd_out >= 0);
+	CHECK(length <= SSIZE_MAX);
+	fs->calls++;
+	return (ssize_t)length;
+}
+
 static inline ssize_t null_readdir(struct vfsd_hostfs *fs, struct vfsd_handle *handle,
 				   int64_t offset, void *buf, size_t size)
 {
@@ -265,6 +396,13 @@ static const struct vfsd_hostfs_ops null_hostfs_ops = {
 	.lookup = null_lookup,
 	.getattr = null_getattr,
 	.setattr = null_setattr,
+	.statx = null_statx,
+	.access = null_access,
+	.ioctl = null_ioctl,
+	.getxattr = null_getxattr,
+	.listxattr = null_listxattr,
+	.setxattr = null_setxattr,
+	.removexattr = null_removexattr,
 	.statfs = null_statfs,
 	.readlink = null_readlink,
 	.symlink = null_symlink,
@@ -276,10 +414,15 @@ static const struct vfsd_hostfs_ops null_hostfs_ops = {
 	.rename = null_rename,
 	.open = null_open,
 	.create = null_create,
+	.tmpfile = null_tmpfile,
 	.read = null_read,
 	.write = null_write,
 	.flush = null_flush,
 	.fsync = null_fsync,
+	.syncfs = null_syncfs,
+	.fallocate = null_fallocate,
+	.lseek = null_lseek,
+	.copy_file_range = null_copy_file_range,
 	.readdir = null_readdir,
 };
 

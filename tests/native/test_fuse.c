@@ -47,7 +47,7 @@ static void test_init(void)
 				FUSE_AUTO_INVAL_DATA | FUSE_ASYNC_DIO | FUSE_ATOMIC_O_TRUNC |
 				FUSE_MAX_PAGES | FUSE_SUBMOUNTS | FUSE_INIT_EXT |
 				FUSE_DO_READDIRPLUS | FUSE_READDIRPLUS_AUTO | FUSE_ALLOW_IDMAP |
-				FUSE_HAS_FSNOTIFY);
+				FUSE_HAS_FSNOTIFY | FUSE_HAS_IOCTL_DIR | FUSE_CREATE_SUPP_GROUP);
 
 	/* Only what was offered, and nothing from words that were not sent. */
 	CHECK_EQ(fuse_guest_init(&g, 41, FUSE_HAS_FSNOTIFY | FUSE_BIG_WRITES, &out), 0);
@@ -88,6 +88,48 @@ static void test_sessions(void)
 	CHECK_EQ(vfsd_inodes_count(g.inodes), 1);
 	CHECK_EQ(fuse_guest_lookup(&g, ROOT, "a", &entry), -EIO);
 	fuse_guest_destroy(&g);
+}
+
+/* What options add to what is granted, and that a guest has to offer it. */
+static void test_options(void)
+{
+	static const uint64_t acl = FUSE_POSIX_ACL | FUSE_DONT_MASK | FUSE_SETXATTR_EXT;
+	static const struct {
+		struct vfsd_fuse_config config;
+		uint64_t flags;
+	} cases[] = {
+		{{.writeback = true}, FUSE_WRITEBACK_CACHE},
+		{{.announce_submounts = true}, FUSE_SUBMOUNTS},
+		{{.allow_mmap = true}, FUSE_DIRECT_IO_ALLOW_MMAP},
+		{{.killpriv_v2 = true}, FUSE_HANDLE_KILLPRIV_V2},
+		{{.xattr = true, .posix_acl = true}, acl},
+		{{.xattr = true, .security_label = true}, FUSE_SECURITY_CTX},
+		{{.readdirplus = true}, FUSE_DO_READDIRPLUS | FUSE_READDIRPLUS_AUTO},
+		{{.readdirplus = true, .cache = VFSD_CACHE_NEVER}, 0},
+		{{.xattr = true}, 0},
+	};
+	const struct fuse_guest_config plain = {.minor = 41};
+	struct fuse_init_out out;
+	struct fuse_guest g;
+	uint64_t always;
+
+	fuse_guest_create_cold(&g, &plain);
+	CHECK_EQ(fuse_guest_init(&g, 41, UINT64_MAX, &out), 0);
+	always = out.flags | (uint64_t)out.flags2 << 32;
+	fuse_guest_destroy(&g);
+	for (size_t i = 0; i < VFSD_ARRAY_SIZE(cases); i++) {
+		const struct fuse_guest_config config = {.fuse = cases[i].config};
+
+		fuse_guest_create_cold(&g, &config);
+		CHECK_EQ(fuse_guest_init(&g, 41, UINT64_MAX, &out), 0);
+		CHECK_EQ(out.flags | (uint64_t)out.flags2 << 32, always | cases[i].flags);
+		CHECK_EQ(fuse_guest_init(&g, 41, FUSE_INIT_EXT, &out), 0);
+		CHECK_EQ(out.flags | (uint64_t)out.flags2 << 32, FUSE_INIT_EXT);
+		/* ACLs come whole or not at all. */
+		CHECK_EQ(fuse_guest_init(&g, 41, acl & ~FUSE_SETXATTR_EXT, &out), 0);
+		CHECK_EQ(out.flags, 0);
+		fuse_guest_destroy(&g);
+	}
 }
 
 static void test_cache_policies(void)
@@ -247,8 +289,11 @@ static void test_readonly(void)
 {
 	const struct fuse_guest_config config = {.fuse = {.readonly = true}};
 	static const uint32_t opcodes[] = {
-		FUSE_SETATTR, FUSE_SYMLINK, FUSE_MKNOD,	 FUSE_MKDIR, FUSE_UNLINK,  FUSE_RMDIR,
-		FUSE_RENAME,  FUSE_LINK,    FUSE_CREATE, FUSE_WRITE, FUSE_RENAME2,
+		FUSE_SETATTR,	  FUSE_SYMLINK,	  FUSE_MKNOD,		FUSE_MKDIR,
+		FUSE_UNLINK,	  FUSE_RMDIR,	  FUSE_RENAME,		FUSE_LINK,
+		FUSE_CREATE,	  FUSE_WRITE,	  FUSE_RENAME2,		FUSE_SETXATTR,
+		FUSE_REMOVEXATTR, FUSE_FALLOCATE, FUSE_COPY_FILE_RANGE, FUSE_COPY_FILE_RANGE_64,
+		FUSE_TMPFILE,
 	};
 	const uint8_t body[256] = {0};
 	struct fuse_open_out opened;
@@ -271,13 +316,31 @@ static void test_readonly(void)
 static void test_unserved(void)
 {
 	const struct fuse_guest_config config = {.minor = 41};
-	static const uint32_t opcodes[] = {0,  7,    19,   FUSE_GETLK, FUSE_POLL, FUSE_BMAP,
-					   53, 1023, 4096, 3071,       3073,	  UINT32_MAX};
+	static const uint32_t opcodes[] = {0,
+					   7,
+					   19,
+					   FUSE_GETLK,
+					   FUSE_SETLK,
+					   FUSE_SETLKW,
+					   FUSE_POLL,
+					   FUSE_BMAP,
+					   FUSE_SETUPMAPPING,
+					   FUSE_REMOVEMAPPING,
+					   FUSE_GETXATTR,
+					   FUSE_SETXATTR,
+					   FUSE_LISTXATTR,
+					   FUSE_REMOVEXATTR,
+					   FUSE_OPCODES,
+					   1023,
+					   4096,
+					   3071,
+					   3073,
+					   UINT32_MAX};
 	struct fuse_guest g;
 
 	fuse_guest_create(&g, &config);
 	for (size_t i = 0; i < VFSD_ARRAY_SIZE(opcodes); i++)
-		CHECK_EQ(fuse_guest_call(&g, opcodes[i], ROOT, "body", 5, 64), -ENOSYS);
+		CHECK_EQ(fuse_guest_call(&g, opcodes[i], ROOT, "body...", 8, 64), -ENOSYS);
 	fuse_guest_destroy(&g);
 }
 
@@ -447,6 +510,7 @@ int main(void)
 {
 	test_init();
 	test_sessions();
+	test_options();
 	test_cache_policies();
 	test_hooks();
 	test_names();

@@ -20,6 +20,9 @@ static struct vfsd_fuse *fuse;
 static struct vfsd_fuse_worker *worker;
 static uint64_t fh;
 
+/* With the longer form of SETXATTR. */
+static const uint64_t acl = FUSE_POSIX_ACL | FUSE_DONT_MASK | FUSE_SETXATTR_EXT;
+
 static bool on_start(void *ctx, bool fsnotify, uint32_t *server_mask)
 {
 	(void)ctx;
@@ -120,6 +123,50 @@ static const struct sample samples[] = {
 	 .names = {"a", "b"},
 	 .has_node = true,
 	 .host = true},
+	{.opcode = FUSE_SETXATTR,
+	 .args_bytes = ARGS(fuse_setxattr_in),
+	 .names = {"user.a"},
+	 .data_bytes = 10,
+	 .host = true},
+	{.opcode = FUSE_GETXATTR,
+	 .args_bytes = ARGS(fuse_getxattr_in),
+	 .names = {"user.a"},
+	 .payload = 8,
+	 .host = true},
+	{.opcode = FUSE_LISTXATTR, .args_bytes = ARGS(fuse_getxattr_in), .payload = 8, .host = true},
+	{.opcode = FUSE_REMOVEXATTR, .names = {"user.a"}, .host = true},
+	{.opcode = FUSE_ACCESS, .args_bytes = ARGS(fuse_access_in), .host = true},
+	{.opcode = FUSE_IOCTL,
+	 .args_bytes = ARGS(fuse_ioctl_in),
+	 .has_fh = true,
+	 .payload = 20,
+	 .host = true},
+	{.opcode = FUSE_FALLOCATE,
+	 .args_bytes = ARGS(fuse_fallocate_in),
+	 .has_fh = true,
+	 .host = true},
+	{.opcode = FUSE_LSEEK,
+	 .args_bytes = ARGS(fuse_lseek_in),
+	 .has_fh = true,
+	 .payload = 8,
+	 .host = true},
+	{.opcode = FUSE_COPY_FILE_RANGE,
+	 .args_bytes = ARGS(fuse_copy_file_range_in),
+	 .has_fh = true,
+	 .payload = 8,
+	 .host = true},
+	{.opcode = FUSE_COPY_FILE_RANGE_64,
+	 .args_bytes = ARGS(fuse_copy_file_range_in),
+	 .has_fh = true,
+	 .payload = 8,
+	 .host = true},
+	{.opcode = FUSE_SYNCFS, .args_bytes = ARGS(fuse_syncfs_in), .host = true},
+	{.opcode = FUSE_TMPFILE,
+	 .args_bytes = ARGS(fuse_create_in),
+	 .names = {"/"},
+	 .payload = 144,
+	 .host = true},
+	{.opcode = FUSE_STATX, .args_bytes = ARGS(fuse_statx_in), .payload = 288, .host = true},
 	{.opcode = FUSE_FSNOTIFY, .args_bytes = ARGS(fuse_fsnotify_in), .host = true},
 };
 
@@ -143,14 +190,26 @@ static size_t build(const struct sample *sample, uint8_t *request)
 		((struct fuse_read_in *)body)->size = 1000;
 	if (sample->opcode == FUSE_WRITE)
 		((struct fuse_write_in *)body)->size = sample->data_bytes;
+	if (sample->opcode == FUSE_SETXATTR)
+		((struct fuse_setxattr_in *)body)->size = sample->data_bytes;
+	if (sample->opcode == FUSE_IOCTL) {
+		((struct fuse_ioctl_in *)body)->cmd = 0x80086601; /* FS_IOC_GETFLAGS */
+		((struct fuse_ioctl_in *)body)->out_size = 4;
+	}
+	if (sample->opcode == FUSE_LSEEK)
+		((struct fuse_lseek_in *)body)->whence = SEEK_HOLE;
+	if (sample->opcode == FUSE_COPY_FILE_RANGE || sample->opcode == FUSE_COPY_FILE_RANGE_64) {
+		((struct fuse_copy_file_range_in *)body)->nodeid_out = VFSD_NODEID_ROOT;
+		((struct fuse_copy_file_range_in *)body)->fh_out = fh;
+	}
 	if (sample->opcode == FUSE_BATCH_FORGET)
 		((struct fuse_batch_forget_in *)body)->count = 2;
 	if (sample->opcode == FUSE_INIT)
-		*(struct fuse_init_in *)body =
-			(struct fuse_init_in){.major = 7,
-					      .minor = 41,
-					      .flags = (uint32_t)FUSE_INIT_EXT,
-					      .flags2 = (uint32_t)(FUSE_HAS_FSNOTIFY >> 32)};
+		*(struct fuse_init_in *)body = (struct fuse_init_in){
+			.major = 7,
+			.minor = 41,
+			.flags = (uint32_t)(FUSE_INIT_EXT | acl),
+			.flags2 = (uint32_t)((FUSE_HAS_FSNOTIFY | FUSE_SECURITY_CTX) >> 32)};
 	for (int i = 0; i < 2 && sample->names[i]; i++) {
 		memcpy(body + n, sample->names[i], strlen(sample->names[i]) + 1);
 		n += strlen(sample->names[i]) + 1;
@@ -305,6 +364,139 @@ static void test_no_room(const struct sample *sample)
 	CHECK_EQ(serve_error(request, n, sample->payload ? 16u + sample->payload : 2016u, 5), 0);
 }
 
+/* Extensions behind MKDIR's name: as they should be, and every way they should not. */
+
+struct extension {
+	uint8_t bytes[256];
+	size_t len;
+};
+
+static void put32(struct extension *extension, uint32_t word)
+{
+	memcpy(extension->bytes + extension->len, &word, sizeof(word));
+	extension->len += sizeof(word);
+}
+
+static void pad(struct extension *extension)
+{
+	while (extension->len % 8)
+		extension->bytes[extension->len++] = 0;
+}
+
+static void put_groups(struct extension *extension, uint32_t size, uint32_t claimed, uint32_t n)
+{
+	put32(extension, size);
+	put32(extension, FUSE_EXT_GROUPS);
+	put32(extension, claimed);
+	for (uint32_t i = 0; i < n; i++)
+		put32(extension, 100 + i);
+	pad(extension);
+}
+
+static void put_label(struct extension *extension, uint32_t size, uint32_t contexts,
+		      uint32_t claimed, const char *name, size_t name_bytes)
+{
+	put32(extension, size);
+	put32(extension, contexts);
+	put32(extension, claimed);
+	put32(extension, 0);
+	memcpy(extension->bytes + extension->len, name, name_bytes);
+	extension->len += name_bytes;
+	memcpy(extension->bytes + extension->len, "value", 5);
+	extension->len += 5;
+	pad(extension);
+}
+
+/* @announced: total_extlen. */
+static int mkdir_with(const struct extension *extension, size_t announced)
+{
+	static const struct sample sample = {
+		.opcode = FUSE_MKDIR, .args_bytes = ARGS(fuse_mkdir_in), .names = {"b"}};
+	uint8_t request[sizeof(struct fuse_in_header) + BODY_MAX];
+	size_t n = build(&sample, request);
+	struct fuse_in_header *header = (struct fuse_in_header *)request;
+
+	memcpy(request + n, extension->bytes, extension->len);
+	header->len = (uint32_t)(n + extension->len);
+	header->total_extlen = (uint16_t)announced;
+	fs.calls = 0;
+	return serve_error(request, header->len, OUT_MAX, OUT_MAX);
+}
+
+static void test_extensions(void)
+{
+	static const struct {
+		uint32_t size, contexts, claimed;
+		const char *name;
+		size_t name_bytes;
+		int error;
+	} labels[] = {
+		{32, 1, 5, "user.s", 7, 0},	   {32, 1, 0, "user.s", 7, 0},
+		{32, 1, 10, "user.s", 7, -EINVAL}, {32, 1, UINT32_MAX, "user.s", 7, -EINVAL},
+		{31, 1, 5, "user.s", 7, -EINVAL},  {24, 1, 5, "user.s", 7, -EINVAL},
+		{40, 1, 5, "user.s", 7, -EINVAL},  {0, 1, 5, "user.s", 7, -EINVAL},
+		{7, 1, 5, "user.s", 7, -EINVAL},   {UINT32_MAX, 1, 5, "user.s", 7, -EINVAL},
+		{32, 2, 5, "user.s", 7, -EINVAL},  {32, 31, 5, "user.s", 7, -EINVAL},
+		{32, 33, 5, "user.s", 7, -EINVAL}, {32, UINT32_MAX, 5, "user.s", 7, -EINVAL},
+		{32, 0, 5, "user.s", 7, 0},	   {8, 1, 5, "user.s", 7, -EINVAL},
+		{32, 1, 0, "\0ser.s", 7, -EINVAL}, {32, 1, 0, "user.s!xyza", 11, -EINVAL},
+	};
+	static const struct {
+		uint32_t size, claimed, n;
+		int error;
+	} groups[] = {
+		{16, 1, 1, 0},
+		{16, 0, 1, 0},
+		{16, 0, 0, 0},
+		{16, 2, 1, -EINVAL},
+		{24, 2, 2, -EINVAL},
+		{16, UINT32_MAX, 1, -EINVAL},
+		{8, 1, 1, -EINVAL},
+		{24, 1, 1, -EINVAL},
+		{15, 1, 1, -EINVAL},
+		{0, 1, 1, -EINVAL},
+		{UINT32_MAX, 1, 1, -EINVAL},
+	};
+	struct extension extension;
+
+	restart();
+	for (size_t i = 0; i < VFSD_ARRAY_SIZE(labels); i++) {
+		extension = (struct extension){.len = 0};
+		put_label(&extension, labels[i].size, labels[i].contexts, labels[i].claimed,
+			  labels[i].name, labels[i].name_bytes);
+		CHECK_EQ(mkdir_with(&extension, extension.len / 8), labels[i].error);
+		CHECK_EQ(fs.calls > 0, labels[i].error == 0);
+		/* An older guest does not announce it, a lying one announces something else. */
+		CHECK_EQ(mkdir_with(&extension, 0), labels[i].error);
+		CHECK_EQ(mkdir_with(&extension, extension.len / 8 + 1), -EINVAL);
+		CHECK_EQ(mkdir_with(&extension, 1), -EINVAL);
+	}
+	for (size_t i = 0; i < VFSD_ARRAY_SIZE(groups); i++) {
+		extension = (struct extension){.len = 0};
+		put_groups(&extension, groups[i].size, groups[i].claimed, groups[i].n);
+		CHECK_EQ(mkdir_with(&extension, extension.len / 8), groups[i].error);
+		CHECK_EQ(fs.calls > 0, groups[i].error == 0);
+	}
+	/* Both, then one of them twice. */
+	extension = (struct extension){.len = 0};
+	put_label(&extension, 32, 1, 5, "user.s", 7);
+	put_groups(&extension, 16, 1, 1);
+	CHECK_EQ(mkdir_with(&extension, extension.len / 8), 0);
+	put_groups(&extension, 16, 1, 1);
+	CHECK_EQ(mkdir_with(&extension, extension.len / 8), -EINVAL);
+	extension.len -= 32;
+	put_label(&extension, 32, 1, 5, "user.s", 7);
+	CHECK_EQ(mkdir_with(&extension, extension.len / 8), -EINVAL);
+	/* Odd ends. */
+	for (size_t cut = 1; cut < 32; cut++) {
+		extension = (struct extension){.len = 0};
+		put_label(&extension, 32, 1, 5, "user.s", 7);
+		extension.len -= cut;
+		CHECK_EQ(mkdir_with(&extension, 4), -EINVAL);
+		CHECK_EQ(mkdir_with(&extension, 0), -EINVAL);
+	}
+}
+
 /* Bodies longer than anything we copy. */
 static void test_too_long(void)
 {
@@ -329,7 +521,8 @@ static void test_too_long(void)
 
 int main(void)
 {
-	const struct vfsd_fuse_config config = {.cache = VFSD_CACHE_AUTO};
+	const struct vfsd_fuse_config config = {
+		.xattr = true, .posix_acl = true, .security_label = true};
 	const struct vfsd_fuse_hooks hooks = {
 		.session_start = on_start,
 		.subscribe = on_subscribe,
@@ -350,6 +543,7 @@ int main(void)
 		test_truncated(&samples[i]);
 		test_no_room(&samples[i]);
 	}
+	test_extensions();
 	test_too_long();
 	vfsd_fuse_worker_destroy(worker);
 	vfsd_fuse_destroy(fuse);
