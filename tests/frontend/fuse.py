@@ -23,6 +23,7 @@ from tests.frontend.fuse_wire import (
     Opened,
     SetattrValid,
     Statfs,
+    Statx,
 )
 from tests.frontend.vring import DEADLINE_S, Buffer, DriverRing, Used
 
@@ -331,8 +332,61 @@ class FuseClient:
     def access(self, nodeid: int, mask: int) -> None:
         self.request(Opcode.ACCESS, nodeid, wire.ACCESS_IN.pack(mask, 0))
 
+    def statx(self, nodeid: int, mask: int = 0xFFF, flags: int = 0, fh: int | None = None) -> Statx:
+        body = wire.STATX_IN.pack(fh is not None, 0, fh or 0, flags, mask)
+        return Statx.parse(self.request(Opcode.STATX, nodeid, body))
+
     def statfs(self, nodeid: int = wire.ROOT_ID) -> Statfs:
         return Statfs.parse(self.request(Opcode.STATFS, nodeid))
+
+    def syncfs(self, nodeid: int = wire.ROOT_ID) -> None:
+        self.request(Opcode.SYNCFS, nodeid, wire.SYNCFS_IN.pack(0))
+
+    def ioctl(
+        self, nodeid: int, fh: int, command: int, data: bytes = b"", out_bytes: int = 0
+    ) -> bytes:
+        """Return what the command gives."""
+        body = wire.IOCTL_IN.pack(fh, 0, command, 0, len(data), out_bytes) + data
+        raw = self.request(Opcode.IOCTL, nodeid, body)
+        assert wire.IOCTL_OUT.unpack_from(raw) == (0, 0, 0, 0)
+        return raw[wire.IOCTL_OUT.size :]
+
+    # Extended attributes.
+
+    def getxattr(self, nodeid: int, name: Name, size: int = 4096) -> bytes:
+        body = wire.GETXATTR_IN.pack(size, 0) + _names(name)
+        return self.request(Opcode.GETXATTR, nodeid, body, reply_bytes=max(size, 8))
+
+    def getxattr_size(self, nodeid: int, name: Name) -> int:
+        """Return how many bytes the value has."""
+        body = wire.GETXATTR_IN.pack(0, 0) + _names(name)
+        size, _ = wire.GETXATTR_OUT.unpack(self.request(Opcode.GETXATTR, nodeid, body))
+        return int(size)
+
+    def listxattr(self, nodeid: int, size: int = 4096) -> list[bytes]:
+        body = wire.GETXATTR_IN.pack(size, 0)
+        raw = self.request(Opcode.LISTXATTR, nodeid, body, reply_bytes=max(size, 8))
+        assert not raw or raw.endswith(b"\0")
+        return raw.split(b"\0")[:-1]
+
+    def setxattr(
+        self,
+        nodeid: int,
+        name: Name,
+        value: bytes,
+        flags: int = 0,
+        *,
+        setxattr_flags: int | None = None,
+    ) -> None:
+        """Set it; with `setxattr_flags` in the longer form of SETXATTR_EXT."""
+        if setxattr_flags is None:
+            head = wire.SETXATTR_IN_OLD.pack(len(value), flags)
+        else:
+            head = wire.SETXATTR_IN.pack(len(value), flags, setxattr_flags, 0)
+        self.request(Opcode.SETXATTR, nodeid, head + _names(name) + value)
+
+    def removexattr(self, nodeid: int, name: Name) -> None:
+        self.request(Opcode.REMOVEXATTR, nodeid, _names(name))
 
     # Files.
 
@@ -361,6 +415,38 @@ class FuseClient:
         body = wire.WRITE_IN.pack(fh, offset, len(data), write_flags, 0, 0, 0) + data
         written, _ = wire.WRITE_OUT.unpack(self.request(Opcode.WRITE, nodeid, body))
         return int(written)
+
+    def tmpfile(
+        self, parent: int, mode: int = 0o100644, flags: int = os.O_RDWR, umask: int = 0
+    ) -> tuple[Entry, Opened]:
+        body = wire.CREATE_IN.pack(flags, mode, umask, 0) + _names("/")
+        raw = self.request(Opcode.TMPFILE, parent, body)
+        at = wire.ENTRY_OUT_BYTES
+        return Entry.parse(raw[:at]), Opened.parse(raw[at:])
+
+    def fallocate(self, nodeid: int, fh: int, mode: int, offset: int, length: int) -> None:
+        body = wire.FALLOCATE_IN.pack(fh, offset, length, mode, 0)
+        self.request(Opcode.FALLOCATE, nodeid, body)
+
+    def lseek(self, nodeid: int, fh: int, offset: int, whence: int) -> int:
+        """Return the offset found."""
+        body = wire.LSEEK_IN.pack(fh, offset, whence, 0)
+        (found,) = wire.LSEEK_OUT.unpack(self.request(Opcode.LSEEK, nodeid, body))
+        return int(found)
+
+    def copy_file_range(
+        self,
+        source: tuple[int, int, int],
+        target: tuple[int, int, int],
+        length: int,
+        *,
+        wide: bool = True,
+    ) -> int:
+        """Copy between (nodeid, fh, offset); return how many bytes. `wide`: the 64-bit form."""
+        body = wire.COPY_FILE_RANGE_IN.pack(*source[1:], *target, length, 0)
+        opcode = Opcode.COPY_FILE_RANGE_64 if wide else Opcode.COPY_FILE_RANGE
+        reply = wire.COPY_FILE_RANGE_OUT if wide else wire.WRITE_OUT
+        return int(reply.unpack(self.request(opcode, source[0], body))[0])
 
     def flush(self, nodeid: int, fh: int) -> None:
         self.request(Opcode.FLUSH, nodeid, wire.FLUSH_IN.pack(fh, 0, 0, 0))

@@ -69,6 +69,7 @@ class Opcode(enum.IntEnum):
     SYNCFS = 50
     TMPFILE = 51
     STATX = 52
+    COPY_FILE_RANGE_64 = 53
     FSNOTIFY = 3072
 
 
@@ -82,6 +83,7 @@ class InitFlag(enum.IntFlag):
     BIG_WRITES = 1 << 5
     DONT_MASK = 1 << 6
     FLOCK_LOCKS = 1 << 10
+    HAS_IOCTL_DIR = 1 << 11
     AUTO_INVAL_DATA = 1 << 12
     DO_READDIRPLUS = 1 << 13
     READDIRPLUS_AUTO = 1 << 14
@@ -101,7 +103,10 @@ class InitFlag(enum.IntFlag):
     SETXATTR_EXT = 1 << 29
     INIT_EXT = 1 << 30
     SECURITY_CTX = 1 << 32
+    CREATE_SUPP_GROUP = 1 << 34
     HAS_EXPIRE_ONLY = 1 << 35
+    DIRECT_IO_ALLOW_MMAP = 1 << 36
+    ALLOW_IDMAP = 1 << 40
     HAS_FSNOTIFY = 1 << 60
 
 
@@ -148,6 +153,19 @@ FSYNC_IN = struct.Struct("=QII")
 INTERRUPT_IN = struct.Struct("=Q")
 ACCESS_IN = struct.Struct("=II")
 FSNOTIFY_IN = struct.Struct("=QII")
+SETXATTR_IN = struct.Struct("=IIII")
+SETXATTR_IN_OLD = struct.Struct("=II")
+GETXATTR_IN = struct.Struct("=II")
+GETXATTR_OUT = struct.Struct("=II")
+FALLOCATE_IN = struct.Struct("=QQQII")
+LSEEK_IN = struct.Struct("=QQII")
+LSEEK_OUT = struct.Struct("=Q")
+COPY_FILE_RANGE_IN = struct.Struct("=QQQQQQQ")
+COPY_FILE_RANGE_OUT = struct.Struct("=Q")
+SYNCFS_IN = struct.Struct("=Q")
+IOCTL_IN = struct.Struct("=QIIQII")
+IOCTL_OUT = struct.Struct("=iIII")
+STATX_IN = struct.Struct("=IIQII")
 INIT_IN = struct.Struct("=IIIII11I")
 INIT_OUT = struct.Struct("=IIIIHHIIHHI6II")
 STATFS_OUT = struct.Struct("=QQQQQIIII6I")
@@ -254,6 +272,34 @@ class InitReply:
         if flags & InitFlag.INIT_EXT:
             flags |= fields[10] << 32
         return cls(*[*fields[:3], InitFlag(flags), *fields[4:9], fields[-1]])
+
+
+_STATX_OUT = struct.Struct("=QII2Q")
+_STATX = struct.Struct("=IIQIIIHHQQQQ" + "qIi" * 4 + "IIII14Q")
+
+
+@dataclass(frozen=True, slots=True)
+class Statx:
+    """struct fuse_statx_out with what the tests look at; times are (s, ns)."""
+
+    valid_s: int
+    mask: int
+    attributes: int
+    nlink: int
+    uid: int
+    gid: int
+    mode: int
+    ino: int
+    size: int
+    attributes_mask: int
+    btime: tuple[int, int]
+
+    @classmethod
+    def parse(cls, raw: bytes) -> Self:
+        valid_s, *_ = _STATX_OUT.unpack_from(raw)
+        assert len(raw) == _STATX_OUT.size + _STATX.size
+        f = _STATX.unpack_from(raw, _STATX_OUT.size)
+        return cls(valid_s, f[0], f[2], f[3], f[4], f[5], f[6], f[8], f[9], f[11], (f[15], f[16]))
 
 
 @dataclass(frozen=True, slots=True)
