@@ -136,9 +136,10 @@ def guest_stage(stage: Stage) -> Stage:
 
 @pytest.fixture(scope="session")
 def deaf_stage(vmm: str, make_guest: Callable[..., Guest]) -> Iterator[Stage]:
-    """Where they do not: the daemon has ``--fsnotify=off``."""
+    """Where they do not: the daemon has ``--fsnotify=off``, the device no notification queue."""
+    options = ("--daemon-arg=--fsnotify=off", "--no-notification")
     with ExitStack() as stack:
-        yield _stage(stack, vmm, make_guest, "--daemon-arg=--fsnotify=off", remote=False)
+        yield _stage(stack, vmm, make_guest, *options, remote=False)
 
 
 @pytest.fixture

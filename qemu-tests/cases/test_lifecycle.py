@@ -107,6 +107,16 @@ def test_a_device_without_notification_serves(vmm: str, make_guest: Callable[...
 
 
 @pytest.mark.only("qemu")
+def test_a_device_that_wants_notification_needs_a_daemon_that_has_it(
+    vmm: str, make_guest: Callable[..., Guest]
+) -> None:
+    with contextlib.closing(make_guest(vmm, "--daemon-arg=--fsnotify=off")) as guest:
+        assert guest.close() == 125
+        assert "does not offer a notification queue" in (guest.logs / "qemu.log").read_text()
+        assert guest.record("result")["daemon_status"] == 0
+
+
+@pytest.mark.only("qemu")
 def test_events_work_again_after_a_reset(vmm: str, make_guest: Callable[..., Guest]) -> None:
     """A reset sends no FUSE_DESTROY; nothing of the old guest may show in the new one."""
     with make_guest(vmm) as guest:
