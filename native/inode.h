@@ -122,6 +122,12 @@ int vfsd_inode_fd_get(struct vfsd_inodes *inodes, struct vfsd_inode *inode, bool
 void vfsd_inode_fd_put(int fd, bool transient);
 
 /*
+ * Open (O_PATH) what a handle from an event means, known to the guest or not. Returns the fd (the
+ * caller's) or -errno; -EOPNOTSUPP where handles cannot be reopened.
+ */
+int vfsd_inode_handle_open(struct vfsd_inodes *inodes, const struct vfsd_file_handle *handle);
+
+/*
  * Open the inode for real; @flags are open(2)'s, O_CLOEXEC is added. Only regular files and
  * directories: opening anything else has effects, -EBADF. Returns the fd (the caller's) or -errno.
  */

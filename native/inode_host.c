@@ -200,6 +200,23 @@ void vfsd_inode_fd_put(int fd, bool transient)
 		(void)close(fd);
 }
 
+int vfsd_inode_handle_open(struct vfsd_inodes *inodes, const struct vfsd_file_handle *handle)
+{
+	int fd = -EOPNOTSUPP;
+
+	pthread_mutex_lock(&inodes->mounts_lock);
+	for (struct vfsd_host_mount *mount = inodes->mounts; mount; mount = mount->next) {
+		int mount_fd = atomic_load_explicit(&mount->fd, memory_order_relaxed);
+
+		if (mount->fsid != handle->fsid || mount_fd < 0)
+			continue;
+		fd = handle_open(mount_fd, handle, O_PATH | O_NOFOLLOW);
+		break;
+	}
+	pthread_mutex_unlock(&inodes->mounts_lock);
+	return fd;
+}
+
 int vfsd_inode_open(struct vfsd_inodes *inodes, struct vfsd_inode *inode, int flags)
 {
 	struct vfsd_inode_slot *slot = vfsd_inode_slot(inode);

@@ -3,8 +3,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
 #include <sys/fanotify.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "inode.h"
 #include "util.h"
@@ -45,6 +49,47 @@ uint64_t vfsd_source_node_at(struct vfsd_inodes *inodes, struct vfsd_inode *dir,
 		vfsd_inode_put(inodes, inode);
 	}
 	return nodeid;
+}
+
+/* What the directory @fd is called in its parent @up; checked, for the path is only a hint. */
+static bool name_in(int proc_self_fd, int up, int fd, char name[VFSD_SOURCE_NAME_BYTES])
+{
+	char link[16], path[PATH_MAX];
+	struct stat here, there;
+	const char *last;
+	ssize_t n;
+
+	(void)snprintf(link, sizeof(link), "%d", fd);
+	n = readlinkat(proc_self_fd, link, path, sizeof(path) - 1);
+	if (n <= 0)
+		return false;
+	path[n] = '\0';
+	last = strrchr(path, '/');
+	if (!last || last[1] == '\0' || strlen(last + 1) >= VFSD_SOURCE_NAME_BYTES)
+		return false;
+	if (fstat(fd, &here) < 0 || fstatat(up, last + 1, &there, AT_SYMLINK_NOFOLLOW) < 0 ||
+	    here.st_ino != there.st_ino || here.st_dev != there.st_dev)
+		return false;
+	memcpy(name, last + 1, strlen(last + 1) + 1);
+	return true;
+}
+
+struct vfsd_inode *vfsd_source_parent_of(struct vfsd_inodes *inodes, int proc_self_fd, int fd,
+					 char name[VFSD_SOURCE_NAME_BYTES])
+{
+	struct vfsd_inode *parent;
+	bool exists;
+	int up = openat(fd, "..", O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+	if (up < 0)
+		return NULL;
+	parent = vfsd_inode_find_name(inodes, up, "", &exists);
+	if (parent && !name_in(proc_self_fd, up, fd, name)) {
+		vfsd_inode_put(inodes, parent);
+		parent = NULL;
+	}
+	(void)close(up);
+	return parent;
 }
 
 bool vfsd_source_is_unlinked(struct vfsd_inodes *inodes, struct vfsd_inode *inode)

@@ -84,6 +84,15 @@ uint32_t vfsd_source_next_bit(uint32_t *mask);
 uint64_t vfsd_source_node_at(struct vfsd_inodes *inodes, struct vfsd_inode *dir, const char *name,
 			     bool *exists);
 
+enum { VFSD_SOURCE_NAME_BYTES = 256 };
+
+/*
+ * For sources: the directory that the directory @fd is in, if the guest knows it, and what it is
+ * called there. Transient reference or NULL.
+ */
+struct vfsd_inode *vfsd_source_parent_of(struct vfsd_inodes *inodes, int proc_self_fd, int fd,
+					 char name[VFSD_SOURCE_NAME_BYTES]);
+
 /* For sources: did the last link of @inode go? What cannot be reached any more counts as gone. */
 bool vfsd_source_is_unlinked(struct vfsd_inodes *inodes, struct vfsd_inode *inode);
 

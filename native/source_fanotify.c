@@ -34,6 +34,8 @@
 
 #define MOVED (FAN_MOVED_FROM | FAN_MOVED_TO)
 #define DIRENT (FAN_CREATE | FAN_DELETE | MOVED)
+/* Told to the watchers of the directory too, by name. */
+#define ON_CHILD (FAN_ACCESS | FAN_MODIFY | FAN_ATTRIB | FAN_CLOSE | FAN_OPEN)
 /* What a guest may ask for and fanotify can tell. */
 #define REPORTABLE                                                                                 \
 	(FAN_ACCESS | FAN_MODIFY | FAN_ATTRIB | FAN_CLOSE | FAN_OPEN | DIRENT | FAN_DELETE_SELF |  \
@@ -55,6 +57,7 @@ struct source {
 /* One (directory, name) or object that an event names; inode NULL: the guest does not know it. */
 struct place {
 	struct vfsd_inode *inode;
+	struct vfsd_file_handle handle;
 	const char *name;
 	uint32_t name_bytes;
 };
@@ -199,39 +202,39 @@ count:
 	return err;
 }
 
-/* Handle and name of one info record that ends at @end. False: malformed, ignore it. */
-static bool decode_place(const struct source *source, const struct fanotify_event_info_fid *info,
+/* Handle and name of one info record; a malformed one leaves @ret empty. */
+static void decode_place(const struct source *source, const struct fanotify_event_info_fid *info,
 			 struct place *ret)
 {
 	const uint8_t *end = (const uint8_t *)info + info->hdr.len;
 	/* The handle is a struct file_handle: two words, then its bytes. */
 	const uint8_t *raw = (const uint8_t *)info->handle;
-	struct vfsd_file_handle handle;
-	struct place place = {0};
+	struct vfsd_file_handle *handle = &ret->handle;
 	size_t left;
 
 	if (end - raw < (ptrdiff_t)sizeof(struct file_handle))
-		return false;
-	memcpy(&handle.bytes, raw + offsetof(struct file_handle, handle_bytes),
-	       sizeof(handle.bytes));
-	memcpy(&handle.type, raw + offsetof(struct file_handle, handle_type), sizeof(handle.type));
+		return;
+	memcpy(&handle->bytes, raw + offsetof(struct file_handle, handle_bytes),
+	       sizeof(handle->bytes));
+	memcpy(&handle->type, raw + offsetof(struct file_handle, handle_type),
+	       sizeof(handle->type));
 	raw += sizeof(struct file_handle);
-	if (handle.bytes > VFSD_HANDLE_BYTES_MAX || handle.bytes > (size_t)(end - raw))
-		return false;
-	memcpy(handle.data, raw, handle.bytes);
-	memcpy(&handle.fsid, &info->fsid, sizeof(handle.fsid));
-	raw += handle.bytes;
-	left = (size_t)(end - raw);
-	place.inode = vfsd_inode_find_handle(source->config.inodes, &handle);
-	if (info->hdr.info_type != FAN_EVENT_INFO_TYPE_FID && left > 0) {
-		place.name = (const char *)raw;
-		place.name_bytes = (uint32_t)strnlen(place.name, left);
-		/* "." is the directory itself. */
-		if (place.name_bytes == left || strcmp(place.name, ".") == 0)
-			place.name = NULL;
+	if (handle->bytes > VFSD_HANDLE_BYTES_MAX || handle->bytes > (size_t)(end - raw)) {
+		handle->bytes = 0;
+		return;
 	}
-	*ret = place;
-	return true;
+	memcpy(handle->data, raw, handle->bytes);
+	memcpy(&handle->fsid, &info->fsid, sizeof(handle->fsid));
+	raw += handle->bytes;
+	left = (size_t)(end - raw);
+	ret->inode = vfsd_inode_find_handle(source->config.inodes, handle);
+	if (info->hdr.info_type != FAN_EVENT_INFO_TYPE_FID && left > 0) {
+		ret->name = (const char *)raw;
+		ret->name_bytes = (uint32_t)strnlen(ret->name, left);
+		/* "." is the directory itself. */
+		if (ret->name_bytes == left || strcmp(ret->name, ".") == 0)
+			ret->name = NULL;
+	}
 }
 
 /* The info records from @at to @end. */
@@ -265,7 +268,7 @@ static void decode(const struct source *source, const uint8_t *at, const uint8_t
 			continue;
 		}
 		if (!place->inode)
-			(void)decode_place(source, info, place);
+			decode_place(source, info, place);
 	}
 }
 
@@ -347,35 +350,65 @@ static void tell_dirents(struct source *source, const struct vfsd_source_sink *s
 		     bit & MOVED ? half_cookie(source, bit) : 0, false);
 }
 
+/*
+ * An event of a directory names that itself, not its place: find out, for the watchers of the
+ * directory that it is in. *ret stays empty if the guest does not know that one.
+ */
+static void locate_dir(const struct source *source, const struct place *dir, struct place *ret,
+		       char name[VFSD_SOURCE_NAME_BYTES])
+{
+	struct vfsd_inodes *inodes = source->config.inodes;
+	bool transient = true;
+	int fd;
+
+	if (dir->inode && dir->inode->nodeid == VFSD_NODEID_ROOT)
+		return;
+	fd = dir->inode ? vfsd_inode_fd_get(inodes, dir->inode, &transient) :
+			  vfsd_inode_handle_open(inodes, &dir->handle);
+	if (fd < 0)
+		return;
+	ret->inode = vfsd_source_parent_of(inodes, source->config.proc_self_fd, fd, name);
+	ret->name = name;
+	ret->name_bytes = (uint32_t)strlen(name);
+	vfsd_inode_fd_put(fd, transient);
+}
+
 static void tell_object(const struct source *source, const struct vfsd_source_sink *sink,
 			const struct decoded *decoded, uint32_t mask, uint32_t on_dir)
 {
-	/* With a known directory the guest tells the parent's watchers too, by name. */
-	const struct place *named = &decoded->where;
-	const struct place *place = named->inode ? named : &decoded->object;
-	struct vfsd_inode *object = named->inode && !named->name ? named->inode :
-								   decoded->object.inode;
-	uint64_t child = named->inode && named->name && object ? object->nodeid : 0;
+	const struct place *where = &decoded->where;
+	bool is_dir = decoded->where.handle.bytes != 0 && !decoded->where.name;
+	const struct place *self = is_dir ? where : &decoded->object;
+	uint64_t child = self->inode ? self->inode->nodeid : 0;
+	char name[VFSD_SOURCE_NAME_BYTES] = "";
+	struct place parent = {0};
 	bool unlinked = false, told = false;
 	uint32_t bit;
 
-	if (!place->inode)
-		return;
-	if (object && (mask & (FAN_ATTRIB | FAN_DELETE_SELF)))
+	if (is_dir && (mask & ON_CHILD)) {
+		locate_dir(source, self, &parent, name);
+		where = &parent;
+	}
+	if (self->inode && (mask & (FAN_ATTRIB | FAN_DELETE_SELF)))
 		unlinked = (mask & FAN_DELETE_SELF) ||
-			   vfsd_source_is_unlinked(source->config.inodes, object);
+			   vfsd_source_is_unlinked(source->config.inodes, self->inode);
 	/* The guest's own dcache raises DELETE_SELF and IGNORED once it hears of the lost link. */
 	mask &= ~(uint32_t)FAN_DELETE_SELF;
 	/* The end comes last: after it the guest has no watch left to report the other bits to. */
 	while ((bit = vfsd_source_next_bit(&mask)) != 0) {
-		told = unlinked && mask == 0;
-		tell(sink, bit | on_dir, place, child, 0, told);
-	}
-	if (unlinked && !told) {
-		struct place self = {.inode = object};
+		/* With a known directory the guest tells that one's watchers too, by name. */
+		bool named = where->inode && where->name && (bit & ON_CHILD);
 
-		tell(sink, 0, &self, 0, 0, true);
+		told = unlinked && mask == 0;
+		if (named)
+			tell(sink, bit | on_dir, where, child, 0, told);
+		else if (self->inode)
+			tell(sink, bit | on_dir, self, 0, 0, told);
 	}
+	if (unlinked && !told)
+		tell(sink, 0, self, 0, 0, true);
+	if (parent.inode)
+		vfsd_inode_put(source->config.inodes, parent.inode);
 }
 
 /* @raw is where the host put @event, with its info records behind it. */

@@ -293,3 +293,16 @@ def test_stopped_ring_keeps_what_waits(watched: Watched) -> None:
     assert guest.notifications.read_now() == []
     guest.front_end.set_vring_enable(1, True)
     assert watched.short() == [(CREATE | FS_ISDIR, b"while-off")]
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_event_of_a_subdirectory_reaches_the_watchers_of_its_directory(
+    watched: Watched, known: bool
+) -> None:
+    (watched.path / "sub").mkdir()
+    child = watched.guest.fuse.lookup(watched.dir, "sub").nodeid if known else 0
+    watched.events()
+    (watched.path / "sub").chmod(0o700)
+    assert [(r.nodeid, r.child, r.mask, r.name) for r in watched.events()] == [
+        (watched.dir, child, ATTRIB | FS_ISDIR, b"sub")
+    ]
