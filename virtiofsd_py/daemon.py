@@ -17,13 +17,13 @@ import os
 import resource
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 from virtiofsd_py import engine as core
-from virtiofsd_py import sandbox
+from virtiofsd_py import idmap, sandbox
 from virtiofsd_py.device import VirtioFsDevice
 from virtiofsd_py.errors import ConfigError, EngineError, StartError
 from virtiofsd_py.options import FileHandles, Fsnotify, LogLevel, Options
@@ -63,20 +63,6 @@ _CORE_LEVELS: Final = {
 }
 
 
-# Options that the core cannot do yet. A row goes when `_make_engine` passes its field on.
-_NOT_SERVED_YET: Final = (
-    "writeback",
-    "allow_mmap",
-    "killpriv_v2",
-    "xattr",
-    "posix_acl",
-    "security_label",
-    "xattrmap",
-    "translate_uid",
-    "translate_gid",
-)
-
-
 def run(options: Options) -> int:
     """Serve one front-end from start to end.
 
@@ -93,7 +79,7 @@ def run(options: Options) -> int:
         OSError: the host refused something else at start.
         EngineError: the core could not be set up.
     """
-    _check_served(options)
+    _check_user(options)
     end = _run(options)
     return end.imitate() if isinstance(end, sandbox.Ended) else end
 
@@ -174,10 +160,7 @@ def _num_rings() -> int:
     return 2 + _REQUEST_RINGS_MAX
 
 
-def _check_served(options: Options) -> None:
-    for field in _NOT_SERVED_YET:
-        if getattr(options, field):
-            raise ConfigError(f"--{field.replace('_', '-')}: is not available yet")
+def _check_user(options: Options) -> None:
     if os.geteuid() == 0 and (options.uid_map or options.gid_map):
         name = "--uid-map" if options.uid_map else "--gid-map"
         raise ConfigError(f"{name}: only for other users than root; see --translate-uid")
@@ -257,7 +240,7 @@ def _listen(options: Options) -> Listener:
         assert options.socket_path is not None, "options have one of the two"
         group = _group_id(options.socket_group)
         path = Path(options.socket_path)
-        listener = Listener.bind(path, 0o600 if group is None else 0o660)
+        listener = Listener.bind(path, 0o700 if group is None else 0o770)
     except TransportError as error:
         name = "--fd" if options.fd is not None else "--socket-path"
         raise StartError(f"{name} {error}") from error
@@ -306,6 +289,8 @@ def _raise_file_limit(wanted: int | None) -> int:
 
 
 def _make_engine(options: Options, place: sandbox.Inside, quota: int) -> core.Engine:
+    uids = idmap.compile_table(options.translate_uid)
+    gids = idmap.compile_table(options.translate_gid)
     return core.Engine(
         core.EngineConfig(
             root_fd=place.root_fd,
@@ -314,7 +299,26 @@ def _make_engine(options: Options, place: sandbox.Inside, quota: int) -> core.En
             cache=core.Cache[options.cache.name],
             file_handles=core.FileHandles[options.inode_file_handles.name],
             readdirplus=options.readdirplus,
+            writeback=options.writeback,
             readonly=options.readonly,
+            allow_mmap=options.allow_mmap,
+            killpriv_v2=options.killpriv_v2,
+            xattr=options.xattr,
+            posix_acl=options.posix_acl,
+            security_label=options.security_label,
+            xattrmap=[
+                core.XattrRule(
+                    core.XattrType[rule.type.name],
+                    core.XattrScope[rule.scope.name],
+                    rule.key,
+                    rule.prepend,
+                )
+                for rule in options.xattrmap
+            ],
+            uid_to_host=_id_ranges(uids.to_host),
+            uid_to_guest=_id_ranges(uids.to_guest),
+            gid_to_host=_id_ranges(gids.to_host),
+            gid_to_guest=_id_ranges(gids.to_guest),
             allow_direct_io=options.allow_direct_io,
             preserve_noatime=options.preserve_noatime,
             announce_submounts=options.announce_submounts,
@@ -325,6 +329,10 @@ def _make_engine(options: Options, place: sandbox.Inside, quota: int) -> core.En
             log_level=_CORE_LEVELS[options.log_level],
         )
     )
+
+
+def _id_ranges(ranges: Sequence[idmap.Range]) -> list[core.IdRange]:
+    return [core.IdRange(r.first, r.count, r.to, core.IdEffect[r.effect.name]) for r in ranges]
 
 
 def _decide_fsnotify(options: Options, engine: core.Engine) -> bool:
