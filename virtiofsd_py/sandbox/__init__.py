@@ -135,14 +135,23 @@ def _change_root(plan: Plan, process: Split, on_ready: Callable[[], None]) -> In
             "a mount and a network namespace",
             lambda: libc.unshare(libc.Clone.NEWNS | libc.Clone.NEWNET),
         )
-        if _log.isEnabledFor(logging.DEBUG):
-            from virtiofsd_py.sandbox import network
-
-            _log.debug("event=network links=%s", ",".join(network.links()))
+        _tell_network()
         proc_self_fd = _at("a mount namespace", lambda: roots.pivot(plan.shared_dir))
     imports.forbid()
     root_fd = _at("the new root", lambda: roots.open_directory("/"))
     return Inside(root_fd, proc_self_fd, process.pid, True, on_ready, process.link)
+
+
+def _tell_network() -> None:
+    """Say what is in the new network namespace, to whoever wants to know that much."""
+    if not _log.isEnabledFor(logging.DEBUG):
+        return
+    from virtiofsd_py.sandbox import network
+
+    try:
+        _log.debug("event=network links=%s", ",".join(network.links()))
+    except (ImportError, OSError) as error:
+        _log.debug("event=network unknown=%s", error)
 
 
 def _at(step: str, act: Callable[[], _Result]) -> _Result:
