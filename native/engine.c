@@ -19,8 +19,10 @@
 #include "queue.h"
 #include "quota.h"
 #include "source.h"
+#include "upcall.h"
 #include "util.h"
 #include "vring.h"
+#include "wire.h"
 #include "xattrmap.h"
 
 /* virtio feature bits: VIRTIO_FS_F_NOTIFICATION, VIRTIO_RING_F_INDIRECT_DESC, _EVENT_IDX. */
@@ -46,6 +48,7 @@ struct vfsd_engine {
 	struct vfsd_xattrmap *xattrmap; /* NULL: names are the same on both sides */
 	char capability_name[VFSD_XATTR_NAME_BYTES];
 	struct vfsd_idmap *idmap; /* NULL: so are ids */
+	struct vfsd_upcalls *upcalls;
 	struct vfsd_fuse *fuse;
 	struct vfsd_events *events; /* NULL: remote fsnotify is off */
 	struct ring *rings;
@@ -291,6 +294,48 @@ int vfsd_engine_next_log(vfsd_engine *engine, char *line, int *level)
 	return vfsd_logqueue_next(engine->log, line, level) ? 1 : 0;
 }
 
+int vfsd_engine_upcall_fd(const vfsd_engine *engine)
+{
+	return vfsd_upcalls_fd(engine->upcalls);
+}
+
+int vfsd_engine_next_upcall(vfsd_engine *engine, vfsd_engine_upcall *ret)
+{
+	const struct vfsd_upcall *call = vfsd_upcalls_next(engine->upcalls);
+
+	if (!call)
+		return 0;
+	*ret = (vfsd_engine_upcall){
+		.opcode = call->header->opcode,
+		.uid = call->header->uid,
+		.gid = call->header->gid,
+		.pid = call->header->pid,
+		.nodeid = call->header->nodeid,
+		.unique = call->header->unique,
+		.body = call->body,
+		.body_bytes = (uint32_t)call->body_bytes,
+		.room_bytes = (uint32_t)call->room_bytes,
+	};
+	return 1;
+}
+
+int vfsd_engine_answer_upcall(vfsd_engine *engine, int error, const void *payload, uint32_t bytes)
+{
+	return vfsd_upcalls_answer(engine->upcalls, error, payload, bytes);
+}
+
+int vfsd_engine_open_node(vfsd_engine *engine, uint64_t nodeid, int flags)
+{
+	struct vfsd_inode *inode = vfsd_inode_get(engine->inodes, nodeid);
+	int fd;
+
+	if (!inode)
+		return -ESTALE;
+	fd = vfsd_inode_open(engine->inodes, inode, flags);
+	vfsd_inode_put(engine->inodes, inode);
+	return fd;
+}
+
 static int create_xattrmap(struct vfsd_engine *engine)
 {
 	static const char capability[] = "security.capability";
@@ -372,6 +417,8 @@ static int create_session(struct vfsd_engine *engine, int root_fd)
 		.posix_acl = config->xattr && config->posix_acl,
 		.security_label = config->xattr && config->security_label,
 		.max_write_bytes = config->max_write_bytes,
+		.upcall_opcodes = config->upcalls,
+		.n_upcall_opcodes = config->n_upcalls,
 	};
 	struct vfsd_fuse_hooks hooks = {0};
 	int err;
@@ -401,6 +448,9 @@ static int create_session(struct vfsd_engine *engine, int root_fd)
 		err = create_xattrmap(engine);
 	if (!err)
 		err = create_idmap(engine);
+	if (!err)
+		err = vfsd_upcalls_create(&engine->upcalls);
+	fuse.upcalls = engine->upcalls;
 	fuse.xattrmap = engine->xattrmap;
 	fuse.idmap = engine->idmap;
 	if (!err)
@@ -447,6 +497,7 @@ void vfsd_engine_destroy(vfsd_engine *engine)
 	for (uint32_t i = 0; engine->rings && i < engine->config.num_rings; i++)
 		ring_forget(engine, i);
 	vfsd_fuse_destroy(engine->fuse);
+	vfsd_upcalls_destroy(engine->upcalls);
 	vfsd_events_destroy(engine->events);
 	vfsd_hostfs_destroy(engine->hostfs);
 	vfsd_xattrmap_destroy(engine->xattrmap);

@@ -20,7 +20,7 @@ enum row_flags {
 };
 
 /* One opcode. To add one: a row here, a handler in the file of its group. */
-struct row {
+struct vfsd_fuse_row {
 	const char *name;
 	vfsd_fuse_handler handle; /* NULL: -ENOSYS */
 	uint16_t args_bytes;	  /* of the fixed struct: the least a body has */
@@ -31,7 +31,7 @@ struct row {
 #define ARGS(type) (uint16_t)sizeof(struct type)
 #define OP(opcode, ...) [FUSE_##opcode] = {#opcode, __VA_ARGS__}
 
-static const struct row rows[FUSE_OPCODES] = {
+static const struct vfsd_fuse_row rows[FUSE_OPCODES] = {
 	OP(LOOKUP, vfsd_fuse_lookup, 0, ARGS(fuse_entry_out), NODE),
 	OP(FORGET, vfsd_fuse_forget, ARGS(fuse_forget_in), 0, NO_REPLY | ANYBODY),
 	OP(GETATTR, vfsd_fuse_getattr, ARGS(fuse_getattr_in), ARGS(fuse_attr_out), NODE),
@@ -83,15 +83,26 @@ static const struct row rows[FUSE_OPCODES] = {
 	   ARGS(fuse_copy_file_range_out), WRITES),
 };
 
-static const struct row row_fsnotify = {"FSNOTIFY", vfsd_fuse_fsnotify, ARGS(fuse_fsnotify_in), 0,
-					NODE | BARRIER};
-static const struct row row_unknown = {.name = "unknown"};
+static const struct vfsd_fuse_row row_fsnotify = {"FSNOTIFY", vfsd_fuse_fsnotify,
+						  ARGS(fuse_fsnotify_in), 0, NODE | BARRIER};
+static const struct vfsd_fuse_row row_unknown = {.name = "unknown"};
+static const struct vfsd_fuse_row row_upcall = {"upcall", vfsd_fuse_upcall, 0, 0, 0};
 
-static const struct row *row_of(uint32_t opcode)
+static bool goes_up(const struct vfsd_fuse *fuse, uint32_t opcode)
+{
+	for (uint32_t i = 0; i < fuse->config.n_upcall_opcodes; i++)
+		if (fuse->upcall_opcodes[i] == opcode)
+			return true;
+	return false;
+}
+
+static const struct vfsd_fuse_row *row_of(const struct vfsd_fuse *fuse, uint32_t opcode)
 {
 	if (opcode < VFSD_ARRAY_SIZE(rows))
-		return rows[opcode].name ? &rows[opcode] : &row_unknown;
-	return opcode == FUSE_FSNOTIFY ? &row_fsnotify : &row_unknown;
+		return fuse->rows[opcode].name ? &fuse->rows[opcode] : &row_unknown;
+	if (opcode == FUSE_FSNOTIFY)
+		return &row_fsnotify;
+	return goes_up(fuse, opcode) ? &row_upcall : &row_unknown;
 }
 
 /*
@@ -123,7 +134,7 @@ static int read_header(struct vfsd_request *req)
 }
 
 /* Copy what the handler may look at, once. 0 or -EINVAL. */
-static int read_body(struct vfsd_request *req, const struct row *row)
+static int read_body(struct vfsd_request *req, const struct vfsd_fuse_row *row)
 {
 	size_t copied = row->flags & STREAM ? row->args_bytes : req->in_left;
 
@@ -139,7 +150,7 @@ static int read_body(struct vfsd_request *req, const struct row *row)
 }
 
 /* Who asks, in the host's ids. 0 or -EPERM. */
-static int know_caller(struct vfsd_request *req, const struct row *row)
+static int know_caller(struct vfsd_request *req, const struct vfsd_fuse_row *row)
 {
 	const struct vfsd_idmap *ids = req->fuse->config.idmap;
 	int error;
@@ -152,7 +163,7 @@ static int know_caller(struct vfsd_request *req, const struct row *row)
 }
 
 /* All that every opcode needs before its handler, which then runs. */
-static ssize_t dispatch(struct vfsd_request *req, const struct row *row)
+static ssize_t dispatch(struct vfsd_request *req, const struct vfsd_fuse_row *row)
 {
 	int error;
 
@@ -209,7 +220,7 @@ uint32_t vfsd_fuse_serve(struct vfsd_fuse_worker *worker, const struct iovec *in
 	};
 	const struct vfsd_fuse_hooks *hooks = &worker->fuse->hooks;
 	struct vfsd_cursor reply_out;
-	const struct row *row;
+	const struct vfsd_fuse_row *row;
 	ssize_t n;
 
 	vfsd_cursor_init(&req.in, in, n_in);
@@ -217,7 +228,7 @@ uint32_t vfsd_fuse_serve(struct vfsd_fuse_worker *worker, const struct iovec *in
 	req.out = reply_out;
 
 	n = read_header(&req);
-	row = row_of(req.header.opcode);
+	row = row_of(worker->fuse, req.header.opcode);
 	if (n) {
 		VFSD_LOG_LIMITED(VFSD_LOG_WARN, "fuse: malformed request op=%s opcode=%u len=%u",
 				 row->name, req.header.opcode, req.header.len);
@@ -233,9 +244,44 @@ uint32_t vfsd_fuse_serve(struct vfsd_fuse_worker *worker, const struct iovec *in
 	if (vfsd_cursor_skip(&req.out, sizeof(struct fuse_out_header)))
 		return 0;
 	n = dispatch(&req, row);
+	if (VFSD_UNLIKELY(req.given_up))
+		return VFSD_FUSE_NOT_SERVED;
 	if (row->flags & BARRIER && hooks->barrier)
 		hooks->barrier(hooks->ctx);
 	return reply(&req, &reply_out, n);
+}
+
+/* Rows of this session's own, of which some lead up to Python. 0 or -errno. */
+static int register_upcalls(struct vfsd_fuse *fuse)
+{
+	const struct vfsd_fuse_config *config = &fuse->config;
+	struct vfsd_fuse_row *own;
+
+	fuse->rows = rows;
+	if (!config->upcalls || config->n_upcall_opcodes == 0) {
+		fuse->config.n_upcall_opcodes = 0;
+		return 0;
+	}
+	fuse->upcall_opcodes = calloc(config->n_upcall_opcodes, sizeof(*fuse->upcall_opcodes));
+	own = malloc(sizeof(rows));
+	if (!own || !fuse->upcall_opcodes) {
+		free(own);
+		return -ENOMEM;
+	}
+	memcpy(own, rows, sizeof(rows));
+	fuse->rows = own;
+	for (uint32_t i = 0; i < config->n_upcall_opcodes; i++) {
+		uint32_t opcode = config->upcall_opcodes[i];
+
+		/* What begins and ends things, or has no reply, is ours. */
+		if (opcode == FUSE_FSNOTIFY || (opcode < VFSD_ARRAY_SIZE(rows) &&
+						rows[opcode].flags & (NO_REPLY | OPENS | ANYBODY)))
+			return -EINVAL;
+		fuse->upcall_opcodes[i] = opcode;
+		if (opcode < VFSD_ARRAY_SIZE(rows))
+			own[opcode] = row_upcall;
+	}
+	return 0;
 }
 
 int vfsd_fuse_create(const struct vfsd_fuse_config *config, const struct vfsd_fuse_hooks *hooks,
@@ -244,10 +290,16 @@ int vfsd_fuse_create(const struct vfsd_fuse_config *config, const struct vfsd_fu
 		     struct vfsd_fuse **ret)
 {
 	struct vfsd_fuse *fuse = calloc(1, sizeof(*fuse));
+	int error;
 
 	if (!fuse)
 		return -ENOMEM;
 	fuse->config = *config;
+	error = register_upcalls(fuse);
+	if (error) {
+		vfsd_fuse_destroy(fuse);
+		return error;
+	}
 	if (!fuse->config.max_write_bytes)
 		fuse->config.max_write_bytes = VFSD_FUSE_MAX_WRITE_BYTES;
 	if (hooks)
@@ -262,6 +314,11 @@ int vfsd_fuse_create(const struct vfsd_fuse_config *config, const struct vfsd_fu
 
 void vfsd_fuse_destroy(struct vfsd_fuse *fuse)
 {
+	if (!fuse)
+		return;
+	if (fuse->rows != rows)
+		free((void *)(uintptr_t)fuse->rows);
+	free(fuse->upcall_opcodes);
 	free(fuse);
 }
 
@@ -272,6 +329,7 @@ int vfsd_fuse_worker_create(struct vfsd_fuse *fuse, struct vfsd_fuse_worker **re
 	if (!worker)
 		return -ENOMEM;
 	worker->fuse = fuse;
+	worker->upcall = (struct vfsd_upcall){.stopped = false};
 	*ret = worker;
 	return 0;
 }
@@ -279,4 +337,10 @@ int vfsd_fuse_worker_create(struct vfsd_fuse *fuse, struct vfsd_fuse_worker **re
 void vfsd_fuse_worker_destroy(struct vfsd_fuse_worker *worker)
 {
 	free(worker);
+}
+
+void vfsd_fuse_worker_stop(struct vfsd_fuse_worker *worker)
+{
+	if (worker->fuse->config.upcalls)
+		vfsd_upcalls_stop(worker->fuse->config.upcalls, &worker->upcall);
 }

@@ -3,7 +3,8 @@
  * fuse - decode a request, call the host filesystem, encode the reply.
  *
  * One table row per opcode. Sees cursors and a hostfs operations table, never a ring. Bad bytes get
- * an error reply; an opcode without a handler gets ENOSYS.
+ * an error reply. An opcode that Python has registered goes up to it, also one that is served here
+ * otherwise; any other without a handler gets ENOSYS.
  * Owner thread: vfsd_fuse is shared by all queue threads (negotiated values are written by INIT
  * only, published with release); a vfsd_fuse_worker belongs to one queue thread.
  * Spec: include/uapi/linux/fuse.h, protocol 7.27 .. 7.45.
@@ -21,6 +22,7 @@ struct vfsd_handles;
 struct vfsd_hostfs;
 struct vfsd_hostfs_ops;
 struct vfsd_idmap;
+struct vfsd_upcalls;
 struct vfsd_xattrmap;
 
 enum vfsd_cache { VFSD_CACHE_AUTO, VFSD_CACHE_ALWAYS, VFSD_CACHE_METADATA, VFSD_CACHE_NEVER };
@@ -59,16 +61,22 @@ struct vfsd_fuse_config {
 	const struct vfsd_xattrmap *xattrmap; /* borrowed; NULL: names are the host's */
 	const struct vfsd_idmap *idmap;	      /* borrowed; NULL: ids are the host's */
 	uint32_t max_write_bytes;	      /* 0: 1 MiB */
+	struct vfsd_upcalls *upcalls;	      /* borrowed; NULL: nothing goes up to Python */
+	const uint32_t *upcall_opcodes;	      /* what does; copied */
+	uint32_t n_upcall_opcodes;
 };
 
 struct vfsd_fuse;
 struct vfsd_fuse_worker;
 
+/* What vfsd_fuse_serve() returns for a request that it has not touched: give it back to the ring. */
+#define VFSD_FUSE_NOT_SERVED UINT32_MAX
+
 /* @config and @hooks are copied; the other pointers are borrowed and must outlive the session. */
 int vfsd_fuse_create(const struct vfsd_fuse_config *config, const struct vfsd_fuse_hooks *hooks,
 		     const struct vfsd_hostfs_ops *ops, struct vfsd_hostfs *fs,
 		     struct vfsd_inodes *inodes, struct vfsd_handles *handles,
-		     struct vfsd_fuse **ret);
+		     struct vfsd_fuse **ret); /* -EINVAL: an opcode that cannot go up */
 void vfsd_fuse_destroy(struct vfsd_fuse *fuse);
 
 /* Scratch memory of one queue thread. */
@@ -76,8 +84,14 @@ int vfsd_fuse_worker_create(struct vfsd_fuse *fuse, struct vfsd_fuse_worker **re
 void vfsd_fuse_worker_destroy(struct vfsd_fuse_worker *worker);
 
 /*
+ * The worker's thread is to end: from now on it waits for no answer of Python's, and such requests
+ * are not served. The control thread.
+ */
+void vfsd_fuse_worker_stop(struct vfsd_fuse_worker *worker);
+
+/*
  * Serve one request: @in is device-readable, @out device-writable.
- * Returns the bytes written to @out (0 for FORGET and the like).
+ * Returns the bytes written to @out (0 for FORGET and the like), or VFSD_FUSE_NOT_SERVED.
  */
 uint32_t vfsd_fuse_serve(struct vfsd_fuse_worker *worker, const struct iovec *in, uint32_t n_in,
 			 const struct iovec *out, uint32_t n_out);

@@ -18,6 +18,7 @@
 #include "hostfs.h"
 #include "idmap.h"
 #include "inode.h"
+#include "upcall.h"
 #include "wire.h"
 #include "xattrmap.h"
 
@@ -36,6 +37,8 @@ enum {
 
 struct vfsd_fuse {
 	struct vfsd_fuse_config config;
+	const struct vfsd_fuse_row *rows; /* by opcode; our own if some go up to Python */
+	uint32_t *upcall_opcodes;	  /* as in config, but ours */
 	struct vfsd_fuse_hooks hooks;
 	const struct vfsd_hostfs_ops *ops;
 	struct vfsd_hostfs *fs;
@@ -48,6 +51,7 @@ struct vfsd_fuse_worker {
 	struct vfsd_fuse *fuse;
 	struct iovec iov[VFSD_FUSE_IOV_MAX];
 	char xattr_name[VFSD_XATTR_NAME_BYTES];
+	struct vfsd_upcall upcall;
 	_Alignas(8) uint8_t body[VFSD_FUSE_BODY_BYTES];
 	_Alignas(8) uint8_t reply[VFSD_FUSE_REPLY_BYTES];
 	_Alignas(8) uint8_t dents[VFSD_FUSE_DENTS_BYTES];
@@ -67,8 +71,9 @@ struct vfsd_request {
 	struct vfsd_cursor in;	   /* rows that stream: what follows args, in guest memory */
 	size_t in_left;		   /* bytes of it that belong to the request */
 	struct vfsd_cursor out;	   /* room for the payload of the reply, in guest memory */
-	void *reply; /* where a handler builds the payload, zeroed up to the row's size */
-	bool placed; /* the payload has been put into guest memory already */
+	void *reply;   /* where a handler builds the payload, zeroed up to the row's size */
+	bool placed;   /* the payload has been put into guest memory already */
+	bool given_up; /* nothing has been done, and nothing is to be replied */
 };
 
 /*
@@ -120,6 +125,8 @@ uint32_t vfsd_fuse_fopen_flags(const struct vfsd_fuse *fuse, bool directory);
 int vfsd_fuse_xattr_name(struct vfsd_request *req, const char *name, const char **ret);
 
 /* Handlers */
+ssize_t vfsd_fuse_upcall(struct vfsd_request *req);
+
 ssize_t vfsd_fuse_init(struct vfsd_request *req);
 ssize_t vfsd_fuse_destroy_session(struct vfsd_request *req);
 ssize_t vfsd_fuse_interrupt(struct vfsd_request *req);

@@ -111,7 +111,8 @@ static void erase(struct vfsd_marks *marks, struct entry *entry)
 			break;
 		want = home(marks, marks->slots[slot].nodeid);
 		/* May stay if its home lies cyclically in (gap, slot]. */
-		if (((slot - want) & (marks->capacity - 1)) < ((slot - gap) & (marks->capacity - 1)))
+		if (((slot - want) & (marks->capacity - 1)) <
+		    ((slot - gap) & (marks->capacity - 1)))
 			continue;
 		marks->slots[gap] = marks->slots[slot];
 		gap = slot;

@@ -59,6 +59,8 @@ typedef struct vfsd_engine_config {
 	/* By enum vfsd_id_way: user ids to host, to guest, group ids to host, to guest. */
 	const vfsd_engine_id_range *ids[4];
 	uint32_t id_ranges[4];
+	const uint32_t *upcalls; /* opcodes that go up to Python; copied */
+	uint32_t n_upcalls;
 	uint32_t max_write_bytes;
 	uint32_t max_open_files; /* the guest's quota of descriptors, inodes' too; 0: no quota */
 	int fsnotify;		 /* enum vfsd_fsnotify: offers the notification queue unless off */
@@ -91,6 +93,19 @@ typedef struct vfsd_engine_stats {
 	uint64_t inodes;
 	uint64_t open_files;
 } vfsd_engine_stats;
+
+/* A request that Python is to serve. */
+typedef struct vfsd_engine_upcall {
+	uint32_t opcode;
+	uint32_t uid;
+	uint32_t gid;
+	uint32_t pid;
+	uint64_t nodeid;
+	uint64_t unique;
+	const void *body; /* what follows the header; good until the answer */
+	uint32_t body_bytes;
+	uint32_t room_bytes; /* for the payload of the answer */
+} vfsd_engine_upcall;
 
 int vfsd_engine_create(const vfsd_engine_config *config, vfsd_engine **ret);
 
@@ -133,3 +148,21 @@ int vfsd_engine_log_fd(const vfsd_engine *engine);
  * *level (enum vfsd_log_level); 0: none waits. Any thread.
  */
 int vfsd_engine_next_log(vfsd_engine *engine, char *line, int *level);
+
+/* An eventfd, readable when requests wait that go up to Python. Borrowed. */
+int vfsd_engine_upcall_fd(const vfsd_engine *engine);
+
+/* The oldest of them. 1: got one; 0: none waits. */
+int vfsd_engine_next_upcall(vfsd_engine *engine, vfsd_engine_upcall *ret);
+
+/*
+ * Answer it: @error 0 with the payload, or -errno. -ENOENT: its ring was stopped meanwhile, it will
+ * come again if the ring does; -EMSGSIZE: too long, the guest was told -EIO.
+ */
+int vfsd_engine_answer_upcall(vfsd_engine *engine, int error, const void *payload, uint32_t bytes);
+
+/*
+ * Open what the guest knows as @nodeid, a file or a directory; @flags: open(2)'s, O_CLOEXEC is
+ * added. Returns the descriptor, the caller's, or -errno (-ESTALE: the guest does not hold it).
+ */
+int vfsd_engine_open_node(vfsd_engine *engine, uint64_t nodeid, int flags);

@@ -52,6 +52,11 @@ static int serve_batch(struct vfsd_queue *queue)
 			break;
 		written = vfsd_fuse_serve(queue->worker, chain->iov, chain->n_in,
 					  chain->iov + chain->n_in, chain->n_out);
+		if (VFSD_UNLIKELY(written == VFSD_FUSE_NOT_SERVED)) {
+			/* We are to stop: whoever goes on from our base serves it. */
+			vfsd_vring_unpop(&queue->ring);
+			break;
+		}
 		vfsd_vring_push(&queue->ring, chain->head, written);
 		wanted |= vfsd_vring_publish(&queue->ring);
 	}
@@ -180,6 +185,7 @@ uint16_t vfsd_queue_stop(struct vfsd_queue *queue)
 	uint16_t base;
 
 	(void)eventfd_write(queue->stop_fd, 1);
+	vfsd_fuse_worker_stop(queue->worker);
 	(void)pthread_join(queue->thread, NULL);
 	base = vfsd_vring_base(&queue->ring);
 	queue_free(queue);

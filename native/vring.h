@@ -85,6 +85,12 @@ int vfsd_vring_init(struct vfsd_vring *ring, const struct vfsd_mem *mem,
  */
 int vfsd_vring_pop(struct vfsd_vring *ring, struct vfsd_chain *chain);
 
+/* Take back what vfsd_vring_pop() has just given, unserved: it will be the next again. */
+static inline void vfsd_vring_unpop(struct vfsd_vring *ring)
+{
+	ring->next_avail--;
+}
+
 /* Hand the chain with @head back with @written bytes. Not visible before vfsd_vring_publish(). */
 void vfsd_vring_push(struct vfsd_vring *ring, uint16_t head, uint32_t written);
 
