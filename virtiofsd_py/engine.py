@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The C core as one Python class: the only module that imports the compiled extension.
 
-Every negative return becomes an `EngineError` here. No request and no event passes through; calls
-are rare and come from one control thread (`log_lines` too).
+Every negative return becomes an `EngineError` here. No request and no event passes through, but for
+requests of opcodes that Python has registered (`Engine.serve_upcalls`); calls are rare and come
+from one control thread (`log_lines` too).
 """
 
 from __future__ import annotations
 
+import errno
+import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from types import TracebackType
@@ -16,6 +19,8 @@ from typing import Any, Final, Self
 
 from virtiofsd_py._native import ffi, lib
 from virtiofsd_py.errors import EngineError
+
+_log = logging.getLogger(__name__)
 
 MAX_RINGS: Final[int] = lib.VFSD_RINGS_MAX
 NOTIFY_BUF_BYTES: Final[int] = lib.vfsd_engine_notify_buf_bytes()
@@ -119,6 +124,7 @@ class EngineConfig:
         uid_to_guest: how the host's are.
         gid_to_host: the same for group ids.
         gid_to_guest: likewise.
+        upcalls: opcodes that `Engine.serve_upcalls` serves.
         max_open_files: descriptors the guest may make us hold, for inodes and open files together;
             0 means no quota.
         fsnotify: who raises what in the guest; the notification queue exists unless it is off.
@@ -146,6 +152,7 @@ class EngineConfig:
     uid_to_guest: Sequence[IdRange] = ()
     gid_to_host: Sequence[IdRange] = ()
     gid_to_guest: Sequence[IdRange] = ()
+    upcalls: Sequence[int] = ()
     max_write_bytes: int = 1 << 20
     max_open_files: int = 0
     fsnotify: Fsnotify = Fsnotify.MERGED
@@ -181,6 +188,31 @@ class Vring:
 
 
 @dataclass(frozen=True, slots=True)
+class Upcall:
+    """A request that Python is to serve; ``vfsd_engine_upcall``.
+
+    Attributes:
+        opcode: one of `EngineConfig.upcalls`.
+        nodeid: the object.
+        unique: the request's number.
+        uid: who asks, as the guest knows them; so are the next two.
+        gid: see `uid`.
+        pid: see `uid`.
+        body: everything behind the header; the guest's bytes, unchecked.
+        room_bytes: the most that the payload of the answer may have.
+    """
+
+    opcode: int
+    nodeid: int
+    unique: int
+    uid: int
+    gid: int
+    pid: int
+    body: bytes
+    room_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Stats:
     """What the guest holds now."""
 
@@ -188,8 +220,23 @@ class Stats:
     open_files: int
 
 
+# A guest that never stops asking must not keep the control thread from everything else.
+_UPCALL_BATCH: Final = 16
 # What is a pointer and a count in C.
-_TABLE_FIELDS: Final = {"xattrmap", "uid_to_host", "uid_to_guest", "gid_to_host", "gid_to_guest"}
+_TABLE_FIELDS: Final = {
+    *("xattrmap", "uid_to_host", "uid_to_guest", "gid_to_host", "gid_to_guest", "upcalls"),
+}
+
+
+def _answer(handler: Callable[[Upcall], bytes], upcall: Upcall) -> tuple[int, bytes]:
+    """Return an errno, or 0 and the payload."""
+    try:
+        return 0, handler(upcall)
+    except OSError as error:
+        return error.errno or errno.EIO, b""
+    except Exception:
+        _log.exception("event=handler_failed opcode=%s", upcall.opcode)
+        return errno.EIO, b""
 
 
 def _check(result: int, what: str) -> int:
@@ -210,6 +257,7 @@ def _raw_config(config: EngineConfig) -> tuple[Any, list[Any]]:
         ffi.new("vfsd_engine_id_range[]", [(r.first, r.count, r.to, r.effect) for r in table])
         for table in tables
     ]
+    raw_upcalls = ffi.new("uint32_t[]", list(config.upcalls))
     names = set(EngineConfig.__dataclass_fields__) - _TABLE_FIELDS
     raw = ffi.new(
         "vfsd_engine_config *",
@@ -219,9 +267,11 @@ def _raw_config(config: EngineConfig) -> tuple[Any, list[Any]]:
             "xattrmap_rules": len(rules),
             "ids": raw_tables,
             "id_ranges": [len(table) for table in tables],
+            "upcalls": raw_upcalls,
+            "n_upcalls": len(config.upcalls),
         },
     )
-    return raw, [rules, raw_rules, raw_tables]
+    return raw, [rules, raw_rules, raw_tables, raw_upcalls]
 
 
 class Engine:
@@ -347,6 +397,61 @@ class Engine:
         raw = ffi.new("vfsd_engine_stats *")
         lib.vfsd_engine_get_stats(self._raw, raw)
         return Stats(inodes=raw.inodes, open_files=raw.open_files)
+
+    @property
+    def upcall_fd(self) -> int:
+        """A descriptor that is readable as long as `serve_upcalls` has something to do."""
+        return int(lib.vfsd_engine_upcall_fd(self._raw))
+
+    def serve_upcalls(self, handler: Callable[[Upcall], bytes]) -> None:
+        """Have requests that wait served, the oldest first, some of them: see `upcall_fd`.
+
+        The queue that a request came from waits for it, the others go on; but nothing else is done
+        on this thread meanwhile, so a handler should be quick.
+
+        Args:
+            handler: returns the payload of the reply, or raises OSError with an errno for the
+                guest. Any other exception is logged, and EIO to the guest.
+        """
+        raw = ffi.new("vfsd_engine_upcall *")
+        for _ in range(_UPCALL_BATCH):
+            if not lib.vfsd_engine_next_upcall(self._raw, raw):
+                return
+            upcall = Upcall(
+                raw.opcode,
+                raw.nodeid,
+                raw.unique,
+                raw.uid,
+                raw.gid,
+                raw.pid,
+                bytes(ffi.buffer(raw.body, raw.body_bytes)),
+                raw.room_bytes,
+            )
+            error, payload = _answer(handler, upcall)
+            result = lib.vfsd_engine_answer_upcall(self._raw, -error, payload, len(payload))
+            if result == -errno.EMSGSIZE:
+                _log.error(
+                    "event=answer_too_long opcode=%s bytes=%s room=%s",
+                    upcall.opcode,
+                    len(payload),
+                    upcall.room_bytes,
+                )
+
+    def open_node(self, nodeid: int, flags: int) -> int:
+        """Open a file or directory by the guest's name for it; the descriptor is the caller's.
+
+        Args:
+            nodeid: as in a request; any number may come.
+            flags: as for ``os.open``.
+
+        Raises:
+            OSError: ESTALE if the guest does not hold it, EBADF if it is neither file nor
+                directory, or what the host says.
+        """
+        fd = int(lib.vfsd_engine_open_node(self._raw, nodeid, flags))
+        if fd < 0:
+            raise OSError(-fd, os.strerror(-fd))
+        return fd
 
     @property
     def log_fd(self) -> int:
