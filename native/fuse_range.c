@@ -8,6 +8,15 @@
 
 #include "fuse_internal.h"
 
+/*
+ * With HANDLE_KILLPRIV_V2 the guest leaves set-id bits to us here as it does for writes, but there
+ * is no flag to tell whether its caller may keep them. Root may.
+ */
+static bool kills_priv(const struct vfsd_request *req)
+{
+	return req->granted & FUSE_HANDLE_KILLPRIV_V2 && req->header.uid != 0;
+}
+
 ssize_t vfsd_fuse_fallocate(struct vfsd_request *req)
 {
 	const struct fuse_fallocate_in *in = req->args;
@@ -18,7 +27,7 @@ ssize_t vfsd_fuse_fallocate(struct vfsd_request *req)
 	if (!handle)
 		return -EBADF;
 	error = fuse->ops->fallocate(fuse->fs, handle->fd, (int)in->mode, (off_t)in->offset,
-				     (off_t)in->length);
+				     (off_t)in->length, kills_priv(req));
 	vfsd_handle_put(fuse->handles, handle);
 	return error;
 }
@@ -66,7 +75,7 @@ static ssize_t copy(struct vfsd_request *req, uint64_t max_bytes)
 		n = fuse->ops->copy_file_range(fuse->fs, from->fd, (off_t)in->off_in, to->fd,
 					       (off_t)in->off_out,
 					       in->len < max_bytes ? in->len : max_bytes,
-					       (unsigned int)in->flags);
+					       (unsigned int)in->flags, kills_priv(req));
 	vfsd_handle_put(fuse->handles, from);
 	vfsd_handle_put(fuse->handles, to);
 	return n;

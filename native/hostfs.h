@@ -139,12 +139,14 @@ struct vfsd_hostfs_ops {
 	int (*fsync)(struct vfsd_hostfs *fs, int fd, bool data_only);
 	/* All of the filesystem that the inode is on. */
 	int (*syncfs)(struct vfsd_hostfs *fs, struct vfsd_inode *inode);
-	int (*fallocate)(struct vfsd_hostfs *fs, int fd, int mode, off_t offset, off_t length);
+	int (*fallocate)(struct vfsd_hostfs *fs, int fd, int mode, off_t offset, off_t length,
+			 bool kill_priv);
 	/* @whence: SEEK_DATA or SEEK_HOLE. Returns an offset. */
 	off_t (*lseek)(struct vfsd_hostfs *fs, int fd, off_t offset, int whence);
 	/* Returns bytes. */
 	ssize_t (*copy_file_range)(struct vfsd_hostfs *fs, int fd_in, off_t offset_in, int fd_out,
-				   off_t offset_out, size_t length, unsigned int flags);
+				   off_t offset_out, size_t length, unsigned int flags,
+				   bool kill_priv);
 
 	/* Fill @buf with whole struct dirent64 from @offset on (0: start). Returns bytes; 0: end. */
 	ssize_t (*readdir)(struct vfsd_hostfs *fs, struct vfsd_handle *handle, int64_t offset,

@@ -162,13 +162,19 @@ int vfsd_hostfs_syncfs(struct vfsd_hostfs *fs, struct vfsd_inode *inode)
 	return syncfs(fd) ? -errno : 0;
 }
 
-int vfsd_hostfs_fallocate(struct vfsd_hostfs *fs, int fd, int mode, off_t offset, off_t length)
+int vfsd_hostfs_fallocate(struct vfsd_hostfs *fs, int fd, int mode, off_t offset, off_t length,
+			  bool kill_priv)
 {
+	struct vfsd_creds creds = {.fsetid_dropped = false};
 	int error = vfsd_hostfs_end_capability(fs, fd);
 
 	if (error)
 		return error;
-	return fallocate(fd, mode, offset, length) ? -errno : 0;
+	if (kill_priv)
+		vfsd_creds_drop_fsetid(&creds);
+	error = fallocate(fd, mode, offset, length) ? -errno : 0;
+	vfsd_creds_leave(fs, &creds);
+	return error;
 }
 
 off_t vfsd_hostfs_lseek(struct vfsd_hostfs *fs, int fd, off_t offset, int whence)
@@ -181,12 +187,18 @@ off_t vfsd_hostfs_lseek(struct vfsd_hostfs *fs, int fd, off_t offset, int whence
 }
 
 ssize_t vfsd_hostfs_copy_file_range(struct vfsd_hostfs *fs, int fd_in, off_t offset_in, int fd_out,
-				    off_t offset_out, size_t length, unsigned int flags)
+				    off_t offset_out, size_t length, unsigned int flags,
+				    bool kill_priv)
 {
+	struct vfsd_creds creds = {.fsetid_dropped = false};
 	ssize_t n = vfsd_hostfs_end_capability(fs, fd_out);
 
 	if (n < 0)
 		return n;
+	if (kill_priv)
+		vfsd_creds_drop_fsetid(&creds);
 	n = copy_file_range(fd_in, &offset_in, fd_out, &offset_out, length, flags);
-	return n < 0 ? -errno : n;
+	n = n < 0 ? -errno : n;
+	vfsd_creds_leave(fs, &creds);
+	return n;
 }

@@ -146,10 +146,12 @@ ssize_t vfsd_hostfs_write(struct vfsd_hostfs *fs, int fd, const struct iovec *io
 int vfsd_hostfs_flush(struct vfsd_hostfs *fs, int fd);
 int vfsd_hostfs_fsync(struct vfsd_hostfs *fs, int fd, bool data_only);
 int vfsd_hostfs_syncfs(struct vfsd_hostfs *fs, struct vfsd_inode *inode);
-int vfsd_hostfs_fallocate(struct vfsd_hostfs *fs, int fd, int mode, off_t offset, off_t length);
+int vfsd_hostfs_fallocate(struct vfsd_hostfs *fs, int fd, int mode, off_t offset, off_t length,
+			  bool kill_priv);
 off_t vfsd_hostfs_lseek(struct vfsd_hostfs *fs, int fd, off_t offset, int whence);
 ssize_t vfsd_hostfs_copy_file_range(struct vfsd_hostfs *fs, int fd_in, off_t offset_in, int fd_out,
-				    off_t offset_out, size_t length, unsigned int flags);
+				    off_t offset_out, size_t length, unsigned int flags,
+				    bool kill_priv);
 
 /* hostfs_dir.c */
 ssize_t vfsd_hostfs_readdir(struct vfsd_hostfs *fs, struct vfsd_handle *handle, int64_t offset,

@@ -364,6 +364,28 @@ def test_sizes_and_offsets_at_the_extremes(
             wire.SETATTR_IN.pack(U32, U32, value, value, 0, value, value, value, *[U32] * 8),
         ),
         (Opcode.FSNOTIFY, f, wire.FSNOTIFY_IN.pack(value, U32, U32)),
+        (Opcode.FALLOCATE, f, wire.FALLOCATE_IN.pack(fh, value, value, 0x03, U32)),
+        (Opcode.FALLOCATE, f, wire.FALLOCATE_IN.pack(fh, value, size, U32, U32)),
+        (Opcode.LSEEK, f, wire.LSEEK_IN.pack(fh, value, os.SEEK_HOLE, U32)),
+        (Opcode.LSEEK, f, wire.LSEEK_IN.pack(fh, value, size, U32)),
+        (Opcode.COPY_FILE_RANGE, f, wire.COPY_FILE_RANGE_IN.pack(fh, 0, f, fh, value, value, 0)),
+        (
+            Opcode.COPY_FILE_RANGE_64,
+            f,
+            wire.COPY_FILE_RANGE_IN.pack(fh, value, f, fh, value, value, 0),
+        ),
+        (
+            Opcode.COPY_FILE_RANGE_64,
+            f,
+            wire.COPY_FILE_RANGE_IN.pack(fh, 0, f, fh, 8, value, value),
+        ),
+        (Opcode.IOCTL, f, wire.IOCTL_IN.pack(fh, U32, 0x8008_6601, value, size, U32)),
+        (Opcode.IOCTL, f, wire.IOCTL_IN.pack(fh, U32, 0x4008_6602, value, size, size)),
+        (Opcode.STATX, f, wire.STATX_IN.pack(U32, U32, fh, U32, U32)),
+        (Opcode.ACCESS, f, wire.ACCESS_IN.pack(U32, U32)),
+        (Opcode.SYNCFS, f, wire.SYNCFS_IN.pack(value)),
+        (Opcode.TMPFILE, ROOT_ID, wire.CREATE_IN.pack(U32, U32, U32, U32) + b"/\0"),
+        (Opcode.CREATE, ROOT_ID, wire.CREATE_IN.pack(U32, U32, U32, U32) + b"c\0"),
         (Opcode.OPEN, f, wire.OPEN_IN.pack(U32, U32)),
         (Opcode.MKNOD, ROOT_ID, wire.MKNOD_IN.pack(U32, U32, U32, U32) + b"n\0"),
         (Opcode.FORGET, f, struct.pack("=Q", value)),
@@ -376,6 +398,36 @@ def test_sizes_and_offsets_at_the_extremes(
         else:
             fuse.wait(pending)  # well-formed, whatever it says
     serves(fuse, daemon)
+
+
+@pytest.mark.parametrize("size", [0, 1, 65536, 65537, 1 << 20, 1 << 31, U32])
+def test_attributes_of_any_size(start: Callable[..., Daemon], size: int) -> None:
+    daemon = start("--posix-acl", "--xattrmap=:map::user.virtiofs.:")
+    with Session.connect(daemon.socket) as guest:
+        fuse = guest.fuse
+        fuse.init((1 << 60) - 1)
+        names = (
+            b"user.a\0",
+            b"\0",
+            b"user.a",
+            b"",
+            b"n" * 300 + b"\0",
+            b"system.posix_acl_access\0",
+        )
+        for name in names:
+            for body, opcode in (
+                (wire.GETXATTR_IN.pack(size, U32), Opcode.GETXATTR),
+                (wire.GETXATTR_IN.pack(size, U32), Opcode.LISTXATTR),
+                (wire.SETXATTR_IN.pack(size, U32, U32, U32), Opcode.SETXATTR),
+                (wire.SETXATTR_IN.pack(size, 0, 0, 0), Opcode.SETXATTR),
+                (b"", Opcode.REMOVEXATTR),
+            ):
+                for value in (b"", b"v", b"v" * 65537):
+                    for room in (0, 1, 8, 4096):
+                        fuse.wait(
+                            fuse.submit(opcode, ROOT_ID, body + name + value, reply_bytes=room)
+                        )
+        serves(fuse, daemon)
 
 
 def test_forgetting_the_root_changes_nothing(guest: Session, daemon: Daemon) -> None:

@@ -334,8 +334,9 @@ static inline int null_syncfs(struct vfsd_hostfs *fs, struct vfsd_inode *inode)
 }
 
 static inline int null_fallocate(struct vfsd_hostfs *fs, int fd, int mode, off_t offset,
-				 off_t length)
+				 off_t length, bool kill_priv)
 {
+	(void)kill_priv;
 	(void)mode;
 	(void)offset;
 	(void)length;
@@ -354,8 +355,9 @@ static inline off_t null_lseek(struct vfsd_hostfs *fs, int fd, off_t offset, int
 
 static inline ssize_t null_copy_file_range(struct vfsd_hostfs *fs, int fd_in, off_t offset_in,
 					   int fd_out, off_t offset_out, size_t length,
-					   unsigned int flags)
+					   unsigned int flags, bool kill_priv)
 {
+	(void)kill_priv;
 	(void)offset_in;
 	(void)offset_out;
 	(void)flags;

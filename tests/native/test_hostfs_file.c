@@ -154,6 +154,37 @@ static void test_fallocate_and_lseek(struct fuse_guest *g)
 	CHECK_EQ(unlinkat(g->tree.fd, "f", 0), 0);
 }
 
+/* Set-id bits, which a guest with HANDLE_KILLPRIV_V2 leaves to us. */
+static void test_kill_priv(bool v2)
+{
+	const struct fuse_guest_config config = {.fuse = {.killpriv_v2 = v2}};
+	struct fuse_copy_file_range_in copy = {.off_in = 0, .off_out = 1, .len = 1};
+	struct fuse_entry_out entry;
+	struct fuse_open_out opened;
+	struct fuse_guest g;
+	mode_t after = v2 ? 0755 : 04755;
+
+	if (geteuid() != 0)
+		return;
+	fuse_guest_create(&g, &config);
+	CHECK_EQ(fuse_guest_create_file(&g, ROOT, "s", O_RDWR, 0755, &entry, &opened), 0);
+	CHECK_EQ(fuse_guest_write(&g, entry.nodeid, opened.fh, 0, "x", 0, 0), 1);
+	copy.fh_in = copy.fh_out = opened.fh;
+	copy.nodeid_out = entry.nodeid;
+	for (uint32_t uid = 0; uid <= 1; uid++) {
+		g.uid = uid;
+		CHECK_EQ(fchmodat(g.tree.fd, "s", 04755, 0), 0);
+		if (allocate(&g, entry.nodeid, opened.fh, 0, 0, BLOCK) == 0)
+			CHECK_EQ(stat_of(&g, "s").st_mode & 07777, uid ? after : 04755);
+		CHECK_EQ(fchmodat(g.tree.fd, "s", 04755, 0), 0);
+		CHECK_EQ(fuse_guest_call(&g, FUSE_COPY_FILE_RANGE, entry.nodeid, &copy,
+					 sizeof(copy), 8),
+			 0);
+		CHECK_EQ(stat_of(&g, "s").st_mode & 07777, uid ? after : 04755);
+	}
+	fuse_guest_destroy(&g);
+}
+
 /* A seek in a directory must not confuse who reads it. */
 static void test_lseek_in_directory(struct fuse_guest *g)
 {
@@ -492,6 +523,8 @@ int main(void)
 		test_supplementary_group(&g);
 		fuse_guest_destroy(&g);
 	}
+	test_kill_priv(false);
+	test_kill_priv(true);
 	test_translated_ids();
 	return 0;
 }

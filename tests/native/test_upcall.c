@@ -70,6 +70,7 @@ static void test_threads(void)
 	}
 	while (done < QUEUES * ROUNDS) {
 		const struct vfsd_upcall *call = vfsd_upcalls_next(upcalls);
+		uint64_t unique = call ? call->header->unique : 0;
 
 		done = 0;
 		for (int q = 0; q < QUEUES; q++)
@@ -78,7 +79,7 @@ static void test_threads(void)
 			continue;
 		if (++answered == ROUNDS)
 			vfsd_upcalls_stop(upcalls, &queues[0].call);
-		if (call->header->unique % 7 == 0) {
+		if (unique % 7 == 0) {
 			int error = vfsd_upcalls_answer(upcalls, -ENOENT, NULL, 0);
 
 			CHECK(error == 0 || (error == -ENOENT && answered == ROUNDS));
