@@ -482,6 +482,10 @@ int vfsd_engine_create(const vfsd_engine_config *config, vfsd_engine **ret)
 		err = vfsd_logqueue_create(config->log_level, &engine->log);
 	if (!err)
 		err = create_session(engine, vfsd_fd_take(&root_fd));
+	/* What these point to is the caller's, and has been copied. */
+	engine->config.xattrmap = NULL;
+	memset(engine->config.ids, 0, sizeof(engine->config.ids));
+	engine->config.upcalls = NULL;
 	if (err) {
 		vfsd_engine_destroy(engine);
 		return err;

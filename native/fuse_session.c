@@ -39,24 +39,32 @@ static uint64_t grantable(const struct vfsd_fuse_config *config, uint64_t offere
 		flags |= FUSE_DIRECT_IO_ALLOW_MMAP;
 	if (config->killpriv_v2)
 		flags |= FUSE_HANDLE_KILLPRIV_V2;
-	if (config->posix_acl && (offered & posix_acl) == posix_acl)
+	if (config->posix_acl)
 		flags |= posix_acl;
 	if (config->security_label)
 		flags |= FUSE_SECURITY_CTX;
 	return flags & offered;
 }
 
-/* Of options that an old guest leaves without effect. */
-static void complain(const struct vfsd_fuse_config *config, uint64_t granted)
+/*
+ * Can this guest's kernel do what options demand? Without ACLs it would let users in whom the host's
+ * ACLs keep out, so it had better not mount. 0 or -EPROTO.
+ */
+static int check_demands(const struct vfsd_fuse_config *config, uint64_t offered)
 {
 	static const char line[] = "fuse: this guest's kernel is too old for %s";
 
-	if (config->killpriv_v2 && !(granted & FUSE_HANDLE_KILLPRIV_V2))
+	if (config->killpriv_v2 && !(offered & FUSE_HANDLE_KILLPRIV_V2))
 		VFSD_LOG_LIMITED(VFSD_LOG_WARN, line, "killpriv-v2");
-	if (config->posix_acl && !(granted & FUSE_POSIX_ACL))
-		VFSD_LOG_LIMITED(VFSD_LOG_WARN, line, "posix-acl");
-	if (config->security_label && !(granted & FUSE_SECURITY_CTX))
-		VFSD_LOG_LIMITED(VFSD_LOG_WARN, line, "security-label");
+	if (config->posix_acl && (offered & posix_acl) != posix_acl) {
+		VFSD_LOG_LIMITED(VFSD_LOG_ERROR, line, "posix-acl");
+		return -EPROTO;
+	}
+	if (config->security_label && !(offered & FUSE_SECURITY_CTX)) {
+		VFSD_LOG_LIMITED(VFSD_LOG_ERROR, line, "security-label");
+		return -EPROTO;
+	}
+	return 0;
 }
 
 /* Everything of an earlier session is void. Requests on other queues are refused meanwhile. */
@@ -103,12 +111,13 @@ ssize_t vfsd_fuse_init(struct vfsd_request *req)
 	if (in->major > FUSE_KERNEL_VERSION) /* it will ask again in our language */
 		return (ssize_t)sizeof(*out);
 	error = read_offer(req, &offered);
+	if (!error)
+		error = check_demands(&fuse->config, offered);
 	if (error)
 		return error;
 
 	end_session(fuse);
 	granted = grantable(&fuse->config, offered);
-	complain(&fuse->config, granted);
 	fsnotify = offered & FUSE_HAS_FSNOTIFY && offered & FUSE_INIT_EXT;
 	if (fuse->hooks.session_start &&
 	    fuse->hooks.session_start(fuse->hooks.ctx, fsnotify, &server_mask) && fsnotify) {

@@ -112,6 +112,7 @@ static void test_options(void)
 	struct fuse_init_out out;
 	struct fuse_guest g;
 	uint64_t always;
+	bool demanded;
 
 	fuse_guest_create_cold(&g, &plain);
 	CHECK_EQ(fuse_guest_init(&g, 41, UINT64_MAX, &out), 0);
@@ -123,11 +124,15 @@ static void test_options(void)
 		fuse_guest_create_cold(&g, &config);
 		CHECK_EQ(fuse_guest_init(&g, 41, UINT64_MAX, &out), 0);
 		CHECK_EQ(out.flags | (uint64_t)out.flags2 << 32, always | cases[i].flags);
-		CHECK_EQ(fuse_guest_init(&g, 41, FUSE_INIT_EXT, &out), 0);
-		CHECK_EQ(out.flags | (uint64_t)out.flags2 << 32, FUSE_INIT_EXT);
-		/* ACLs come whole or not at all. */
-		CHECK_EQ(fuse_guest_init(&g, 41, acl & ~FUSE_SETXATTR_EXT, &out), 0);
-		CHECK_EQ(out.flags, 0);
+		/* Who asked for ACLs or labels does not want to go without. */
+		demanded = cases[i].config.posix_acl || cases[i].config.security_label;
+		CHECK_EQ(fuse_guest_init(&g, 41, FUSE_INIT_EXT, &out), demanded ? -EPROTO : 0);
+		if (!demanded)
+			CHECK_EQ(out.flags | (uint64_t)out.flags2 << 32, FUSE_INIT_EXT);
+		CHECK_EQ(fuse_guest_init(&g, 41, acl & ~FUSE_SETXATTR_EXT, &out),
+			 demanded ? -EPROTO : 0);
+		if (!demanded)
+			CHECK_EQ(out.flags, 0);
 		fuse_guest_destroy(&g);
 	}
 }
