@@ -374,22 +374,36 @@ static int failing_create(struct vfsd_hostfs *fs, const struct vfsd_caller *call
 					      ret_fd));
 }
 
+static int failing_tmpfile(struct vfsd_hostfs *fs, const struct vfsd_caller *caller,
+			   struct vfsd_inode *parent, int flags, mode_t mode,
+			   struct vfsd_entry *ret, int *ret_fd)
+{
+	return FAILING(vfsd_hostfs_ops.tmpfile(fs, caller, parent, flags, mode, ret, ret_fd));
+}
+
 static ssize_t failing_readdir(struct vfsd_hostfs *fs, struct vfsd_handle *handle, int64_t offset,
 			       void *buf, size_t size)
 {
 	return FAILING(vfsd_hostfs_ops.readdir(fs, handle, offset, buf, size));
 }
 
-/* Create three files, list them with their attributes, close everything. */
+/* Create three files and a nameless one, list them with their attributes, close everything. */
 static void small_life(struct fuse_guest *g)
 {
 	static const char *const names[] = {"a", "b", "c"};
+	const struct fuse_create_in create_in = {.flags = O_RDWR, .mode = S_IFREG | 0600};
 	struct fuse_entry_out entry;
 	struct fuse_open_out opened;
 
 	for (size_t i = 0; i < VFSD_ARRAY_SIZE(names); i++) {
 		if (fuse_guest_create_file(g, ROOT, names[i], O_RDWR, 0644, &entry, &opened) == 0)
 			CHECK_EQ(fuse_guest_release(g, FUSE_RELEASE, entry.nodeid, opened.fh), 0);
+	}
+	if (fuse_guest_call2(g, FUSE_TMPFILE, ROOT, &create_in, sizeof(create_in), "/", 2,
+			     sizeof(entry) + sizeof(opened)) == 0) {
+		memcpy(&entry, g->reply, sizeof(entry));
+		memcpy(&opened, g->reply + sizeof(entry), sizeof(opened));
+		CHECK_EQ(fuse_guest_release(g, FUSE_RELEASE, entry.nodeid, opened.fh), 0);
 	}
 	if (fuse_guest_open(g, FUSE_OPENDIR, ROOT, O_RDONLY, &opened))
 		return;
@@ -406,6 +420,7 @@ static void test_failing_host(void)
 	ops.lookup = failing_lookup;
 	ops.open = failing_open;
 	ops.create = failing_create;
+	ops.tmpfile = failing_tmpfile;
 	ops.readdir = failing_readdir;
 	for (fail_at = 1; failed; fail_at++) {
 		struct fuse_guest g;
