@@ -193,9 +193,13 @@ test-asan: build-asan
 	@$(call locked,asan)
 	$(call meson_test,asan,native)
 
-test-fuzz: build-asan test-asan
+# Ring and FUSE dispatch, then vhost-user messages: a minute in all. A failure tells its seed.
+FUZZ_SECONDS ?= 20
+test-fuzz: build-daemon build-asan test-asan
 	@$(call locked,asan)
-	$(call meson_test,asan,fuzz)
+	$(call meson_test,asan,fuzz,--test-args='--seconds $(FUZZ_SECONDS)')
+	step fuzz-vhost-user env PYTHONDONTWRITEBYTECODE=1 $(BIN)/python \
+		tests/fuzz/fuzz_vhost_user.py --seconds $(FUZZ_SECONDS)
 
 # gcc's ThreadSanitizer knows only the older, narrower address space layouts: no randomisation.
 test-tsan: venv

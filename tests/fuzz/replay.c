@@ -2,23 +2,28 @@
 /*
  * replay - a main for fuzz targets where there is no libFuzzer: gcc, the sanitizers, `make test`.
  *
- *   fuzz_ROOM [FILE|DIRECTORY]... [--random N SEED]
+ *   fuzz_ROOM [FILE|DIRECTORY]... [--random N SEED | --seconds N]
  *
  * Runs the target's own seeds, the files, and then N inputs that are mutations of these (20000 of
- * seed 1 unless told). A file called *.hex is hexadecimal text, so that a corpus can be read. The
- * input that kills the target, or keeps it for a minute, is shown in that form.
+ * seed 1 unless told), or as many as N seconds allow, of a seed that is new each time. A file called
+ * *.hex is hexadecimal text, so that a corpus can be read. The input that kills the target, or keeps
+ * it for a minute, is shown in that form, behind the arguments that lead there again (with the same
+ * files).
  * A directory that does not exist is an empty corpus.
  */
 #include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "fuzz.h"
@@ -39,7 +44,8 @@ struct input {
 static struct input corpus[CORPUS_MAX];
 static size_t corpus_n;
 
-static struct input current; /* what the target is working on */
+static struct input current;	/* what the target is working on */
+static char current_replay[64]; /* arguments that lead there; empty: the files themselves do */
 
 /* Targets without seeds of their own need not define it. */
 __attribute__((weak)) size_t vfsd_fuzz_seed(uint32_t index, uint8_t *bytes, size_t max)
@@ -62,6 +68,7 @@ static void show_current(void)
 {
 	static const char digits[] = "0123456789abcdef";
 
+	put(current_replay, strlen(current_replay));
 	put("input, as a .hex file:\n", 23);
 	for (size_t i = 0; i < current.len; i++) {
 		char text[3] = {digits[current.bytes[i] >> 4], digits[current.bytes[i] & 15], '\n'};
@@ -257,15 +264,30 @@ static void mutate(struct input *input)
 	}
 }
 
-static void run_random(unsigned long runs, unsigned long seed)
+static time_t now_s(void)
 {
+	struct timespec now;
+
+	if (clock_gettime(CLOCK_MONOTONIC, &now) < 0)
+		abort();
+	return now.tv_sec;
+}
+
+/* At most @runs, and for @seconds unless that is 0. Returns how many there were. */
+static unsigned long run_random(unsigned long runs, unsigned long seconds, unsigned long seed)
+{
+	const time_t end = now_s() + (time_t)seconds;
 	uint8_t bytes[INPUT_MAX];
+	unsigned long i;
 
 	random_state = seed * UINT64_C(0x9e3779b97f4a7c15) + 1;
-	for (unsigned long i = 0; i < runs; i++) {
+	for (i = 0; i < runs && (seconds == 0 || now_s() < end); i++) {
 		struct input input = {.bytes = bytes};
 		uint32_t mutations = 1 + draw(1u << draw(7));
 
+		/* Written before it is needed: a signal handler had better not format. */
+		(void)snprintf(current_replay, sizeof(current_replay),
+			       "replay with --random %lu %lu\n", i + 1, seed);
 		/* One in sixteen is noise from the start. */
 		if (corpus_n > 0 && draw(16) != 0) {
 			const struct input *base = &corpus[draw((uint32_t)corpus_n)];
@@ -281,6 +303,16 @@ static void run_random(unsigned long runs, unsigned long seed)
 			mutate(&input);
 		run(bytes, input.len);
 	}
+	return i;
+}
+
+static unsigned long new_seed(void)
+{
+	uint32_t seed;
+
+	if (getrandom(&seed, sizeof(seed), 0) != (ssize_t)sizeof(seed))
+		abort();
+	return seed;
 }
 
 static unsigned long number(const char *text)
@@ -289,7 +321,8 @@ static unsigned long number(const char *text)
 	unsigned long value = text ? strtoul(text, &end, 10) : 0;
 
 	if (!text || !isdigit((unsigned char)*text) || *end) {
-		(void)fprintf(stderr, "usage: [FILE|DIRECTORY]... [--random N SEED]\n");
+		(void)fprintf(stderr, "usage: [FILE|DIRECTORY]... [--random N SEED | --seconds "
+				      "N]\n");
 		exit(2);
 	}
 	return value;
@@ -297,7 +330,7 @@ static unsigned long number(const char *text)
 
 int main(int argc, char **argv)
 {
-	unsigned long runs = RANDOM_RUNS, seed = 1;
+	unsigned long runs = RANDOM_RUNS, seconds = 0, seed = 1;
 
 	(void)signal(SIGABRT, died);
 	(void)signal(SIGALRM, died);
@@ -311,15 +344,21 @@ int main(int argc, char **argv)
 		if (strcmp(argv[i], "--random") == 0) {
 			runs = number(argv[i + 1]);
 			seed = number(argv[i + 1] ? argv[i + 2] : NULL);
+			seconds = 0;
 			i += 2;
+		} else if (strcmp(argv[i], "--seconds") == 0) {
+			seconds = number(argv[++i]);
+			runs = seconds ? ULONG_MAX : 0;
+			seed = new_seed();
 		} else {
 			add_path(argv[i]);
 		}
 	}
 	for (size_t i = 0; i < corpus_n; i++)
 		run(corpus[i].bytes, corpus[i].len);
-	run_random(runs, seed);
-	(void)fprintf(stderr, "%zu corpus inputs and %lu mutations\n", corpus_n, runs);
+	runs = run_random(runs, seconds, seed);
+	(void)fprintf(stderr, "%zu corpus inputs and %lu mutations of seed %lu\n", corpus_n, runs,
+		      seed);
 	for (size_t i = 0; i < corpus_n; i++)
 		free(corpus[i].bytes);
 	return 0;
