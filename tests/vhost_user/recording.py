@@ -72,7 +72,7 @@ class RecordingBackend:
         self._call("start_vring", *fds)
         assert index not in self.running
         assert self.features is not None
-        assert setup.num and not setup.num & (setup.num - 1)
+        assert setup.num.bit_count() == 1
         assert not setup.desc_user_address % 16
         assert not setup.avail_user_address % 2
         assert not setup.used_user_address % 4
