@@ -11,11 +11,15 @@ import logging
 import sys
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from virtiofsd_py import __version__, arguments
 from virtiofsd_py.arguments import Inform
 from virtiofsd_py.errors import ConfigError, VirtiofsdError
 from virtiofsd_py.options import LogLevel, Options
+
+if TYPE_CHECKING:
+    from virtiofsd_py.fuse import Handlers
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -35,11 +39,13 @@ _LEVELS = {
 _LEVEL_NAMES = {level: str(name) for name, level in _LEVELS.items()} | {logging.CRITICAL: "error"}
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, extensions: Handlers | None = None) -> int:
     """Run the command.
 
     Args:
         argv: arguments without the program's name; None takes the process's own.
+        extensions: opcodes that Python serves, for a command of one's own: see
+            `virtiofsd_py.fuse`.
 
     Returns:
         The exit status: 0, 1 if serving failed, 2 if the command line is wrong, 130 if interrupted.
@@ -53,15 +59,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         _answer(parsed)
         return EXIT_OK
     _configure_logging(parsed)
-    return _serve(parsed)
+    return _serve(parsed, extensions)
 
 
-def _serve(parsed: Options) -> int:
+def _serve(parsed: Options, extensions: Handlers | None) -> int:
     """Run the daemon; a failure it foresees becomes one line and a status."""
     try:
         from virtiofsd_py import daemon
 
-        return daemon.run(parsed)
+        return daemon.run(parsed, extensions)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except ConfigError as error:

@@ -26,6 +26,7 @@ from virtiofsd_py import engine as core
 from virtiofsd_py import idmap, sandbox
 from virtiofsd_py.device import VirtioFsDevice
 from virtiofsd_py.errors import ConfigError, EngineError, StartError
+from virtiofsd_py.fuse import Handlers
 from virtiofsd_py.options import FileHandles, Fsnotify, LogLevel, Options
 from virtiofsd_py.sandbox import capabilities
 from virtiofsd_py.vhost_user import (
@@ -63,11 +64,13 @@ _CORE_LEVELS: Final = {
 }
 
 
-def run(options: Options) -> int:
+def run(options: Options, extensions: Handlers | None = None) -> int:
     """Serve one front-end from start to end.
 
     Args:
         options: what was asked for.
+        extensions: opcodes that Python serves; what they need is imported already, for inside the
+            sandbox nothing can be.
 
     Returns:
         The exit status: 0 when the front-end went or a signal ended us. What the sandboxed process
@@ -80,11 +83,11 @@ def run(options: Options) -> int:
         EngineError: the core could not be set up.
     """
     _check_user(options)
-    end = _run(options)
+    end = _run(options, extensions or Handlers())
     return end.imitate() if isinstance(end, sandbox.Ended) else end
 
 
-def _run(options: Options) -> int | sandbox.Ended:
+def _run(options: Options, extensions: Handlers) -> int | sandbox.Ended:
     # Everything in `outside` is undone by a call, not by a finaliser: see below.
     with _end_signals() as ended, _service_manager() as tell, ExitStack() as outside:
         _check_share(options.shared_dir)
@@ -98,18 +101,19 @@ def _run(options: Options) -> int | sandbox.Ended:
         if place.apart:
             outside.pop_all()  # The guardian undoes it; from here other files have these names.
         os.umask(0)
-        return _serve_one(options, place, listener, ended, quota)
+        return _serve_one(options, extensions, place, listener, ended, quota)
 
 
 def _serve_one(
     options: Options,
+    extensions: Handlers,
     place: sandbox.Inside,
     listener: Listener,
     ended: socket.socket,
     quota: int,
 ) -> int:
     with ExitStack() as stack:
-        engine = stack.enter_context(_make_engine(options, place, quota))
+        engine = stack.enter_context(_make_engine(options, extensions, place, quota))
         fsnotify = _decide_fsnotify(options, engine)
         device = VirtioFsDevice(
             engine,
@@ -126,6 +130,7 @@ def _serve_one(
         watch: dict[int, Callable[[], bool]] = {
             ended.fileno(): lambda: False,
             engine.log_fd: lambda: _pass_on_log(engine),
+            engine.upcall_fd: lambda: _serve_extensions(engine, extensions),
         }
         stack.callback(_pass_on_log, engine)
         _log.info(
@@ -288,7 +293,9 @@ def _raise_file_limit(wanted: int | None) -> int:
     return max(soft - _NOFILE_OWN, soft // 2)
 
 
-def _make_engine(options: Options, place: sandbox.Inside, quota: int) -> core.Engine:
+def _make_engine(
+    options: Options, extensions: Handlers, place: sandbox.Inside, quota: int
+) -> core.Engine:
     uids = idmap.compile_table(options.translate_uid)
     gids = idmap.compile_table(options.translate_gid)
     return core.Engine(
@@ -296,6 +303,7 @@ def _make_engine(options: Options, place: sandbox.Inside, quota: int) -> core.En
             root_fd=place.root_fd,
             proc_self_fd=place.proc_self_fd,
             num_rings=_num_rings(),
+            upcalls=extensions.opcodes,
             cache=core.Cache[options.cache.name],
             file_handles=core.FileHandles[options.inode_file_handles.name],
             readdirplus=options.readdirplus,
@@ -344,6 +352,11 @@ def _decide_fsnotify(options: Options, engine: core.Engine) -> bool:
     except EngineError as error:
         _log.warning("event=no_remote_fsnotify reason=%s guests=local_events_only", error)
         return False
+    return True
+
+
+def _serve_extensions(engine: core.Engine, extensions: Handlers) -> bool:
+    engine.serve_upcalls(lambda upcall: extensions.serve(upcall, engine))
     return True
 
 

@@ -7,6 +7,7 @@ import errno
 import hashlib
 import os
 import struct
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.daemon.running import Daemon
 from tests.frontend import ROOT_ID, FuseError, Opcode, Session
 from virtiofsd_py import engine as core
 from virtiofsd_py.device import VirtioFsDevice
@@ -103,6 +105,26 @@ def test_example(run: Run, share: Path) -> None:
         with pytest.raises(FuseError) as refused:
             fuse.request(example.CHECKSUM + 1, node)
         assert refused.value.errno == errno.ENOSYS
+
+
+# The command of somebody who has an extension; what would be the command's name goes unused.
+OWN_COMMAND = """
+import sys
+from virtiofsd_py import cli
+from virtiofsd_py.fuse import example
+sys.exit(cli.main(sys.argv[2:], extensions=example.handlers))
+"""
+
+
+def test_command_of_ones_own_serves_it_inside_the_sandbox(tmp_path: Path) -> None:
+    with Daemon(tmp_path, launcher=[sys.executable, "-P", "-c", OWN_COMMAND]) as daemon:
+        (daemon.share / "f").write_bytes(b"content")
+        with Session.connect(daemon.socket) as session:
+            session.fuse.init()
+            node = session.fuse.lookup(ROOT_ID, "f").nodeid
+            reply = session.fuse.request(example.CHECKSUM, node, struct.pack("=QQ", 0, 0))
+            assert reply == struct.pack("=Q32s", 7, hashlib.sha256(b"content").digest())
+        assert daemon.wait() == 0
 
 
 def test_what_a_handler_may_do(run: Run) -> None:

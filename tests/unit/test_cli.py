@@ -44,7 +44,7 @@ def daemon_runs(monkeypatch: pytest.MonkeyPatch) -> SetRun:
 
     def set_run(run: Run) -> None:
         module = types.ModuleType("virtiofsd_py.daemon")
-        vars(module)["run"] = run
+        vars(module)["run"] = lambda options, _extensions: run(options)
         monkeypatch.setitem(sys.modules, module.__name__, module)
         monkeypatch.setattr(virtiofsd_py, "daemon", module, raising=False)
 

@@ -11,8 +11,11 @@ in C, and compared with what C does. `example` tries one:
     def hello(request: Request) -> bytes:
         return b"hello " + request.reader().name_untrusted()
 
-`Handlers.opcodes` goes into ``EngineConfig.upcalls``, and ``Engine.serve_upcalls`` calls
-`Handlers.serve`; `daemon` joins them.
+    sys.exit(virtiofsd_py.cli.main(extensions=handlers))
+
+is the whole command then. `Handlers.opcodes` goes into ``EngineConfig.upcalls``, and
+``Engine.serve_upcalls`` calls `Handlers.serve`; `daemon` joins them. Inside the sandbox nothing can
+be imported any more: do that before.
 
 Spec: Linux include/uapi/linux/fuse.h for everything on the wire.
 """
