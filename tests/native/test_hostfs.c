@@ -424,6 +424,12 @@ static void test_names(struct fuse_guest *g)
 	CHECK(fuse_guest_getattr(g, dir.nodeid, &attr) == -ESTALE || attr.attr.nlink == 0);
 }
 
+/* By handle the host may find it a little longer: until it has let go of the inode itself. */
+static void check_gone(int error, enum vfsd_handle_policy handles)
+{
+	CHECK(error == -ENOENT || (error == -ESTALE && handles != VFSD_HANDLES_NEVER));
+}
+
 /* A directory that the host removed: held by descriptor it stays empty, by handle it is gone. */
 static void test_removed_directory(struct fuse_guest *g, enum vfsd_handle_policy handles)
 {
@@ -434,30 +440,24 @@ static void test_removed_directory(struct fuse_guest *g, enum vfsd_handle_policy
 	struct fuse_open_out opened;
 	struct fuse_attr_out attr;
 	uint64_t gone;
-	int error;
 
 	CHECK_EQ(mkdirat(g->tree.fd, "gone", 0755), 0);
 	gone = fuse_guest_node(g, ROOT, "gone");
 	CHECK_EQ(unlinkat(g->tree.fd, "gone", AT_REMOVEDIR), 0);
 	tree_file(&g->tree, "f", "");
 	link_in.oldnodeid = fuse_guest_node(g, ROOT, "f");
-	error = fuse_guest_getattr(g, gone, &attr) ? -ESTALE : -ENOENT;
 	if (handles == VFSD_HANDLES_NEVER)
-		CHECK_EQ(error, -ENOENT);
-	CHECK_EQ(fuse_guest_lookup(g, gone, "x", &entry), error);
-	CHECK_EQ(make(g, FUSE_MKDIR, gone, &mkdir_in, 8, "x", &entry), error);
-	CHECK_EQ(make(g, FUSE_MKNOD, gone, &mknod_in, 16, "x", &entry), error);
-	CHECK_EQ(make(g, FUSE_LINK, gone, &link_in, 8, "x", &entry), error);
-	CHECK_EQ(fuse_guest_call(g, FUSE_SYMLINK, gone, "x\0t", 4, 128), error);
-	CHECK_EQ(fuse_guest_create_file(g, gone, "x", O_RDWR, 0600, &entry, &opened), error);
-	CHECK_EQ(fuse_guest_call(g, FUSE_UNLINK, gone, "x", 2, 0), error);
-	CHECK_EQ(fuse_guest_call(g, FUSE_RMDIR, gone, "x", 2, 0), error);
-	CHECK_EQ(rename2(g, gone, ROOT, 0, "x\0y", 4), error);
-	CHECK_EQ(rename2(g, ROOT, gone, 0, "f\0y", 4), error);
-	if (error == -ESTALE) {
-		CHECK_EQ(fuse_guest_open(g, FUSE_OPENDIR, gone, O_RDONLY, &opened), error);
-		CHECK_EQ(fuse_guest_call(g, FUSE_STATFS, gone, NULL, 0, 80), error);
-	}
+		CHECK_EQ(fuse_guest_getattr(g, gone, &attr), 0);
+	check_gone(fuse_guest_lookup(g, gone, "x", &entry), handles);
+	check_gone(make(g, FUSE_MKDIR, gone, &mkdir_in, 8, "x", &entry), handles);
+	check_gone(make(g, FUSE_MKNOD, gone, &mknod_in, 16, "x", &entry), handles);
+	check_gone(make(g, FUSE_LINK, gone, &link_in, 8, "x", &entry), handles);
+	check_gone(fuse_guest_call(g, FUSE_SYMLINK, gone, "x\0t", 4, 128), handles);
+	check_gone(fuse_guest_create_file(g, gone, "x", O_RDWR, 0600, &entry, &opened), handles);
+	check_gone(fuse_guest_call(g, FUSE_UNLINK, gone, "x", 2, 0), handles);
+	check_gone(fuse_guest_call(g, FUSE_RMDIR, gone, "x", 2, 0), handles);
+	check_gone(rename2(g, gone, ROOT, 0, "x\0y", 4), handles);
+	check_gone(rename2(g, ROOT, gone, 0, "f\0y", 4), handles);
 	CHECK_EQ(unlinkat(g->tree.fd, "f", 0), 0);
 }
 
