@@ -204,8 +204,8 @@ OPTIONS: Final[Mapping[str, tuple[Option, ...]]] = {
         Option(
             name="shared-dir",
             field="shared_dir",
-            value=text("the path of a directory", "PATH"),
-            help="directory to share; required",
+            value=text("the path of a directory or plain file", "PATH"),
+            help="directory, or plain file, to share; required",
             legacy="source",
         ),
         Option(

@@ -172,9 +172,8 @@ def _check_user(options: Options) -> None:
 
 
 def _check_share(path: str) -> None:
-    """Make sure that the shared directory can be read, before anything is made."""
     try:
-        os.close(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+        sandbox.check_share(path)
     except OSError as error:
         raise StartError(f"--shared-dir {path}: {error.strerror}") from error
 

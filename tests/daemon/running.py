@@ -23,7 +23,7 @@ class Daemon:
     """One process, ready when the constructor returns.
 
     Attributes:
-        share: the shared directory, on the host.
+        share: what is shared, on the host.
         socket: where a front-end connects.
         pid: the process that serves; `process` is its guardian, if it has one.
         log: lines it has written so far, as far as they were read.
@@ -38,7 +38,8 @@ class Daemon:
     ) -> None:
         """Start it, by `launcher`, with its socket in `directory`; wait until it is ready."""
         self.share = share or directory / "share"
-        self.share.mkdir(exist_ok=True)
+        if not self.share.exists():
+            self.share.mkdir()
         self.socket = directory / "vhost.sock"
         self.log: list[str] = []
         self.process = subprocess.Popen(

@@ -22,7 +22,7 @@ from virtiofsd_py.options import Sandbox, Seccomp
 from virtiofsd_py.sandbox import capabilities, imports, libc, roots, seccomp, userns
 from virtiofsd_py.sandbox.guardian import Ended, Split, split
 
-__all__ = ["Ended", "Inside", "Plan", "enter"]
+__all__ = ["Ended", "Inside", "Plan", "check_share", "enter"]
 
 _log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class Plan:
 
     Attributes:
         mode: namespaces, another root, or neither.
-        shared_dir: the directory that becomes the root.
+        shared_dir: the directory that becomes the root, or a plain file, which is alone then.
         uid_map: user ids of a user namespace, which other users than root get.
         gid_map: group ids of it.
         seccomp: what a forbidden system call leads to.
@@ -77,6 +77,15 @@ class Inside:
         self._link.close()
 
 
+def check_share(path: str) -> None:
+    """Make sure that a share can be served, before anything is made.
+
+    Raises:
+        OSError: it is missing, cannot be read, or is neither a directory nor a plain file.
+    """
+    os.close(roots.open_share(path))
+
+
 def enter(plan: Plan, on_ready: Callable[[], None]) -> Inside | Ended:
     """Lock this process in, or a child of it.
 
@@ -110,7 +119,7 @@ def enter(plan: Plan, on_ready: Callable[[], None]) -> Inside | Ended:
 
 
 def _stay(plan: Plan, on_ready: Callable[[], None]) -> Inside:
-    root_fd = roots.open_directory(plan.shared_dir)
+    root_fd = roots.open_share(plan.shared_dir)
     return Inside(root_fd, roots.open_proc_self_fd(), os.getpid(), False, on_ready)
 
 
@@ -129,16 +138,15 @@ def _leave(plan: Plan, on_ready: Callable[[], None]) -> Split | Ended:
 
 def _change_root(plan: Plan, process: Split, on_ready: Callable[[], None]) -> Inside:
     if plan.mode is Sandbox.CHROOT:
-        proc_self_fd = _at("chroot", lambda: roots.change(plan.shared_dir))
+        root_fd, proc_self_fd = _at("chroot", lambda: roots.change(plan.shared_dir))
     else:
         _at(
             "a mount and a network namespace",
             lambda: libc.unshare(libc.Clone.NEWNS | libc.Clone.NEWNET),
         )
         _tell_network()
-        proc_self_fd = _at("a mount namespace", lambda: roots.pivot(plan.shared_dir))
+        root_fd, proc_self_fd = _at("a mount namespace", lambda: roots.pivot(plan.shared_dir))
     imports.forbid()
-    root_fd = _at("the new root", lambda: roots.open_directory("/"))
     return Inside(root_fd, proc_self_fd, process.pid, True, on_ready, process.link)
 
 

@@ -43,9 +43,11 @@ class Clone(IntFlag):
 class Mount(IntFlag):
     """Flags of mount(2)."""
 
+    RDONLY = 1
     NOSUID = 2
     NODEV = 4
     NOEXEC = 8
+    REMOUNT = 0x20
     BIND = 0x1000
     REC = 0x4000
     SLAVE = 0x8_0000
