@@ -4,6 +4,7 @@
 # make demo     host changes arriving in a real guest (VMM=qemu, or VMM=uml for the fast one)
 # make check    what needs no guest, in under two minutes
 # make test     everything
+# make install  the command and its description for libvirt; PREFIX=/usr/local
 # make format   rewrite Python and C in the house style
 # make clean    remove build/
 #
@@ -123,6 +124,26 @@ build-asan: venv
 	chmod +x build/asan/virtiofsd-py
 	echo "$$want" >build/asan/.daemon
 
+# An environment of its own, as the system's Python may belong to a package manager; libvirt looks for
+# descriptions in /etc and in /usr/share, so what lies elsewhere is told in /etc.
+PREFIX ?= /usr/local
+LIBRARY ?= $(PREFIX)/lib/virtiofsd-py
+DESCRIPTIONS ?= $(if $(filter /usr,$(PREFIX)),/usr/share,/etc)/qemu/vhost-user
+
+.PHONY: install
+install: build-daemon
+	@$(call locked,daemon)
+	rm -rf build/wheel
+	$(call step,wheel) env PATH="$(CURDIR)/$(BIN):$(PATH)" $(BIN)/pip wheel --no-build-isolation \
+		--no-deps --wheel-dir build/wheel -Cbuild-dir=build/native .
+	step install-venv $(PYTHON) -m venv --clear $(LIBRARY)
+	step install-wheel $(LIBRARY)/bin/pip install --disable-pip-version-check build/wheel/*.whl
+	install -d $(PREFIX)/bin $(DESCRIPTIONS)
+	ln -sf $(LIBRARY)/bin/virtiofsd-py $(PREFIX)/bin/virtiofsd-py
+	sed 's,@bindir@,$(PREFIX)/bin,' virtiofsd_py/50-virtiofsd-py.json.in \
+		>$(DESCRIPTIONS)/50-virtiofsd-py.json
+	echo "installed $(PREFIX)/bin/virtiofsd-py, $(DESCRIPTIONS)/50-virtiofsd-py.json"
+
 # -- test guests and QEMU ------------------------------------------------------------------------
 
 .PHONY: build-guest build-guest-uml build-guest-x86 build-qemu
@@ -214,7 +235,7 @@ test-tsan: venv
 # The real daemon's tests again, with an instrumented core.
 test-daemon-asan: build-daemon build-asan
 	@$(call step,daemon-asan-tests) env VIRTIOFSD_PY="$(CURDIR)/build/asan/virtiofsd-py" \
-		$(PYTEST) -q tests/daemon
+		$(PYTEST) -q tests/daemon --ignore tests/daemon/test_install.py
 
 # One guest's worth of events through the instrumented daemon.
 test-guest-asan: build-daemon build-asan build-guest-uml
