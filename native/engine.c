@@ -274,9 +274,10 @@ void vfsd_engine_get_stats(const vfsd_engine *engine, vfsd_engine_stats *ret)
 	};
 }
 
-int vfsd_engine_probe_fsnotify(const vfsd_engine *engine)
+int vfsd_engine_probe_fsnotify(vfsd_engine *engine, int *why)
 {
-	return engine->events ? vfsd_events_probe(engine->events) : -EOPNOTSUPP;
+	*why = -EOPNOTSUPP;
+	return engine->events ? vfsd_events_probe(engine->events, why) : *why;
 }
 
 uint32_t vfsd_engine_notify_buf_bytes(void)
@@ -434,6 +435,9 @@ static int create_session(struct vfsd_engine *engine, int root_fd)
 		const struct vfsd_events_config events = {
 			.source = config->fsnotify == VFSD_FSNOTIFY_SERVER ? &vfsd_source_inotify :
 									     &vfsd_source_fanotify,
+			.fallback = config->fsnotify == VFSD_FSNOTIFY_MERGED ?
+					    &vfsd_source_inotify :
+					    NULL,
 			.inodes = engine->inodes,
 			.proc_self_fd = config->proc_self_fd,
 			.ring_bytes = config->fsnotify_ring_bytes,

@@ -156,14 +156,21 @@ static int open_source(const struct vfsd_events *events, struct vfsd_source **re
 	return events->config.source->create(&config, ret);
 }
 
-int vfsd_events_probe(const struct vfsd_events *events)
+int vfsd_events_probe(struct vfsd_events *events, int *why)
 {
 	struct vfsd_source *source;
-	int err = open_source(events, &source);
 
-	if (!err)
+	*why = open_source(events, &source);
+	if (*why && events->config.fallback) {
+		events->config.source = events->config.fallback;
+		if (open_source(events, &source) == 0) {
+			source->ops->destroy(source);
+			return 1;
+		}
+	}
+	if (*why == 0)
 		source->ops->destroy(source);
-	return err;
+	return *why;
 }
 
 /* Nothing of the session that was may reach the one that comes. Event lock held. */

@@ -24,18 +24,23 @@ struct vfsd_vring_setup;
 
 struct vfsd_events_config {
 	const struct vfsd_source_ops *source;
-	struct vfsd_inodes *inodes; /* borrowed */
-	int proc_self_fd;	    /* borrowed */
-	uint32_t ring_bytes;	    /* of the event ring */
-	uint32_t max_watches;	    /* 0: the host's own limit */
+	const struct vfsd_source_ops *fallback; /* may be NULL */
+	struct vfsd_inodes *inodes;		/* borrowed */
+	int proc_self_fd;			/* borrowed */
+	uint32_t ring_bytes;			/* of the event ring */
+	uint32_t max_watches;			/* 0: the host's own limit */
 };
 
 /* 0 or -errno. */
 int vfsd_events_create(const struct vfsd_events_config *config, struct vfsd_events **ret);
 void vfsd_events_destroy(struct vfsd_events *events);
 
-/* Does the source work on this host and share? 0, or why not (-errno). */
-int vfsd_events_probe(const struct vfsd_events *events);
+/*
+ * Does the source work on this host and share, or else the fallback, which is used from then on?
+ * 0: the source does. 1: only the fallback, and *why is what the source failed with. -errno: none.
+ * Before the first session.
+ */
+int vfsd_events_probe(struct vfsd_events *events, int *why);
 
 /* The driver acked the notification queue (or not): decides what the next INIT is granted. */
 void vfsd_events_set_offered(struct vfsd_events *events, bool offered);

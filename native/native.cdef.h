@@ -112,8 +112,12 @@ int vfsd_engine_create(const vfsd_engine_config *config, vfsd_engine **ret);
 /* Stops every ring and thread, then frees. NULL is fine. */
 void vfsd_engine_destroy(vfsd_engine *engine);
 
-/* 0 if remote events can be had on this host and share, else why not. */
-int vfsd_engine_probe_fsnotify(const vfsd_engine *engine);
+/*
+ * Can remote events be had on this host and share? 0: as configured. 1: where VFSD_FSNOTIFY_MERGED
+ * was asked for, only as with VFSD_FSNOTIFY_SERVER, which is in force from now on; *why (-errno) is
+ * the reason. -errno: no. Before the first ring starts.
+ */
+int vfsd_engine_probe_fsnotify(vfsd_engine *engine, int *why);
 
 /* Size in bytes that the configuration space asks for (notify_buf_size). */
 uint32_t vfsd_engine_notify_buf_bytes(void);

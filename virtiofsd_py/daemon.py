@@ -347,10 +347,12 @@ def _decide_fsnotify(options: Options, engine: core.Engine) -> bool:
     if options.fsnotify is Fsnotify.OFF:
         return False
     try:
-        engine.probe_fsnotify()
+        obstacle = engine.probe_fsnotify()
     except EngineError as error:
         _log.warning("event=no_remote_fsnotify reason=%s guests=local_events_only", error)
         return False
+    if obstacle:
+        _log.warning("event=fsnotify_fallback mode=%s reason=%s", Fsnotify.SERVER, obstacle)
     return True
 
 

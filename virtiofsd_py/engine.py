@@ -307,13 +307,22 @@ class Engine:
         """Close."""
         self.close()
 
-    def probe_fsnotify(self) -> None:
+    def probe_fsnotify(self) -> EngineError | None:
         """Find out whether remote events can be had on this host and share.
 
+        Call it before any ring is started.
+
+        Returns:
+            None if they can be had as configured. Else why they cannot be merged with the guest's
+            own, for which reason they come from the server alone from now on.
+
         Raises:
-            EngineError: no, for the reason its errno says.
+            EngineError: they cannot be had at all, for the reason its errno says.
         """
-        _check(lib.vfsd_engine_probe_fsnotify(self._raw), "remote fsnotify")
+        why = ffi.new("int *")
+        fell_back = lib.vfsd_engine_probe_fsnotify(self._raw, why)
+        _check(min(fell_back, 0), "remote fsnotify")
+        return EngineError(-why[0], "fanotify") if fell_back else None
 
     def set_features(self, features: int) -> None:
         """Take the acknowledged virtio features, before any ring is started.

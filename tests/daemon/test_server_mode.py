@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ from tests.daemon.test_events import (
     ON_CHILD,
     Watched,
 )
+from tests.daemon.test_sandbox import root_only
 from tests.frontend import ROOT_ID, FuseError, InitFlag, Session
 from tests.frontend.notify import FS_ISDIR, FSN_PARENT_ONLY, FSN_UNLINKED
 
@@ -152,3 +154,45 @@ def test_barrier_places_older_events_before_the_reply(watched: Watched) -> None:
         told = [(r.mask, r.name) for r in watched.guest.notifications.read_now()]
         assert (MODIFY, name.encode()) in told
         assert told[-1] == (DELETE, name.encode())
+
+
+def without(*limits: str) -> list[str]:
+    """Return what runs a command where nothing of these limits of the user's is left."""
+    zeroes = "; ".join(f"echo 0 >/proc/sys/user/{limit}" for limit in limits)
+    alone = ["setpriv", "--clear-groups", "unshare", "--user", "--map-root-user"]
+    return [*alone, "sh", "-c", f'{zeroes}; exec "$@"', "sh"]
+
+
+@root_only
+def test_is_what_merged_falls_back_to(tmp_path: Path) -> None:
+    launcher = without("max_fanotify_groups")
+    with (
+        Daemon(tmp_path, "--sandbox=none", launcher=launcher) as daemon,
+        Session.connect(daemon.socket) as session,
+    ):
+        (said,) = [line for line in daemon.log if "event=fsnotify_fallback" in line]
+        assert "mode=server" in said
+        assert os.strerror(errno.EMFILE) in said
+        assert session.fuse.init().fsnotify_server_mask == SERVER_MASK
+        watched = Watched(daemon, session)
+        session.fuse.mkdir(watched.dir, "guest")
+        (watched.path / "host").mkdir()
+        assert watched.short() == [(CREATE | FS_ISDIR, b"guest"), (CREATE | FS_ISDIR, b"host")]
+
+
+@root_only
+def test_where_nothing_works_local_events_are_left(tmp_path: Path) -> None:
+    launcher = without("max_fanotify_groups", "max_inotify_instances")
+    with (
+        Daemon(tmp_path, "--sandbox=none", launcher=launcher) as daemon,
+        Session.connect(daemon.socket) as session,
+    ):
+        assert any("event=no_remote_fsnotify" in line for line in daemon.log)
+        assert InitFlag.HAS_FSNOTIFY not in session.fuse.init().flags
+
+
+def test_is_not_taken_without_need(start: Callable[..., Daemon]) -> None:
+    daemon = start()
+    assert not any("fallback" in line for line in daemon.log)
+    with Session.connect(daemon.socket) as session:
+        assert session.fuse.init().fsnotify_server_mask == 0

@@ -101,7 +101,8 @@ def enter(plan: Plan, on_ready: Callable[[], None]) -> Inside | Ended:
     """
     cap_ng = capabilities.load()
     filters = seccomp.load() if plan.seccomp is not Seccomp.NONE else None
-    if os.geteuid() == 0:
+    # Where there are none, nothing need be permitted: a user namespace may forbid it.
+    if os.geteuid() == 0 and os.getgroups():
         _at("supplementary groups", lambda: os.setgroups([]))
     if plan.mode is Sandbox.NONE:
         inside = _stay(plan, on_ready)
