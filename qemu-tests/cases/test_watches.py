@@ -72,6 +72,32 @@ def test_a_new_name_can_be_used_in_the_handler(scene: Scene) -> None:
         assert scene.instance.read(EVENT_DEADLINE_MS)
 
 
+@pytest.mark.parametrize("what", ["file", "mkdir"])
+def test_the_name_it_had_elsewhere_cannot_be_used_in_the_handler(scene: Scene, what: str) -> None:
+    """It comes from a directory that nobody watches, and the guest has cached it there."""
+    scene.host.run([("mkdir", b"from"), ("mkdir", b"to"), (what, b"from/f")])
+    old, new = scene.guest.path(b"from/f"), scene.guest.path(b"to/g")
+    size = scene.agent.call("size", old)
+    scene.watch("to", b"to", Mask.MOVED_TO)
+    scene.host.run([("rename", b"from/f", b"to/g")])
+    assert scene.instance.read(EVENT_DEADLINE_MS)
+    with pytest.raises(FileNotFoundError):
+        scene.agent.call("size", old)
+    assert scene.agent.call("size", new) == size
+
+
+def test_nor_can_the_name_of_a_link_that_has_gone_elsewhere(scene: Scene) -> None:
+    scene.host.run([("mkdir", b"from"), ("mkdir", b"to"), ("file", b"from/f")])
+    old, new = scene.guest.path(b"from/f"), scene.guest.path(b"to/g")
+    size = scene.agent.call("size", old)
+    scene.watch("to", b"to", Mask.CREATE)
+    scene.host.run([("link", b"from/f", b"to/g"), ("unlink", b"from/f")])
+    assert scene.instance.read(EVENT_DEADLINE_MS)
+    with pytest.raises(FileNotFoundError):
+        scene.agent.call("size", old)
+    assert scene.agent.call("size", new) == size
+
+
 def test_five_watchers_of_one_inode_are_one_host_watch(guest_stage: Stage) -> None:
     with guest_stage.scene() as scene:
         scene.host.run([("file", b"f")])
