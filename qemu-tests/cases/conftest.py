@@ -135,6 +135,14 @@ def guest_stage(stage: Stage) -> Stage:
 
 
 @pytest.fixture(scope="session")
+def server_stage(vmm: str, make_guest: Callable[..., Guest]) -> Iterator[Stage]:
+    """Where the daemon reports everybody's changes, as on a host without fanotify."""
+    options = ("--daemon-arg=--cache=always", "--daemon-arg=--fsnotify=server")
+    with ExitStack() as stack:
+        yield _stage(stack, vmm, make_guest, *options, remote=True)
+
+
+@pytest.fixture(scope="session")
 def deaf_stage(vmm: str, make_guest: Callable[..., Guest]) -> Iterator[Stage]:
     """Where they do not: the daemon has ``--fsnotify=off``, the device no notification queue."""
     options = ("--daemon-arg=--fsnotify=off", "--no-notification")

@@ -22,9 +22,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/inotify.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "marks.h"
 
 #define MAX_WORDS 16
 #define EVENT_BUFFER 65536
@@ -291,6 +294,37 @@ static int64_t do_race(struct words *w)
 	return ret == -ETIMEDOUT || ret == 0 ? seen : ret;
 }
 
+static int64_t do_fanotify(struct words *w) /* FLAGS -> GROUP */
+{
+	return marks_group((unsigned int)number(w, 1));
+}
+
+static int64_t do_mark(struct words *w) /* GROUP FLAGS MASK PATH */
+{
+	return marks_add(integer(w, 1), (unsigned int)number(w, 2), (uint64_t)number(w, 3),
+			 w->at[4]);
+}
+
+static int64_t do_marked(struct words *w) /* GROUP: the events it holds, see marks.h */
+{
+	return marks_collect(integer(w, 1));
+}
+
+static int64_t do_dnotify(struct words *w) /* PATH BITS -> FD */
+{
+	return marks_dnotify(w->at[1], (unsigned int)number(w, 2));
+}
+
+static int64_t do_signals(struct words *w) /* FD of dnotify -> signals since last asked */
+{
+	return marks_signals(integer(w, 1));
+}
+
+static int64_t do_umount(struct words *w)
+{
+	return checked(umount(w->at[1]));
+}
+
 static const struct verb {
 	const char *name;
 	int arguments; /* at least */
@@ -303,6 +337,8 @@ static const struct verb {
 	{"rmdir", 1, do_rmdir},	      {"unlink", 1, do_unlink},	  {"rename", 2, do_rename},
 	{"link", 2, do_link},	      {"symlink", 2, do_symlink}, {"chmod", 2, do_chmod},
 	{"truncate", 2, do_truncate}, {"utime", 2, do_utime},	  {"size", 1, do_size},
+	{"fanotify", 1, do_fanotify}, {"mark", 4, do_mark},	  {"marked", 1, do_marked},
+	{"dnotify", 2, do_dnotify},   {"signals", 1, do_signals}, {"umount", 1, do_umount},
 };
 
 static int64_t dispatch(struct words *words)

@@ -12,7 +12,7 @@ from . import paths
 from .errors import UsageError
 
 _FLAGS: Final = ("-std=c11", "-O2", "-Wall", "-Wextra", "-Wconversion", "-Werror", "-static")
-_PROGRAMS: Final = {"init": ("init.c", "channel.c"), "agent": ("agent.c",)}
+_PROGRAMS: Final = {"init": ("init.c", "channel.c"), "agent": ("agent.c", "marks.c")}
 
 
 def build() -> None:
