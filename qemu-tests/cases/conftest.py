@@ -29,6 +29,12 @@ WORLDS: tuple[str, ...] = ("local", *GUEST_WORLDS)
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--world", action="append", choices=WORLDS, help="only there; repeatable")
+    parser.addoption(
+        "--posix-all", action="store_true", help="POSIX cases in all guests with all settings"
+    )
+    parser.addoption(
+        "--posix-cases", default="", metavar="TEXT", help="only those with TEXT in their names"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:

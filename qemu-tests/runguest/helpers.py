@@ -12,7 +12,11 @@ from . import paths
 from .errors import UsageError
 
 _FLAGS: Final = ("-std=c11", "-O2", "-Wall", "-Wextra", "-Wconversion", "-Werror", "-static")
-_PROGRAMS: Final = {"init": ("init.c", "channel.c"), "agent": ("agent.c", "marks.c")}
+_PROGRAMS: Final = {
+    "init": ("init.c", "channel.c"),
+    "agent": ("agent.c", "marks.c"),
+    "posix": ("posix.c", "posix_calls.c"),
+}
 
 
 def build() -> None:
