@@ -46,6 +46,21 @@ uint32_t vfsd_fuse_fopen_flags(const struct vfsd_fuse *fuse, bool directory)
 	return 0;
 }
 
+/*
+ * Whether to end set-id bits with this open. With HANDLE_KILLPRIV_V2 the guest says so. Without it
+ * it ends them itself, but not where opening truncates: ATOMIC_O_TRUNC leaves all of that to us.
+ * Root may keep them, and so may who is not told (OPEN after ALLOW_IDMAP): root must not lose them,
+ * and the first write of anybody else ends them.
+ */
+static bool kills_priv(const struct vfsd_request *req, int flags, uint32_t open_flags)
+{
+	const uint32_t uid = req->header.uid;
+
+	if (req->granted & FUSE_HANDLE_KILLPRIV_V2)
+		return open_flags & FUSE_OPEN_KILL_SUIDGID;
+	return flags & O_TRUNC && uid != 0 && uid != FUSE_INVALID_UIDGID;
+}
+
 ssize_t vfsd_fuse_open(struct vfsd_request *req)
 {
 	const struct fuse_open_in *in = req->args;
@@ -58,7 +73,7 @@ ssize_t vfsd_fuse_open(struct vfsd_request *req)
 	if (flags < 0)
 		return flags;
 	fd = fuse->ops->open(fuse->fs, req->inode, flags & ~O_EXCL,
-			     in->open_flags & FUSE_OPEN_KILL_SUIDGID);
+			     kills_priv(req, flags, in->open_flags));
 	if (fd < 0)
 		return fd;
 	error = vfsd_handle_add(fuse->handles, fd, req->header.nodeid, &out->fh);
@@ -103,7 +118,7 @@ ssize_t vfsd_fuse_create_file(struct vfsd_request *req)
 		error = vfsd_request_creation(req, in->umask);
 	if (!error)
 		error = fuse->ops->create(fuse->fs, &req->caller, req->inode, name, flags, in->mode,
-					  in->open_flags & FUSE_OPEN_KILL_SUIDGID, &entry, &fd);
+					  kills_priv(req, flags, in->open_flags), &entry, &fd);
 	return error ? error : created(req, &entry, fd);
 }
 

@@ -23,6 +23,7 @@ STATX_BASIC, STATX_BTIME = 0x7FF, 0x800
 FS_IOC_GETFLAGS, FS_IOC_SETFLAGS = 0x8008_6601, 0x4008_6602
 FS_IOC_FSGETXATTR = 0x801C_581F
 FS_NODUMP_FL = 0x40
+NOBODY_TOLD = 0xFFFF_FFFF  # FUSE_INVALID_UIDGID
 
 
 @contextmanager
@@ -59,6 +60,34 @@ def test_not_served(guest: Session, opcode: Opcode) -> None:
     """ENOSYS is how the guest's kernel learns to do without; attributes are off by default."""
     with refused(errno.ENOSYS):
         guest.fuse.request(opcode, ROOT_ID, bytes(64))
+
+
+@pytest.mark.parametrize("how", ["open", "create"])
+@pytest.mark.parametrize(("uid", "mode"), [(1001, 0o777), (0, 0o6777), (NOBODY_TOLD, 0o6777)])
+def test_set_ids_end_when_opening_truncates(
+    guest: Session, daemon: Daemon, how: str, uid: int, mode: int
+) -> None:
+    """The guest's kernel leaves that to us: it takes the open for all that was to be done."""
+    path = daemon.share / "f"
+    path.write_bytes(b"data")
+    path.chmod(0o6777)
+    fuse = guest.fuse
+    fuse.uid = uid
+    if how == "open":
+        fuse.open(fuse.lookup(ROOT_ID, "f").nodeid, os.O_WRONLY | os.O_TRUNC)
+    else:
+        fuse.create(ROOT_ID, "f", flags=os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    assert path.stat().st_size == 0
+    assert stat.S_IMODE(path.stat().st_mode) == mode
+
+
+def test_set_ids_outlive_plain_open(guest: Session, daemon: Daemon) -> None:
+    path = daemon.share / "f"
+    path.touch()
+    path.chmod(0o6777)
+    guest.fuse.uid = 1001
+    guest.fuse.open(guest.fuse.lookup(ROOT_ID, "f").nodeid, os.O_RDWR)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o6777
 
 
 def test_holes_and_data(guest: Session, daemon: Daemon) -> None:
