@@ -67,13 +67,20 @@ ssize_t vfsd_fuse_open(struct vfsd_request *req)
 	struct fuse_open_out *out = req->reply;
 	struct vfsd_fuse *fuse = req->fuse;
 	int flags = vfsd_fuse_open_flags(req, in->flags);
+	bool kill_priv;
 	int error;
 	int fd;
 
 	if (flags < 0)
 		return flags;
-	fd = fuse->ops->open(fuse->fs, req->inode, flags & ~O_EXCL,
-			     kills_priv(req, flags, in->open_flags));
+	kill_priv = kills_priv(req, flags, in->open_flags);
+	fd = fuse->ops->open(fuse->fs, req->inode, flags & ~O_EXCL, kill_priv);
+	/*
+	 * An append-only file wants O_APPEND. Whoever only writes cannot map it, and has nothing
+	 * written back (vfsd_fuse_open_flags() would have made that O_RDWR).
+	 */
+	if (fd == -EPERM && in->flags & O_APPEND && (flags & O_ACCMODE) == O_WRONLY)
+		fd = fuse->ops->open(fuse->fs, req->inode, (flags & ~O_EXCL) | O_APPEND, kill_priv);
 	if (fd < 0)
 		return fd;
 	error = vfsd_handle_add(fuse->handles, fd, req->header.nodeid, &out->fh);

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
 import sys
@@ -22,7 +23,7 @@ PUNCH_HOLE_KEEP_SIZE = 0x02 | 0x01
 STATX_BASIC, STATX_BTIME = 0x7FF, 0x800
 FS_IOC_GETFLAGS, FS_IOC_SETFLAGS = 0x8008_6601, 0x4008_6602
 FS_IOC_FSGETXATTR = 0x801C_581F
-FS_NODUMP_FL = 0x40
+FS_APPEND_FL, FS_NODUMP_FL = 0x20, 0x40
 NOBODY_TOLD = 0xFFFF_FFFF  # FUSE_INVALID_UIDGID
 
 
@@ -88,6 +89,34 @@ def test_set_ids_outlive_plain_open(guest: Session, daemon: Daemon) -> None:
     guest.fuse.uid = 1001
     guest.fuse.open(guest.fuse.lookup(ROOT_ID, "f").nodeid, os.O_RDWR)
     assert stat.S_IMODE(path.stat().st_mode) == 0o6777
+
+
+@contextmanager
+def append_only(path: Path) -> Iterator[None]:
+    """Makes a file append-only; its directory could not be removed if it stayed so."""
+    fd = os.open(path, os.O_RDONLY)
+    before = fcntl.ioctl(fd, FS_IOC_GETFLAGS, bytes(4))
+    flags = int.from_bytes(before, "little") | FS_APPEND_FL
+    fcntl.ioctl(fd, FS_IOC_SETFLAGS, flags.to_bytes(4, "little"))
+    try:
+        yield
+    finally:
+        fcntl.ioctl(fd, FS_IOC_SETFLAGS, before)
+        os.close(fd)
+
+
+def test_append_only_file_is_appended_to(guest: Session, daemon: Daemon) -> None:
+    path = daemon.share / "log"
+    path.write_bytes(b"old")
+    fuse = guest.fuse
+    node = fuse.lookup(ROOT_ID, "log").nodeid
+    with append_only(path):
+        opened = fuse.open(node, os.O_WRONLY | os.O_APPEND)
+        fuse.write(node, opened.fh, 0, b"new")
+        for flags in (os.O_WRONLY, os.O_RDWR, os.O_WRONLY | os.O_APPEND | os.O_TRUNC):
+            with refused(errno.EPERM):
+                fuse.open(node, flags)
+    assert path.read_bytes() == b"oldnew"
 
 
 def test_holes_and_data(guest: Session, daemon: Daemon) -> None:
