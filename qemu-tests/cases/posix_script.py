@@ -8,7 +8,7 @@ The language::
     for type = TYPES                         once for each row, ...
     for name, mode = plain, 0644 | bad, 0    ... times each row of this one
     make {type} a {mode}                     a step, which must succeed
-    as 1001:2001 unlink a -> EACCES          one that must answer so
+    as 1001:2001 unlink a -> EACCES          one that must answer so; "*": as it likes
 
 A case begins in a new empty directory of mode 0777, as root and with umask 0. A value may hold
 names of others. ``guest/posix.c`` runs the steps and describes them.
@@ -65,7 +65,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Mismatch:
-    """A step that answered something else."""
+    """The first step of a case that answered something else."""
 
     case: str
     step: Step
@@ -75,31 +75,27 @@ class Mismatch:
         return f"{self.case}: {self.step}, got {self.got}"
 
 
+def _matches(name: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """An entry of ``differences.toml``: where a file system is known to answer something else.
+    """An entry of ``differences.toml``: what a file system is known to answer instead.
 
     Attributes:
-        where: patterns of run names.
-        cases: patterns of case names.
-        step: a pattern of the step's call.
-        got: what it answers there.
-        reason: why.
+        cases: patterns of case names; all these cases differ.
+        step: a pattern of the first step that does.
+        got: a pattern of what it answers.
     """
 
-    where: tuple[str, ...]
     cases: tuple[str, ...]
     step: str
     got: str
-    reason: str
 
     def covers(self, mismatch: Mismatch) -> bool:
-        """Whether it is this difference."""
-        return (
-            any(fnmatch.fnmatchcase(mismatch.case, pattern) for pattern in self.cases)
-            and fnmatch.fnmatchcase(mismatch.step.call, self.step)
-            and mismatch.got == self.got
-        )
+        """Whether this is how that case differs."""
+        return _matches(mismatch.step.call, [self.step]) and _matches(mismatch.got, [self.got])
 
 
 def _rows(text: str, lets: Mapping[str, list[Row]]) -> list[Row]:
@@ -167,36 +163,28 @@ def load() -> list[Case]:
     return cases
 
 
-def differences(run: str, cases: Sequence[str]) -> list[Difference]:
-    """The differences that the run of this name must show in these cases."""
+def differences(run: str) -> list[Difference]:
+    """The differences that the run of this name must show."""
     with (HOME / "differences.toml").open("rb") as file:
-        entries = tomllib.load(file).get("difference", [])
-    known = [
-        Difference(
-            tuple(entry["where"]),
-            tuple(entry["cases"]),
-            entry["step"],
-            entry["got"],
-            entry["reason"],
-        )
-        for entry in entries
-    ]
+        entries = tomllib.load(file)["difference"]
     return [
-        difference
-        for difference in known
-        if any(fnmatch.fnmatchcase(run, pattern) for pattern in difference.where)
-        and any(fnmatch.filter(cases, pattern) for pattern in difference.cases)
+        Difference(tuple(entry["cases"]), entry["step"], entry["got"])
+        for entry in entries
+        if _matches(run, entry["where"]) and entry["reason"]
     ]
 
 
-def complaints(mismatches: Iterable[Mismatch], known: Sequence[Difference]) -> list[str]:
+def complaints(
+    cases: Iterable[Case], mismatches: Iterable[Mismatch], known: Sequence[Difference]
+) -> list[str]:
     """What is wrong: mismatches that are not known, and known ones that are not there."""
+    found = {mismatch.case: mismatch for mismatch in mismatches}
     wrong = []
-    seen = set()
-    for mismatch in mismatches:
-        covering = [difference for difference in known if difference.covers(mismatch)]
-        seen.update(covering)
-        if not covering:
+    for case in cases:
+        mismatch = found.get(case.name)
+        expected = [difference for difference in known if _matches(case.name, difference.cases)]
+        if mismatch and not any(difference.covers(mismatch) for difference in expected):
             wrong.append(str(mismatch))
-    wrong += [f"not so any more: {entry}" for entry in known if entry not in seen]
+        elif expected and not mismatch:
+            wrong.append(f"{case.name}: as it must be, but differences.toml has {expected[0]}")
     return wrong

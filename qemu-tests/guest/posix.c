@@ -15,6 +15,7 @@
 #include "posix.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <grp.h>
 #include <sched.h>
 #include <stdio.h>
@@ -27,6 +28,7 @@
 #define MAX_GROUPS 8
 
 int slots[MAX_SLOTS];
+static int top; /* the directory that holds those of the cases */
 
 __attribute__((noreturn)) static void die(const char *what)
 {
@@ -68,15 +70,15 @@ static void split(char *line, struct words *words)
 }
 
 /* Leaves the last case and enters @directory, which it makes. */
-static void enter(const char *top, const char *directory)
+static void enter(const char *directory)
 {
 	for (int slot = 0; slot < MAX_SLOTS; slot++) {
 		if (slots[slot] >= 0)
 			close(slots[slot]);
 		slots[slot] = -1;
 	}
-	if (chdir(top) != 0)
-		die(top);
+	if (fchdir(top) != 0)
+		die("fchdir");
 	posix_undo();
 	if (mkdir(directory, 0777) != 0 || chdir(directory) != 0)
 		die(directory);
@@ -115,6 +117,9 @@ int main(int argc, char **argv)
 	}
 	if (unshare(CLONE_NEWNS) != 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0)
 		die("mount namespace");
+	top = open(argv[1], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (top < 0)
+		die(argv[1]);
 	for (int slot = 0; slot < MAX_SLOTS; slot++)
 		slots[slot] = -1;
 	become_root();
@@ -125,7 +130,7 @@ int main(int argc, char **argv)
 
 		split(line, &words);
 		if (words.count == 2 && strcmp(words.at[0], "case") == 0) {
-			enter(argv[1], words.at[1]);
+			enter(words.at[1]);
 			putchar('0');
 		} else {
 			run(&words);
@@ -133,7 +138,7 @@ int main(int argc, char **argv)
 		putchar('\n');
 		fflush(stdout);
 	}
-	if (chdir(argv[1]) == 0)
+	if (fchdir(top) == 0)
 		posix_undo();
 	free(line);
 	return 0;

@@ -668,13 +668,28 @@ static bool is_later(const struct timespec *a, const struct timespec *b)
 }
 
 /*
- * PATH...: remembers their times, then waits until changes carry later ones: by the clock of the
- * file system, and by that of this kernel, which stamps what it writes back.
+ * Stamps a directory and a regular file beside the case and gives the earlier of the two times: a
+ * kernel that holds writes back stamps files by its own clock.
  */
+static int stamp(struct timespec *earlier)
+{
+	static int probe = -1;
+	struct stat directory, file;
+
+	if (probe < 0)
+		probe = open("../probe", O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+	if (chmod("..", 0777) != 0 || stat("..", &directory) != 0 ||
+	    pwrite(probe, "x", 1, 0) != 1 || fstat(probe, &file) != 0)
+		return -1;
+	*earlier = is_later(&directory.st_ctim, &file.st_mtim) ? file.st_mtim : directory.st_ctim;
+	return 0;
+}
+
+/* PATH...: remembers their times, then waits until what changes gets later ones. */
 static void do_mark(const struct words *w)
 {
-	struct timespec latest = {0}, now;
-	struct stat probe;
+	const struct timespec a_while = {.tv_nsec = 500000};
+	struct timespec latest = {0}, now = {0};
 
 	memset(marks, 0, sizeof(marks));
 	for (int i = 1; i < w->count; i++) {
@@ -688,17 +703,9 @@ static void do_mark(const struct words *w)
 		if (is_later(&st->st_ctim, &latest))
 			latest = st->st_ctim;
 	}
-	do {
-		const struct timespec pause = {.tv_nsec = 500000};
-
-		nanosleep(&pause, NULL);
-		clock_gettime(CLOCK_REALTIME_COARSE, &now);
-		if (chmod("..", 0777) != 0 || stat("..", &probe) != 0) {
-			posix_result(-1);
-			return;
-		}
-	} while (!is_later(&now, &latest) || !is_later(&probe.st_ctim, &latest));
-	posix_result(0);
+	while (stamp(&now) == 0 && !is_later(&now, &latest))
+		nanosleep(&a_while, NULL);
+	posix_result(is_later(&now, &latest) ? 0 : -1);
 }
 
 static bool put_change(char letter, const struct timespec *now, const struct timespec *then)
