@@ -5,6 +5,7 @@
 # make check    what needs no guest, in under two minutes
 # make test     everything
 # make install  the command and its description for libvirt; PREFIX=/usr/local
+# make fidelity what watchers in guests see, against what local watchers see
 # make format   rewrite Python and C in the house style
 # make clean    remove build/
 #
@@ -251,6 +252,11 @@ demo_needs_qemu := build-guest-x86 build-qemu
 demo_needs_uml := build-guest-uml
 demo: build-daemon $(demo_needs_$(VMM))
 	@qemu-tests/demo --vmm $(VMM)
+
+# Every scenario by every actor, against a local file system; a minute or two.
+.PHONY: fidelity
+fidelity: build-daemon build-guest-uml
+	@$(BIN)/python -B qemu-tests/fidelity
 
 # -- housekeeping --------------------------------------------------------------------------------
 

@@ -12,7 +12,6 @@
  * The host's half is runguest/agent.py.
  */
 #define _GNU_SOURCE
-#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -28,72 +27,15 @@
 #include <unistd.h>
 
 #include "marks.h"
+#include "observe.h"
+#include "script.h"
+#include "words.h"
 
-#define MAX_WORDS 16
 #define EVENT_BUFFER 65536
-
-struct words {
-	int count;
-	char *at[MAX_WORDS];
-	size_t length[MAX_WORDS];
-};
-
-/* ---- words ----------------------------------------------------------------------------------- */
-
-static int hex(char c)
-{
-	return isdigit((unsigned char)c) ? c - '0' : (tolower((unsigned char)c) - 'a') + 10;
-}
-
-/* Decodes in place, ends the word with NUL, returns its length. */
-static size_t decode(char *word)
-{
-	char *to = word;
-
-	for (const char *from = word; *from; from++) {
-		if (*from != '%') {
-			*to++ = *from;
-		} else if (isxdigit((unsigned char)from[1]) && isxdigit((unsigned char)from[2])) {
-			*to++ = (char)(hex(from[1]) << 4 | hex(from[2]));
-			from += 2;
-		}
-	}
-	*to = '\0';
-	return (size_t)(to - word);
-}
-
-static void put_word(const char *data, size_t length)
-{
-	if (length == 0)
-		putchar('%');
-	for (size_t i = 0; i < length; i++) {
-		unsigned char c = (unsigned char)data[i];
-
-		if (c > ' ' && c < 0x7f && c != '%')
-			putchar(c);
-		else
-			printf("%%%02x", c);
-	}
-}
-
-static void split(char *line, struct words *words)
-{
-	words->count = 0;
-	for (char *word = strtok(line, " \n"); word && words->count < MAX_WORDS;
-	     word = strtok(NULL, " \n")) {
-		words->at[words->count] = word;
-		words->length[words->count++] = decode(word);
-	}
-}
-
-static long long number(const struct words *words, int index)
-{
-	return index < words->count ? strtoll(words->at[index], NULL, 0) : 0;
-}
 
 static int integer(const struct words *words, int index)
 {
-	return (int)number(words, index);
+	return (int)words_number(words, index);
 }
 
 /* ---- verbs: each returns the VALUE after "ok", or -errno -------------------------------------- */
@@ -111,7 +53,7 @@ static int64_t do_init(struct words *w)
 
 static int64_t do_add(struct words *w) /* INSTANCE MASK PATH */
 {
-	return checked(inotify_add_watch(integer(w, 1), w->at[3], (uint32_t)number(w, 2)));
+	return checked(inotify_add_watch(integer(w, 1), w->at[3], (uint32_t)words_number(w, 2)));
 }
 
 static int64_t do_rm(struct words *w) /* INSTANCE WD */
@@ -121,7 +63,7 @@ static int64_t do_rm(struct words *w) /* INSTANCE WD */
 
 static int64_t do_open(struct words *w) /* PATH FLAGS MODE */
 {
-	return checked(open(w->at[1], integer(w, 2) | O_CLOEXEC, (mode_t)number(w, 3)));
+	return checked(open(w->at[1], integer(w, 2) | O_CLOEXEC, (mode_t)words_number(w, 3)));
 }
 
 static int64_t do_close(struct words *w) /* FD or INSTANCE */
@@ -132,7 +74,7 @@ static int64_t do_close(struct words *w) /* FD or INSTANCE */
 static int64_t do_read(struct words *w) /* FD COUNT -> bytes read; the data is dropped */
 {
 	static char sink[65536];
-	size_t count = (size_t)number(w, 2);
+	size_t count = (size_t)words_number(w, 2);
 
 	return checked(read(integer(w, 1), sink, count < sizeof(sink) ? count : sizeof(sink)));
 }
@@ -156,12 +98,12 @@ static int64_t do_append(struct words *w) /* PATH DATA: open O_APPEND, write, cl
 
 static int64_t do_mknod(struct words *w) /* PATH MODE: an empty regular file, no open, no close */
 {
-	return checked(mknod(w->at[1], S_IFREG | (mode_t)number(w, 2), 0));
+	return checked(mknod(w->at[1], S_IFREG | (mode_t)words_number(w, 2), 0));
 }
 
 static int64_t do_mkdir(struct words *w)
 {
-	return checked(mkdir(w->at[1], (mode_t)number(w, 2)));
+	return checked(mkdir(w->at[1], (mode_t)words_number(w, 2)));
 }
 
 static int64_t do_rmdir(struct words *w)
@@ -191,18 +133,18 @@ static int64_t do_symlink(struct words *w)
 
 static int64_t do_chmod(struct words *w) /* PATH MODE */
 {
-	return checked(chmod(w->at[1], (mode_t)number(w, 2)));
+	return checked(chmod(w->at[1], (mode_t)words_number(w, 2)));
 }
 
 static int64_t do_truncate(struct words *w) /* PATH SIZE */
 {
-	return checked(truncate(w->at[1], (off_t)number(w, 2)));
+	return checked(truncate(w->at[1], (off_t)words_number(w, 2)));
 }
 
 static int64_t do_utime(struct words *w) /* PATH SECONDS: both times */
 {
-	const struct timespec times[2] = {{.tv_sec = (time_t)number(w, 2)},
-					  {.tv_sec = (time_t)number(w, 2)}};
+	const struct timespec times[2] = {{.tv_sec = (time_t)words_number(w, 2)},
+					  {.tv_sec = (time_t)words_number(w, 2)}};
 
 	return checked(utimensat(AT_FDCWD, w->at[1], times, AT_SYMLINK_NOFOLLOW));
 }
@@ -237,7 +179,7 @@ static int64_t do_events(struct words *w)
 	bool done = false;
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
-	deadline_ms = now.tv_sec * 1000 + now.tv_nsec / 1000000 + number(w, 2);
+	deadline_ms = now.tv_sec * 1000 + now.tv_nsec / 1000000 + words_number(w, 2);
 	while (!done) {
 		ssize_t length;
 		int64_t left_ms;
@@ -252,7 +194,7 @@ static int64_t do_events(struct words *w)
 
 			printf("%d:%#x:%u", event->wd, event->mask, event->cookie);
 			putchar(' ');
-			put_word(event->name, event->len ? strlen(event->name) : 0);
+			words_put(event->name, event->len ? strlen(event->name) : 0);
 			putchar(' ');
 			if (until && event->wd == integer(w, 3) && event->len &&
 			    strcmp(event->name, w->at[4]) == 0)
@@ -275,7 +217,7 @@ static int64_t do_race(struct words *w)
 {
 	int64_t seen = 0, ret = 0;
 
-	while (ret == 0 && seen < number(w, 1)) {
+	while (ret == 0 && seen < words_number(w, 1)) {
 		int instance = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
 		int other = open(w->at[3], O_WRONLY | O_APPEND | O_CLOEXEC);
 
@@ -284,7 +226,7 @@ static int64_t do_race(struct words *w)
 		if (inotify_add_watch(instance, w->at[2], IN_MODIFY) < 0 ||
 		    write(other, "x", 1) != 1)
 			ret = -errno;
-		else if (wait_readable(instance, number(w, 4)) <= 0)
+		else if (wait_readable(instance, words_number(w, 4)) <= 0)
 			ret = -ETIMEDOUT;
 		else
 			seen++;
@@ -296,12 +238,12 @@ static int64_t do_race(struct words *w)
 
 static int64_t do_fanotify(struct words *w) /* FLAGS -> GROUP */
 {
-	return marks_group((unsigned int)number(w, 1));
+	return marks_group((unsigned int)words_number(w, 1));
 }
 
 static int64_t do_mark(struct words *w) /* GROUP FLAGS MASK PATH */
 {
-	return marks_add(integer(w, 1), (unsigned int)number(w, 2), (uint64_t)number(w, 3),
+	return marks_add(integer(w, 1), (unsigned int)words_number(w, 2), (uint64_t)words_number(w, 3),
 			 w->at[4]);
 }
 
@@ -312,7 +254,7 @@ static int64_t do_marked(struct words *w) /* GROUP: the events it holds, see mar
 
 static int64_t do_dnotify(struct words *w) /* PATH BITS -> FD */
 {
-	return marks_dnotify(w->at[1], (unsigned int)number(w, 2));
+	return marks_dnotify(w->at[1], (unsigned int)words_number(w, 2));
 }
 
 static int64_t do_signals(struct words *w) /* FD of dnotify -> signals since last asked */
@@ -323,6 +265,52 @@ static int64_t do_signals(struct words *w) /* FD of dnotify -> signals since las
 static int64_t do_umount(struct words *w)
 {
 	return checked(umount(w->at[1]));
+}
+
+/* ROOT PACED TEXT -> 0, or the step that failed and its errno; see script.h */
+static int64_t do_script(struct words *w)
+{
+	struct script_failure failure;
+
+	if (script_run(w->at[1], w->at[3], integer(w, 2) != 0, &failure))
+		return 0;
+	words_put(failure.step, strlen(failure.step));
+	putchar(' ');
+	return failure.error;
+}
+
+static int64_t do_observe(struct words *w) /* OBSERVER MASK PATH -> watch descriptor */
+{
+	return observe_add(integer(w, 1), w->at[3], (uint32_t)words_number(w, 2));
+}
+
+static int64_t do_unobserve(struct words *w) /* OBSERVER WD */
+{
+	return observe_remove(integer(w, 1), integer(w, 2));
+}
+
+static int64_t do_markers(struct words *w) /* PATH */
+{
+	return observe_markers(w->at[1]);
+}
+
+static int64_t do_await(struct words *w) /* NAME TIMEOUT_MS */
+{
+	return observe_await(w->at[1], words_number(w, 2));
+}
+
+static int64_t do_collect(struct words *w) /* -> events as observe.h has it, and their number */
+{
+	(void)w;
+	return observe_collect();
+}
+
+static int64_t do_end(struct words *w) /* of observers and of what scripts left open */
+{
+	(void)w;
+	observe_end();
+	script_end();
+	return 0;
 }
 
 static const struct verb {
@@ -339,6 +327,9 @@ static const struct verb {
 	{"truncate", 2, do_truncate}, {"utime", 2, do_utime},	  {"size", 1, do_size},
 	{"fanotify", 1, do_fanotify}, {"mark", 4, do_mark},	  {"marked", 1, do_marked},
 	{"dnotify", 2, do_dnotify},   {"signals", 1, do_signals}, {"umount", 1, do_umount},
+	{"script", 3, do_script},     {"observe", 3, do_observe}, {"unobserve", 2, do_unobserve},
+	{"markers", 1, do_markers},   {"await", 2, do_await},	  {"collect", 0, do_collect},
+	{"end", 0, do_end},
 };
 
 static int64_t dispatch(struct words *words)
@@ -361,7 +352,7 @@ int main(void)
 		struct words words;
 		int64_t result;
 
-		split(line, &words);
+		words_split(line, &words);
 		result = dispatch(&words);
 		if (result < 0)
 			printf("err %lld\n", (long long)-result);

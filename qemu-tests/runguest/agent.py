@@ -10,7 +10,7 @@ import select
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -137,6 +137,16 @@ class Guest(LineProcess):
         return values
 
 
+def _value(line: str) -> tuple[list[str], int]:
+    words = line.split(" ")
+    if words[0] == "err":
+        number = int(words[1])
+        raise OSError(number, os.strerror(number))
+    if len(words) < 2 or words[-2] != "ok":
+        raise GuestFailedError(f"the agent said {words!r}")
+    return words[:-2], int(words[-1])
+
+
 class Agent:
     """The agent at the other end of a process: system calls there, inotify instances, events."""
 
@@ -169,18 +179,34 @@ class Agent:
             OSError: the guest's system call failed.
             GuestFailedError: the guest did.
         """
-        words = self._process.read_line(REPLY_DEADLINE_S).split(" ")
-        if words[0] == "err":
-            number = int(words[1])
-            raise OSError(number, os.strerror(number))
-        if len(words) < 2 or words[-2] != "ok":
-            raise GuestFailedError(f"the agent said {words!r}")
-        return words[:-2], int(words[-1])
+        return _value(self._process.read_line(REPLY_DEADLINE_S))
 
     def call(self, verb: str, *arguments: int | bytes) -> int:
         """One request and its value; raises as ``reply``."""
         self.send(verb, *arguments)
         return self.reply()[1]
+
+    def script(
+        self, root: bytes, text: bytes, on_step: Callable[[], None] | None = None
+    ) -> tuple[str, int]:
+        """Runs a script, see ``guest/script.h``.
+
+        Args:
+            root: its directory.
+            text: the script.
+            on_step: called after each system call, while the script waits.
+
+        Returns:
+            The step that failed and its errno; ``("", 0)`` if all was well.
+        """
+        self.send("script", root, int(on_step is not None), text)
+        line = self._process.read_line(REPLY_DEADLINE_S)
+        while line == "step" and on_step:
+            on_step()
+            self._process.write_line("go")
+            line = self._process.read_line(REPLY_DEADLINE_S)
+        words, error = _value(line)
+        return decode(words[0]).decode() if words else "", error
 
     def inotify(self) -> Instance:
         """A new inotify instance in the guest."""
