@@ -135,11 +135,14 @@ int vfsd_inode_open(struct vfsd_inodes *inodes, struct vfsd_inode *inode, int fl
 
 /*
  * Let the handle alone hold this inode from now on, if it can be reopened by it: an O_PATH
- * descriptor pins the dentry, and the host would not report DELETE_SELF of a watched directory.
+ * descriptor pins the dentry, and the host would not report DELETE_SELF of a watched object.
  * True when no descriptor pins it any more, or only until the operations that borrow it now end.
  * Never for the root.
  */
 bool vfsd_inode_unpin(struct vfsd_inodes *inodes, struct vfsd_inode *inode);
+
+/* Does a descriptor of ours pin it, so that the host cannot report its end? */
+bool vfsd_inode_is_pinned(const struct vfsd_inode *inode);
 
 /* Inodes the guest holds now (root included). */
 uint64_t vfsd_inodes_count(const struct vfsd_inodes *inodes);

@@ -267,3 +267,8 @@ bool vfsd_inode_unpin(struct vfsd_inodes *inodes, struct vfsd_inode *inode)
 		vfsd_host_fd_close(inodes, fd);
 	return true;
 }
+
+bool vfsd_inode_is_pinned(const struct vfsd_inode *inode)
+{
+	return atomic_load(&vfsd_inode_slot(inode)->fd) >= 0;
+}

@@ -95,12 +95,14 @@ struct vfsd_inode *vfsd_source_parent_of(struct vfsd_inodes *inodes, int proc_se
 bool vfsd_source_is_unlinked(struct vfsd_inodes *inodes, struct vfsd_inode *inode)
 {
 	struct statx st;
-	bool transient;
-	int fd = vfsd_inode_fd_get(inodes, inode, &transient);
-	bool gone;
+	bool transient, gone;
+	int fd;
 
-	if (fd < 0)
-		return fd == -ESTALE;
+	if (!vfsd_inode_is_pinned(inode))
+		return false;
+	fd = vfsd_inode_fd_get(inodes, inode, &transient);
+	if (fd < 0) /* unpinned meanwhile */
+		return false;
 	gone = statx(fd, "", AT_EMPTY_PATH, STATX_NLINK, &st) == 0 && st.stx_nlink == 0;
 	vfsd_inode_fd_put(fd, transient);
 	return gone;

@@ -93,7 +93,10 @@ enum { VFSD_SOURCE_NAME_BYTES = 256 };
 struct vfsd_inode *vfsd_source_parent_of(struct vfsd_inodes *inodes, int proc_self_fd, int fd,
 					 char name[VFSD_SOURCE_NAME_BYTES]);
 
-/* For sources: did the last link of @inode go? What cannot be reached any more counts as gone. */
+/*
+ * For sources: did the last link of @inode go, and must that do for its end? Not where nothing of
+ * ours pins it: the host then reports DELETE_SELF, when the last one who has it open lets go.
+ */
 bool vfsd_source_is_unlinked(struct vfsd_inodes *inodes, struct vfsd_inode *inode);
 
 #endif

@@ -148,8 +148,8 @@ static uint64_t host_mask(const struct source *source, uint32_t mask, bool is_di
 	if (host == 0)
 		return 0;
 	/*
-	 * The end of an object is always told: DELETE_SELF where nothing of ours pins it, else the
-	 * ATTRIB of the last unlink.
+	 * The end of an object is always told: by DELETE_SELF where nothing of ours pins it, else by
+	 * the ATTRIB of the last unlink.
 	 */
 	host |= FAN_ATTRIB | FAN_DELETE_SELF;
 	if (!is_dir)
@@ -175,8 +175,8 @@ static int watch(struct vfsd_source *base, struct vfsd_inode *inode, uint32_t ol
 	if (old == 0 && source->config.max_watches != 0 &&
 	    source->watches >= source->config.max_watches)
 		return -ENOSPC;
-	/* A pinned dentry would keep the host from reporting the end of a directory. */
-	if (is_dir && old == 0 && inode->nodeid != VFSD_NODEID_ROOT)
+	/* A pinned dentry would keep the host from reporting the end of the object. */
+	if (old == 0 && inode->nodeid != VFSD_NODEID_ROOT)
 		(void)vfsd_inode_unpin(inodes, inode);
 	fd = vfsd_inode_fd_get(inodes, inode, &transient);
 	if (fd < 0) {
@@ -446,6 +446,28 @@ static void handle_event(struct source *source, const struct vfsd_source_sink *s
 	release(source, &decoded);
 }
 
+/* The event at @at, which may be @end. False: there is none. */
+static bool next_event(const uint8_t *at, const uint8_t *end, struct fanotify_event_metadata *ret)
+{
+	if (end - at < (ptrdiff_t)sizeof(*ret))
+		return false;
+	/* Lengths are multiples of 4, the struct wants 8. */
+	memcpy(ret, at, sizeof(*ret));
+	return ret->event_len >= sizeof(*ret) && ret->event_len <= end - at &&
+	       ret->metadata_len <= ret->event_len;
+}
+
+/*
+ * A rename onto something: ATTRIB of that, MOVE_SELF of what is renamed, DELETE_SELF of the former.
+ * The host merges first and last.
+ */
+static bool is_rename_onto(const struct fanotify_event_metadata *onto,
+			   const struct fanotify_event_metadata *moved)
+{
+	return (onto->mask & FAN_ATTRIB) && (onto->mask & FAN_DELETE_SELF) &&
+	       (moved->mask & FAN_MOVE_SELF) && moved->pid == onto->pid;
+}
+
 static void drain(struct vfsd_source *base, const struct vfsd_source_sink *sink)
 {
 	struct source *source = (struct source *)base;
@@ -453,16 +475,21 @@ static void drain(struct vfsd_source *base, const struct vfsd_source_sink *sink)
 
 	while ((got = read(source->base.fd, source->buffer, READ_BYTES)) > 0) {
 		const uint8_t *at = source->buffer, *end = at + got;
-		struct fanotify_event_metadata event;
+		struct fanotify_event_metadata event, next;
 
-		while (end - at >= (ptrdiff_t)sizeof(event)) {
-			/* Lengths are multiples of 4, the struct wants 8. */
-			memcpy(&event, at, sizeof(event));
-			if (event.event_len < sizeof(event) || event.event_len > end - at ||
-			    event.metadata_len > event.event_len)
-				break;
-			handle_event(source, sink, &event, at);
+		while (next_event(at, end, &event)) {
+			const uint8_t *raw = at;
+
 			at += event.event_len;
+			if (next_event(at, end, &next) && is_rename_onto(&event, &next)) {
+				event.mask &= ~(uint64_t)FAN_DELETE_SELF;
+				handle_event(source, sink, &event, raw);
+				handle_event(source, sink, &next, at);
+				at += next.event_len;
+				event.mask &= FAN_ONDIR;
+				event.mask |= FAN_DELETE_SELF;
+			}
+			handle_event(source, sink, &event, raw);
 		}
 	}
 	if (got < 0 && errno != EAGAIN && errno != EINTR)

@@ -195,8 +195,8 @@ static int begin(struct source *source, struct vfsd_inode *inode, uint32_t mask)
 	if (!watch && source->config.max_watches != 0 &&
 	    source->watches >= source->config.max_watches)
 		return -ENOSPC;
-	/* A pinned dentry would keep the host from reporting the end of a directory. */
-	if (!watch && S_ISDIR(inode->type) && inode->nodeid != VFSD_NODEID_ROOT)
+	/* A pinned dentry would keep the host from reporting the end of the object. */
+	if (!watch && inode->nodeid != VFSD_NODEID_ROOT)
 		(void)vfsd_inode_unpin(inodes, inode);
 	fd = vfsd_inode_fd_get(inodes, inode, &transient);
 	if (fd < 0)

@@ -138,6 +138,38 @@ def test_watched_file_hears_of_its_own_move_and_end(watched: Watched) -> None:
     ]
 
 
+def test_end_of_a_file_that_the_host_has_open_comes_with_its_close(watched: Watched) -> None:
+    watched.guest.fuse.fsnotify(watched.file, ALL)
+    with (watched.path / "f").open("rb"):
+        watched.events()
+        (watched.path / "f").unlink()
+        assert [(r.nodeid, r.mask, r.flags) for r in watched.events()] == [
+            (watched.file, ATTRIB, 0),
+            (watched.dir, DELETE, 0),
+        ]
+    assert [(r.nodeid, r.mask, r.flags) for r in watched.events()] == [
+        (watched.dir, CLOSE_NOWRITE, 0),
+        (watched.file, 0, FSN_UNLINKED),
+    ]
+
+
+def test_end_of_a_file_that_another_is_renamed_onto(watched: Watched, daemon: Daemon) -> None:
+    (watched.path / "g").write_bytes(b"g")
+    fuse = watched.guest.fuse
+    target = fuse.lookup(watched.dir, "g").nodeid
+    watched.events()
+    fuse.fsnotify(watched.file, ALL)
+    fuse.fsnotify(target, ALL)
+    (watched.path / "f").rename(watched.path / "g")
+    assert [(r.nodeid, r.mask, r.flags) for r in watched.events()] == [
+        (watched.dir, MOVED_FROM, 0),
+        (watched.dir, MOVED_TO, 0),
+        (target, ATTRIB, 0),
+        (watched.file, MOVE_SELF, 0),
+        (target, 0, FSN_UNLINKED),
+    ]
+
+
 def test_end_of_a_watched_directory_whose_parent_is_not_watched(
     daemon: Daemon, guest: Session
 ) -> None:
