@@ -98,26 +98,29 @@ static int change_owner(struct vfsd_hostfs *fs, const struct vfsd_inode *inode, 
 											   0;
 }
 
-static int change_size(struct vfsd_hostfs *fs, struct vfsd_inode *inode, int fd,
+static int change_size(struct vfsd_hostfs *fs, const struct vfsd_inode *inode, int path_fd, int fd,
 		       const struct vfsd_setattr *set)
 {
-	VFSD_FD_GUARD opened = -1;
 	struct vfsd_creds creds = {.fsetid_dropped = false};
+	struct vfsd_proc_name proc;
 	int error;
 
-	if (fd < 0) {
-		/* Not to wait for anybody, should it be something odd after all. */
-		opened = vfsd_inode_open(fs->inodes, inode, O_RDWR | O_NONBLOCK);
-		if (opened < 0)
-			return opened;
-		fd = opened;
-	}
-	error = vfsd_hostfs_end_capability(fs, fd);
+	if (fd < 0 && !S_ISREG(inode->type) && !S_ISDIR(inode->type))
+		return -EBADF;
+	error = vfsd_hostfs_end_capability(fs, fd >= 0 ? fd : path_fd);
+	if (!error && fd < 0)
+		error = vfsd_creds_own_fs(fs);
 	if (error)
 		return error;
 	if (set->kill_priv)
 		vfsd_creds_drop_fsetid(&creds);
-	error = ftruncate(fd, (off_t)set->size) ? -errno : 0;
+	if (fd >= 0) {
+		error = ftruncate(fd, (off_t)set->size) ? -errno : 0;
+	} else {
+		/* Not by opening it: others would see that, and a close after writing. */
+		proc = vfsd_hostfs_proc_name(path_fd);
+		error = truncate(proc.name, (off_t)set->size) ? -errno : 0;
+	}
 	vfsd_creds_leave(fs, &creds);
 	return error;
 }
@@ -139,7 +142,7 @@ int vfsd_hostfs_setattr(struct vfsd_hostfs *fs, struct vfsd_inode *inode, int fd
 	if (!error && (set->uid != (uint32_t)-1 || set->gid != (uint32_t)-1))
 		error = change_owner(fs, inode, any, set);
 	if (!error && set->set_size)
-		error = change_size(fs, inode, fd, set);
+		error = change_size(fs, inode, path.fd, fd, set);
 	if (!error && (set->times[0].tv_nsec != UTIME_OMIT || set->times[1].tv_nsec != UTIME_OMIT))
 		error = utimensat(any, "", set->times, AT_EMPTY_PATH) ? -errno : 0;
 	return error ? error : stat_fd(any, ret);

@@ -153,6 +153,17 @@ def test_end_of_a_file_that_the_host_has_open_comes_with_its_close(watched: Watc
     ]
 
 
+def test_truncation_by_another_guest_is_one_event(
+    watched: Watched, daemon: Daemon, start: Callable[..., Daemon]
+) -> None:
+    with Session.connect(start(share=daemon.share).socket) as other:
+        other.fuse.init()
+        directory = other.fuse.lookup(ROOT_ID, "d").nodeid
+        other.fuse.setattr(other.fuse.lookup(directory, "f").nodeid, size=1)
+        assert watched.short() == [(MODIFY, b"f")]
+    assert (watched.path / "f").read_bytes() == b"1"
+
+
 def test_end_of_a_file_that_another_is_renamed_onto(watched: Watched, daemon: Daemon) -> None:
     (watched.path / "g").write_bytes(b"g")
     fuse = watched.guest.fuse

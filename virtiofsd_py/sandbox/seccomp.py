@@ -28,7 +28,7 @@ ALLOWED: Final = {
         lseek _llseek getdents64 copy_file_range splice tee sendfile
         statx fstat fstat64 newfstatat fstatat64 statfs fstatfs statfs64 fstatfs64
         readlinkat mkdirat mknodat unlinkat symlinkat linkat renameat renameat2
-        ftruncate ftruncate64 fallocate fsync fdatasync sync_file_range syncfs
+        truncate truncate64 ftruncate ftruncate64 fallocate fsync fdatasync sync_file_range syncfs
         utimensat utimensat_time64 fchmod fchmodat fchmodat2 fchown fchownat
         faccessat faccessat2 flock fcntl fcntl64 dup dup3 fchdir umask
         getxattr setxattr listxattr removexattr lgetxattr lsetxattr llistxattr lremovexattr
