@@ -54,7 +54,7 @@ def kind_of(event: str) -> str:
 def name_of(event: str) -> str:
     """The name it carries, or nothing."""
     words = event.split(" ")
-    return words[2] if len(words) > 2 and not words[2].startswith("#") else ""
+    return words[2] if len(words) > 2 else ""
 
 
 def projections(sighting: Sighting, key: Callable[[str], object]) -> dict[object, list[str]]:
@@ -72,7 +72,7 @@ def squeeze(events: Sequence[str]) -> list[str]:
 
 def uncookied(event: str) -> str:
     """Cookies count up in order of appearance, which says nothing once events are taken apart."""
-    return " ".join(word for word in event.split(" ") if not word.startswith("#"))
+    return " ".join(event.split(" ")[:3])
 
 
 # -- the order of what happens at the same time --------------------------------------------------

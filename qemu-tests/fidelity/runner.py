@@ -73,6 +73,12 @@ class Stage:
         Raises:
             ScenarioError: a step did not do as it should, or its marker did not come.
         """
+        try:
+            return self._run(scenario, way)
+        except OSError as error:
+            raise ScenarioError(f"{scenario.id}: {error}") from error
+
+    def _run(self, scenario: Scenario, way: Observers) -> Observation:
         home = b"s%d" % next(_numbers)
         self._maker.agent.call("mkdir", _below(self._maker, home), 0o755)
         self._script(self._maker, home, scenario.given)
@@ -107,8 +113,9 @@ class Stage:
         labels.setdefault((index, wd), name)
 
     def _unwatch(self, index: int, name: str, labels: Mapping[tuple[int, int], str]) -> None:
-        wd = next(wd for (known, wd), label in labels.items() if (known, label) == (index, name))
-        self._observer.agent.call("unobserve", index, wd)
+        for (known, wd), label in labels.items():
+            if (known, label) == (index, name):
+                self._observer.agent.call("unobserve", index, wd)
 
     def _script(self, seat: Seat, home: bytes, text: str, paced: bool = False) -> None:
         if not text:
@@ -129,10 +136,7 @@ class Stage:
         name = b"m%d" % next(_numbers)
         maker = by or self._maker
         maker.agent.call("mknod", _below(maker, _MARKERS + b"/" + name), 0o644)
-        try:
-            self._observer.agent.call("await", name, EVENT_DEADLINE_MS)
-        except OSError as error:
-            raise ScenarioError(f"no marker: {error}") from error
+        self._observer.agent.call("await", name, EVENT_DEADLINE_MS)
 
 
 def _below(seat: Seat, name: bytes) -> bytes:
