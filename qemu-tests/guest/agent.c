@@ -243,8 +243,8 @@ static int64_t do_fanotify(struct words *w) /* FLAGS -> GROUP */
 
 static int64_t do_mark(struct words *w) /* GROUP FLAGS MASK PATH */
 {
-	return marks_add(integer(w, 1), (unsigned int)words_number(w, 2), (uint64_t)words_number(w, 3),
-			 w->at[4]);
+	return marks_add(integer(w, 1), (unsigned int)words_number(w, 2),
+			 (uint64_t)words_number(w, 3), w->at[4]);
 }
 
 static int64_t do_marked(struct words *w) /* GROUP: the events it holds, see marks.h */
