@@ -398,9 +398,10 @@ static int create_idmap(struct vfsd_engine *engine)
 static int create_session(struct vfsd_engine *engine, int root_fd)
 {
 	const vfsd_engine_config *config = &engine->config;
+	const bool rfc2021 = config->fsnotify_dialect == VFSD_FSNOTIFY_RFC2021;
 	const struct vfsd_inodes_config inodes = {
 		.handles = (enum vfsd_handle_policy)config->file_handles,
-		.need_handles = config->fsnotify == VFSD_FSNOTIFY_MERGED,
+		.need_handles = config->fsnotify == VFSD_FSNOTIFY_MERGED && !rfc2021,
 		.proc_self_fd = config->proc_self_fd,
 		.fd_quota = config->max_open_files ? &engine->fd_quota : NULL,
 	};
@@ -417,6 +418,7 @@ static int create_session(struct vfsd_engine *engine, int root_fd)
 		.xattr = config->xattr,
 		.posix_acl = config->xattr && config->posix_acl,
 		.security_label = config->xattr && config->security_label,
+		.rfc2021 = rfc2021 && config->fsnotify != VFSD_FSNOTIFY_OFF,
 		.max_write_bytes = config->max_write_bytes,
 		.upcall_opcodes = config->upcalls,
 		.n_upcall_opcodes = config->n_upcalls,
@@ -433,15 +435,17 @@ static int create_session(struct vfsd_engine *engine, int root_fd)
 					 &engine->hostfs);
 	if (!err && config->fsnotify != VFSD_FSNOTIFY_OFF) {
 		const struct vfsd_events_config events = {
-			.source = config->fsnotify == VFSD_FSNOTIFY_SERVER ? &vfsd_source_inotify :
-									     &vfsd_source_fanotify,
-			.fallback = config->fsnotify == VFSD_FSNOTIFY_MERGED ?
+			.source = config->fsnotify == VFSD_FSNOTIFY_SERVER || rfc2021 ?
+					  &vfsd_source_inotify :
+					  &vfsd_source_fanotify,
+			.fallback = config->fsnotify == VFSD_FSNOTIFY_MERGED && !rfc2021 ?
 					    &vfsd_source_inotify :
 					    NULL,
 			.inodes = engine->inodes,
 			.proc_self_fd = config->proc_self_fd,
 			.ring_bytes = config->fsnotify_ring_bytes,
 			.max_watches = config->fsnotify_max_watches,
+			.rfc2021 = rfc2021,
 		};
 
 		err = vfsd_events_create(&events, &engine->events);

@@ -17,13 +17,17 @@
 #include "log.h"
 #include "marks.h"
 #include "notify.h"
+#include "rfc2021.h"
 #include "source.h"
 #include "util.h"
 #include "vring.h"
 #include "wire.h"
 
-/* Whose interest a mark is. One guest for now. */
-enum { OWNER_GUEST = 0 };
+/*
+ * Groups of the old dialect are names that a guest makes up: what they cost us is bounded, in
+ * (inode, group) pairs.
+ */
+enum { GROUP_INTERESTS_MAX = 1 << 20 };
 
 enum wakeup { WAKE_STOP, WAKE_SOURCE, WAKE_KICK };
 
@@ -47,9 +51,8 @@ struct vfsd_events {
 	_Atomic size_t watched;
 };
 
-static void on_event(void *ctx, const struct vfsd_source_event *event)
+static void put_event(struct vfsd_events *events, const struct vfsd_source_event *event)
 {
-	struct vfsd_events *events = ctx;
 	struct {
 		struct fuse_notify_fsnotify_out out;
 		char name[256];
@@ -76,6 +79,21 @@ static void on_event(void *ctx, const struct vfsd_source_event *event)
 		bytes += event->name_bytes + 1;
 	}
 	(void)vfsd_eventring_put(events->ring, VFSD_RECORD_FSNOTIFY, 0, &record, bytes);
+}
+
+static void on_event(void *ctx, const struct vfsd_source_event *event)
+{
+	struct vfsd_events *events = ctx;
+	struct vfsd_source_event parts[2];
+	uint32_t n;
+
+	if (!events->config.rfc2021) {
+		put_event(events, event);
+		return;
+	}
+	n = vfsd_rfc2021_split(event, vfsd_marks_union(events->marks, event->nodeid), parts);
+	for (uint32_t i = 0; i < n; i++)
+		put_event(events, &parts[i]);
 }
 
 static void on_lost(void *ctx)
@@ -151,6 +169,7 @@ static int open_source(const struct vfsd_events *events, struct vfsd_source **re
 		.inodes = events->config.inodes,
 		.proc_self_fd = events->config.proc_self_fd,
 		.max_watches = events->config.max_watches,
+		.everything = events->config.rfc2021,
 	};
 
 	return events->config.source->create(&config, ret);
@@ -204,7 +223,9 @@ static bool hook_session_start(void *ctx, bool fsnotify, uint32_t *server_mask)
 				 -err);
 			end_session(events);
 		} else {
-			*server_mask = events->config.source->server_mask;
+			/* The old dialect has no word for it: its guests suppress all. */
+			if (!events->config.rfc2021)
+				*server_mask = events->config.source->server_mask;
 		}
 	}
 	pthread_mutex_unlock(&events->lock);
@@ -220,27 +241,37 @@ static void hook_session_end(void *ctx)
 	pthread_mutex_unlock(&events->lock);
 }
 
-static int hook_subscribe(void *ctx, struct vfsd_inode *inode, uint64_t mask, uint32_t flags)
+static int hook_subscribe(void *ctx, struct vfsd_inode *inode,
+			  const struct vfsd_fuse_interest *interest)
 {
 	struct vfsd_events *events = ctx;
+	uint32_t mask = (uint32_t)interest->mask;
 	struct vfsd_marks_change change;
+	uint32_t before;
 	int err;
 
-	if (flags & FUSE_FSNOTIFY_SB)
+	if (interest->flags & FUSE_FSNOTIFY_SB)
 		return -EPERM; /* the guest then watches this filesystem locally */
-	if (flags != 0)
+	if (interest->flags != 0)
 		return -EINVAL;
 	pthread_mutex_lock(&events->lock);
 	if (!events->source) {
 		err = -ENOSYS;
 		goto out;
 	}
-	err = vfsd_marks_set(events->marks, inode->nodeid, OWNER_GUEST, (uint32_t)mask, &change);
+	before = vfsd_marks_mask(events->marks, inode->nodeid, interest->owner);
+	err = -ENOSPC;
+	if (events->config.rfc2021 && before == 0 &&
+	    vfsd_marks_entries(events->marks) >= GROUP_INTERESTS_MAX)
+		goto out;
+	if (interest->add)
+		mask |= before;
+	err = vfsd_marks_set(events->marks, inode->nodeid, interest->owner, mask, &change);
 	if (err)
 		goto out;
 	err = events->source->ops->watch(events->source, inode, change.old_union, change.new_union);
 	if (err)
-		(void)vfsd_marks_set(events->marks, inode->nodeid, OWNER_GUEST, change.before,
+		(void)vfsd_marks_set(events->marks, inode->nodeid, interest->owner, before,
 				     &change);
 	atomic_store(&events->watched, vfsd_marks_count(events->marks));
 out:
@@ -373,7 +404,7 @@ int vfsd_events_create(const struct vfsd_events_config *config, struct vfsd_even
 	if (!err)
 		err = vfsd_eventring_create(config->ring_bytes, &events->ring);
 	if (!err)
-		err = vfsd_notify_create(events->ring, &events->notify);
+		err = vfsd_notify_create(events->ring, config->rfc2021, &events->notify);
 	if (!err)
 		err = start_thread(events);
 	if (err) {

@@ -29,6 +29,7 @@ struct vfsd_events_config {
 	int proc_self_fd;			/* borrowed */
 	uint32_t ring_bytes;			/* of the event ring */
 	uint32_t max_watches;			/* 0: the host's own limit */
+	bool rfc2021;				/* the guest speaks the old dialect */
 };
 
 /* 0 or -errno. */

@@ -7,6 +7,7 @@
 
 #include "fuse_internal.h"
 #include "log.h"
+#include "rfc2021.h"
 #include "util.h"
 
 enum row_flags {
@@ -85,6 +86,9 @@ static const struct vfsd_fuse_row rows[FUSE_OPCODES] = {
 
 static const struct vfsd_fuse_row row_fsnotify = {"FSNOTIFY", vfsd_fuse_fsnotify,
 						  ARGS(fuse_fsnotify_in), 0, NODE | BARRIER};
+/* Its body is looked at by the handler: for other guests this opcode is another. */
+static const struct vfsd_fuse_row row_rfc2021 = {"FSNOTIFY", vfsd_fuse_fsnotify_rfc2021, 0, 0,
+						 NODE | BARRIER};
 static const struct vfsd_fuse_row row_unknown = {.name = "unknown"};
 static const struct vfsd_fuse_row row_upcall = {"upcall", vfsd_fuse_upcall, 0, 0, 0};
 
@@ -100,7 +104,7 @@ static const struct vfsd_fuse_row *row_of(const struct vfsd_fuse *fuse, uint32_t
 {
 	if (opcode < VFSD_ARRAY_SIZE(rows))
 		return fuse->rows[opcode].name ? &fuse->rows[opcode] : &row_unknown;
-	if (opcode == FUSE_FSNOTIFY)
+	if (opcode == FUSE_FSNOTIFY && !fuse->config.rfc2021)
 		return &row_fsnotify;
 	return goes_up(fuse, opcode) ? &row_upcall : &row_unknown;
 }
@@ -251,37 +255,47 @@ uint32_t vfsd_fuse_serve(struct vfsd_fuse_worker *worker, const struct iovec *in
 	return reply(&req, &reply_out, n);
 }
 
-/* Rows of this session's own, of which some lead up to Python. 0 or -errno. */
-static int register_upcalls(struct vfsd_fuse *fuse)
+/* Lead some of @own up to Python. 0 or -errno. */
+static int register_upcalls(struct vfsd_fuse *fuse, struct vfsd_fuse_row *own)
 {
 	const struct vfsd_fuse_config *config = &fuse->config;
-	struct vfsd_fuse_row *own;
 
-	fuse->rows = rows;
-	if (!config->upcalls || config->n_upcall_opcodes == 0) {
-		fuse->config.n_upcall_opcodes = 0;
-		return 0;
-	}
 	fuse->upcall_opcodes = calloc(config->n_upcall_opcodes, sizeof(*fuse->upcall_opcodes));
-	own = malloc(sizeof(rows));
-	if (!own || !fuse->upcall_opcodes) {
-		free(own);
+	if (!fuse->upcall_opcodes)
 		return -ENOMEM;
-	}
-	memcpy(own, rows, sizeof(rows));
-	fuse->rows = own;
 	for (uint32_t i = 0; i < config->n_upcall_opcodes; i++) {
 		uint32_t opcode = config->upcall_opcodes[i];
 
 		/* What begins and ends things, or has no reply, is ours. */
-		if (opcode == FUSE_FSNOTIFY || (opcode < VFSD_ARRAY_SIZE(rows) &&
-						rows[opcode].flags & (NO_REPLY | OPENS | ANYBODY)))
+		if (opcode == FUSE_FSNOTIFY || (config->rfc2021 && opcode == VFSD_RFC2021_OPCODE) ||
+		    (opcode < VFSD_ARRAY_SIZE(rows) &&
+		     rows[opcode].flags & (NO_REPLY | OPENS | ANYBODY)))
 			return -EINVAL;
 		fuse->upcall_opcodes[i] = opcode;
 		if (opcode < VFSD_ARRAY_SIZE(rows))
 			own[opcode] = row_upcall;
 	}
 	return 0;
+}
+
+/* The table of opcodes, a copy of its own for options that change it. 0 or -errno. */
+static int make_rows(struct vfsd_fuse *fuse)
+{
+	struct vfsd_fuse_row *own;
+
+	fuse->rows = rows;
+	if (!fuse->config.upcalls)
+		fuse->config.n_upcall_opcodes = 0;
+	if (fuse->config.n_upcall_opcodes == 0 && !fuse->config.rfc2021)
+		return 0;
+	own = malloc(sizeof(rows));
+	if (!own)
+		return -ENOMEM;
+	memcpy(own, rows, sizeof(rows));
+	fuse->rows = own;
+	if (fuse->config.rfc2021)
+		own[VFSD_RFC2021_OPCODE] = row_rfc2021;
+	return fuse->config.n_upcall_opcodes == 0 ? 0 : register_upcalls(fuse, own);
 }
 
 int vfsd_fuse_create(const struct vfsd_fuse_config *config, const struct vfsd_fuse_hooks *hooks,
@@ -295,7 +309,7 @@ int vfsd_fuse_create(const struct vfsd_fuse_config *config, const struct vfsd_fu
 	if (!fuse)
 		return -ENOMEM;
 	fuse->config = *config;
-	error = register_upcalls(fuse);
+	error = make_rows(fuse);
 	if (error) {
 		vfsd_fuse_destroy(fuse);
 		return error;

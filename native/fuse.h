@@ -27,18 +27,27 @@ struct vfsd_xattrmap;
 
 enum vfsd_cache { VFSD_CACHE_AUTO, VFSD_CACHE_ALWAYS, VFSD_CACHE_METADATA, VFSD_CACHE_NEVER };
 
+/* What a guest, or one of its groups, wants to hear of an inode. */
+struct vfsd_fuse_interest {
+	uint64_t owner; /* a group of the old dialect; 0: the guest as a whole */
+	uint64_t mask;	/* absolute, 0 ends it */
+	uint32_t flags; /* FUSE_FSNOTIFY_*, as on the wire */
+	bool add;	/* to what this owner has, instead of replacing it */
+};
+
 /* How remote fsnotify and session changes reach the engine. Every hook may be NULL. */
 struct vfsd_fuse_hooks {
 	void *ctx;
 	/*
 	 * INIT (again): everything of an earlier session is void. Called after the tables are
-	 * cleared; @fsnotify tells whether the guest asked for FUSE_HAS_FSNOTIFY. Returns true to
+	 * cleared; @fsnotify tells whether the guest asked for remote fsnotify. Returns true to
 	 * grant it; *server_mask gets the event bits that only we report (0 in merged mode).
 	 */
 	bool (*session_start)(void *ctx, bool fsnotify, uint32_t *server_mask);
 	void (*session_end)(void *ctx); /* DESTROY */
-	/* FUSE_FSNOTIFY; @flags as on the wire. 0 or -errno for the guest. */
-	int (*subscribe)(void *ctx, struct vfsd_inode *inode, uint64_t mask, uint32_t flags);
+	/* FUSE_FSNOTIFY. 0 or -errno for the guest. */
+	int (*subscribe)(void *ctx, struct vfsd_inode *inode,
+			 const struct vfsd_fuse_interest *interest);
 	/* The guest forgot this inode: drop its interest. */
 	void (*forgotten)(void *ctx, struct vfsd_inode *inode);
 	/* Before a reply that must not overtake older events (UNLINK, RMDIR, RENAME*, FSNOTIFY). */
@@ -58,6 +67,7 @@ struct vfsd_fuse_config {
 	bool xattr;			      /* else ENOSYS */
 	bool posix_acl;			      /* only with xattr, as the next */
 	bool security_label;		      /* new inodes get the label that the guest sends */
+	bool rfc2021;			      /* the old dialect of remote fsnotify */
 	const struct vfsd_xattrmap *xattrmap; /* borrowed; NULL: names are the host's */
 	const struct vfsd_idmap *idmap;	      /* borrowed; NULL: ids are the host's */
 	uint32_t max_write_bytes;	      /* 0: 1 MiB */

@@ -37,7 +37,7 @@ enum {
 
 struct vfsd_fuse {
 	struct vfsd_fuse_config config;
-	const struct vfsd_fuse_row *rows; /* by opcode; our own if some go up to Python */
+	const struct vfsd_fuse_row *rows; /* by opcode; our own if options change some */
 	uint32_t *upcall_opcodes;	  /* as in config, but ours */
 	struct vfsd_fuse_hooks hooks;
 	const struct vfsd_hostfs_ops *ops;
@@ -131,6 +131,7 @@ ssize_t vfsd_fuse_init(struct vfsd_request *req);
 ssize_t vfsd_fuse_destroy_session(struct vfsd_request *req);
 ssize_t vfsd_fuse_interrupt(struct vfsd_request *req);
 ssize_t vfsd_fuse_fsnotify(struct vfsd_request *req);
+ssize_t vfsd_fuse_fsnotify_rfc2021(struct vfsd_request *req);
 
 ssize_t vfsd_fuse_lookup(struct vfsd_request *req);
 ssize_t vfsd_fuse_forget(struct vfsd_request *req);

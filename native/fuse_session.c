@@ -7,6 +7,7 @@
 
 #include "fuse_internal.h"
 #include "log.h"
+#include "rfc2021.h"
 #include "util.h"
 
 enum {
@@ -75,6 +76,15 @@ static void end_session(struct vfsd_fuse *fuse)
 	vfsd_inodes_clear(fuse->inodes);
 }
 
+/*
+ * A kernel of 2021 sends a short INIT, and what is INIT_EXT to others announces remote fsnotify. Any
+ * other kernel is served as ever, without it.
+ */
+static bool is_rfc2021(const struct vfsd_request *req)
+{
+	return req->fuse->config.rfc2021 && req->text_left == 0;
+}
+
 /* The flags offered. -EINVAL: INIT_EXT without the words it announces. */
 static int read_offer(const struct vfsd_request *req, uint64_t *ret)
 {
@@ -82,13 +92,33 @@ static int read_offer(const struct vfsd_request *req, uint64_t *ret)
 
 	memcpy(&in, req->args, FUSE_INIT_IN_OLD_BYTES);
 	*ret = in.flags;
-	if (!(in.flags & FUSE_INIT_EXT))
+	if (!(in.flags & FUSE_INIT_EXT) || is_rfc2021(req))
 		return 0;
 	if (req->text_left < sizeof(in) - FUSE_INIT_IN_OLD_BYTES)
 		return -EINVAL;
 	memcpy(&in, req->args, sizeof(in));
 	*ret |= (uint64_t)in.flags2 << 32;
 	return 0;
+}
+
+/* Does the guest ask for remote fsnotify, in the dialect that we speak? */
+static bool wants_fsnotify(const struct vfsd_request *req, uint64_t offered)
+{
+	const uint64_t both = FUSE_HAS_FSNOTIFY | FUSE_INIT_EXT;
+
+	if (req->fuse->config.rfc2021)
+		return is_rfc2021(req) && offered & VFSD_RFC2021_HAVE_FSNOTIFY;
+	return (offered & both) == both;
+}
+
+/* The flags of the reply, in the guest's dialect. */
+static uint64_t as_said(const struct vfsd_request *req, uint64_t granted)
+{
+	uint64_t said = granted & UINT32_MAX & ~VFSD_RFC2021_HAVE_FSNOTIFY;
+
+	if (!is_rfc2021(req))
+		return granted;
+	return granted & FUSE_HAS_FSNOTIFY ? said | VFSD_RFC2021_HAVE_FSNOTIFY : said;
 }
 
 ssize_t vfsd_fuse_init(struct vfsd_request *req)
@@ -99,7 +129,7 @@ ssize_t vfsd_fuse_init(struct vfsd_request *req)
 	uint32_t pages = (fuse->config.max_write_bytes + GUEST_PAGE_BYTES - 1) / GUEST_PAGE_BYTES;
 	uint32_t server_mask = 0;
 	uint64_t offered;
-	uint64_t granted;
+	uint64_t granted, said;
 	bool fsnotify;
 	int error;
 
@@ -118,16 +148,17 @@ ssize_t vfsd_fuse_init(struct vfsd_request *req)
 
 	end_session(fuse);
 	granted = grantable(&fuse->config, offered);
-	fsnotify = offered & FUSE_HAS_FSNOTIFY && offered & FUSE_INIT_EXT;
+	fsnotify = wants_fsnotify(req, offered);
 	if (fuse->hooks.session_start &&
 	    fuse->hooks.session_start(fuse->hooks.ctx, fsnotify, &server_mask) && fsnotify) {
 		granted |= FUSE_HAS_FSNOTIFY;
 		out->fsnotify_server_mask = server_mask;
 	}
+	said = as_said(req, granted);
 
 	out->max_readahead = in->max_readahead;
-	out->flags = (uint32_t)granted;
-	out->flags2 = (uint32_t)(granted >> 32);
+	out->flags = (uint32_t)said;
+	out->flags2 = (uint32_t)(said >> 32);
 	out->max_background = MAX_BACKGROUND;
 	out->congestion_threshold = MAX_BACKGROUND / 4 * 3;
 	out->max_write = fuse->config.max_write_bytes;
@@ -152,20 +183,42 @@ ssize_t vfsd_fuse_interrupt(struct vfsd_request *req)
 	return 0;
 }
 
-ssize_t vfsd_fuse_fsnotify(struct vfsd_request *req)
+static ssize_t subscribe(struct vfsd_request *req, const struct vfsd_fuse_interest *interest)
 {
-	const struct fuse_fsnotify_in *in = req->args;
 	const struct vfsd_fuse_hooks *hooks = &req->fuse->hooks;
 	struct vfsd_inode *still;
 	int error;
 
 	if (!(req->granted & FUSE_HAS_FSNOTIFY) || !hooks->subscribe)
 		return -ENOSYS;
-	error = hooks->subscribe(hooks->ctx, req->inode, in->mask, in->flags);
+	error = hooks->subscribe(hooks->ctx, req->inode, interest);
 	/* If another queue forgot the inode meanwhile, nobody else would drop this interest. */
 	still = vfsd_inode_get(req->fuse->inodes, req->header.nodeid);
 	if (!still && hooks->forgotten)
 		hooks->forgotten(hooks->ctx, req->inode);
 	vfsd_inode_put(req->fuse->inodes, still);
 	return error;
+}
+
+ssize_t vfsd_fuse_fsnotify(struct vfsd_request *req)
+{
+	const struct fuse_fsnotify_in *in = req->args;
+	const struct vfsd_fuse_interest interest = {.mask = in->mask, .flags = in->flags};
+
+	return subscribe(req, &interest);
+}
+
+ssize_t vfsd_fuse_fsnotify_rfc2021(struct vfsd_request *req)
+{
+	struct vfsd_rfc2021_in in;
+	struct vfsd_fuse_interest interest;
+	int error;
+
+	if (!(req->granted & FUSE_HAS_FSNOTIFY))
+		return -ENOSYS; /* for this guest it is TMPFILE */
+	if (req->text_left < sizeof(in))
+		return -EINVAL;
+	memcpy(&in, req->text, sizeof(in));
+	error = vfsd_rfc2021_decode(&in, &interest);
+	return error ? error : subscribe(req, &interest);
 }

@@ -11,7 +11,7 @@
  */
 struct entry {
 	uint64_t nodeid;
-	uint32_t owner;
+	uint64_t owner;
 	uint32_t mask;
 };
 
@@ -59,7 +59,7 @@ static size_t after(const struct vfsd_marks *marks, size_t slot)
 }
 
 /* The entry, or the free slot that ends its probe run. */
-static struct entry *find(const struct vfsd_marks *marks, uint64_t nodeid, uint32_t owner)
+static struct entry *find(const struct vfsd_marks *marks, uint64_t nodeid, uint64_t owner)
 {
 	size_t slot = home(marks, nodeid);
 
@@ -67,6 +67,11 @@ static struct entry *find(const struct vfsd_marks *marks, uint64_t nodeid, uint3
 	       (marks->slots[slot].nodeid != nodeid || marks->slots[slot].owner != owner))
 		slot = after(marks, slot);
 	return &marks->slots[slot];
+}
+
+uint32_t vfsd_marks_mask(const struct vfsd_marks *marks, uint64_t nodeid, uint64_t owner)
+{
+	return find(marks, nodeid, owner)->mask; /* of a free slot: 0 */
 }
 
 uint32_t vfsd_marks_union(const struct vfsd_marks *marks, uint64_t nodeid)
@@ -121,7 +126,7 @@ static void erase(struct vfsd_marks *marks, struct entry *entry)
 	marks->used--;
 }
 
-int vfsd_marks_set(struct vfsd_marks *marks, uint64_t nodeid, uint32_t owner, uint32_t mask,
+int vfsd_marks_set(struct vfsd_marks *marks, uint64_t nodeid, uint64_t owner, uint32_t mask,
 		   struct vfsd_marks_change *ret)
 {
 	struct vfsd_marks_change change = {.old_union = vfsd_marks_union(marks, nodeid)};
@@ -175,6 +180,11 @@ uint32_t vfsd_marks_drop(struct vfsd_marks *marks, uint64_t nodeid)
 size_t vfsd_marks_count(const struct vfsd_marks *marks)
 {
 	return marks->inodes;
+}
+
+size_t vfsd_marks_entries(const struct vfsd_marks *marks)
+{
+	return marks->used;
 }
 
 void vfsd_marks_clear(struct vfsd_marks *marks)

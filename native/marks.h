@@ -2,8 +2,8 @@
 /*
  * marks - who is interested in which events of which inode.
  *
- * Every interest is an (inode, owner) pair with an absolute mask: a guest, later a group of the old
- * dialect or a local consumer. The union over the owners is what one host watch must carry; each
+ * Every interest is an (inode, owner) pair with an absolute mask: a guest, a group of the old dialect,
+ * later a local consumer. The union over the owners is what one host watch must carry; each
  * change is told as (old union, new union) so that the caller adjusts that watch.
  * Owner thread: the holder of the engine's event lock.
  */
@@ -28,17 +28,23 @@ void vfsd_marks_destroy(struct vfsd_marks *marks);
  * Set @owner's mask of @nodeid (0 removes the interest). 0 or -ENOMEM; setting a mask back to its
  * earlier value, or to a subset, never fails.
  */
-int vfsd_marks_set(struct vfsd_marks *marks, uint64_t nodeid, uint32_t owner, uint32_t mask,
+int vfsd_marks_set(struct vfsd_marks *marks, uint64_t nodeid, uint64_t owner, uint32_t mask,
 		   struct vfsd_marks_change *ret);
 
 /* Drop all interest in @nodeid. Returns the union that was. */
 uint32_t vfsd_marks_drop(struct vfsd_marks *marks, uint64_t nodeid);
+
+/* @owner's own mask of @nodeid, 0 without interest. */
+uint32_t vfsd_marks_mask(const struct vfsd_marks *marks, uint64_t nodeid, uint64_t owner);
 
 /* The union of all interest in @nodeid. */
 uint32_t vfsd_marks_union(const struct vfsd_marks *marks, uint64_t nodeid);
 
 /* Inodes with any interest. */
 size_t vfsd_marks_count(const struct vfsd_marks *marks);
+
+/* Interests: (inode, owner) pairs. */
+size_t vfsd_marks_entries(const struct vfsd_marks *marks);
 
 void vfsd_marks_clear(struct vfsd_marks *marks);
 

@@ -21,6 +21,12 @@ enum vfsd_fsnotify {
 	VFSD_FSNOTIFY_SERVER, /* we what inotify can tell, for everybody's doing */
 };
 
+/* How the guest speaks of remote fsnotify. */
+enum vfsd_fsnotify_dialect {
+	VFSD_FSNOTIFY_NATIVE,
+	VFSD_FSNOTIFY_RFC2021, /* rfc2021.h; all is told as in VFSD_FSNOTIFY_SERVER, and more */
+};
+
 /* xattrmap.h */
 typedef struct vfsd_engine_xattr_rule {
 	int type;  /* enum vfsd_xattr_type */
@@ -64,6 +70,7 @@ typedef struct vfsd_engine_config {
 	uint32_t max_write_bytes;
 	uint32_t max_open_files; /* the guest's quota of descriptors, inodes' too; 0: no quota */
 	int fsnotify;		 /* enum vfsd_fsnotify: offers the notification queue unless off */
+	int fsnotify_dialect;	 /* enum vfsd_fsnotify_dialect */
 	uint32_t fsnotify_ring_bytes;
 	uint32_t fsnotify_max_watches; /* 0: the host's own limit */
 	int log_level;		       /* enum vfsd_log_level; -1: nothing */

@@ -9,6 +9,7 @@
 
 #include "cursor.h"
 #include "eventring.h"
+#include "rfc2021.h"
 #include "util.h"
 #include "vring.h"
 #include "wire.h"
@@ -18,6 +19,7 @@ enum { MESSAGE_BYTES_MAX = 4096 };
 
 struct vfsd_notify {
 	struct vfsd_eventring *events;
+	bool rfc2021;
 	struct vfsd_vring ring;
 	int call_fd;
 	bool running;
@@ -30,14 +32,16 @@ struct vfsd_notify {
 _Static_assert(sizeof(struct fuse_out_header) + sizeof(struct fuse_notify_fsnotify_out) + 256 ==
 		       VFSD_NOTIFY_BYTES_MIN,
 	       "the smallest buffer holds the largest record");
+_Static_assert((int)VFSD_RFC2021_BYTES_MAX <= (int)VFSD_NOTIFY_BYTES_MIN, "in either dialect");
 
-int vfsd_notify_create(struct vfsd_eventring *events, struct vfsd_notify **ret)
+int vfsd_notify_create(struct vfsd_eventring *events, bool rfc2021, struct vfsd_notify **ret)
 {
 	struct vfsd_notify *notify = calloc(1, sizeof(*notify));
 
 	if (!notify)
 		return -ENOMEM;
 	notify->events = events;
+	notify->rfc2021 = rfc2021;
 	notify->call_fd = -1;
 	*ret = notify;
 	return 0;
@@ -112,6 +116,15 @@ static uint32_t compose(struct vfsd_notify *notify, uint32_t capacity)
 	return used;
 }
 
+/* The oldest record as a message of the old dialect. Returns its length. */
+static uint32_t compose_rfc2021(struct vfsd_notify *notify)
+{
+	uint32_t used = vfsd_rfc2021_encode(vfsd_eventring_peek(notify->events), notify->message);
+
+	vfsd_eventring_consume(notify->events);
+	return used;
+}
+
 /* Fill one posted buffer. False: it is too small for what the driver was told. */
 static bool fill(struct vfsd_notify *notify)
 {
@@ -121,8 +134,12 @@ static bool fill(struct vfsd_notify *notify)
 
 	if (chain->out_bytes < VFSD_NOTIFY_BYTES_MIN)
 		return false;
-	used = compose(notify, chain->out_bytes < MESSAGE_BYTES_MAX ? (uint32_t)chain->out_bytes :
-								      MESSAGE_BYTES_MAX);
+	if (notify->rfc2021)
+		used = compose_rfc2021(notify);
+	else
+		used = compose(notify, chain->out_bytes < MESSAGE_BYTES_MAX ?
+					       (uint32_t)chain->out_bytes :
+					       MESSAGE_BYTES_MAX);
 	vfsd_cursor_init(&cursor, chain->iov + chain->n_in, chain->n_out);
 	(void)vfsd_cursor_write(&cursor, notify->message, used);
 	vfsd_vring_push(&notify->ring, chain->head, used);

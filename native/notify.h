@@ -26,8 +26,8 @@ enum {
 	VFSD_NOTIFY_BYTES_OFFERED = 512,
 };
 
-/* @events is borrowed. */
-int vfsd_notify_create(struct vfsd_eventring *events, struct vfsd_notify **ret);
+/* @events is borrowed; @rfc2021: in the old dialect, one event a buffer. */
+int vfsd_notify_create(struct vfsd_eventring *events, bool rfc2021, struct vfsd_notify **ret);
 void vfsd_notify_destroy(struct vfsd_notify *notify);
 
 /* Start placing; @mem and @call_fd are borrowed until the stop. 0 or vfsd_vring_init()'s -errno. */

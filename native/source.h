@@ -38,6 +38,7 @@ struct vfsd_source_config {
 	struct vfsd_inodes *inodes; /* borrowed */
 	int proc_self_fd;	    /* borrowed */
 	uint32_t max_watches;	    /* 0: as many as the host allows */
+	bool everything; /* what a guest hears comes from us alone: all bits, everybody's doing */
 };
 
 /* What every source begins with. */

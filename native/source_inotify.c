@@ -4,7 +4,8 @@
  *
  * inotify does not say who acted. So it tells CREATE, DELETE, MOVED_*, MODIFY and ATTRIB for
  * everybody's doing, and the guest leaves those to us; OPEN, ACCESS, CLOSE_* and *_SELF stay the
- * guest's own, and the host's are not told.
+ * guest's own, and the host's are not told. Where the guest raises nothing at all (the old dialect),
+ * everything is told.
  * A change of a file is told to its watch and, by name, to its directory's: two events, so the
  * second goes to the directory's watchers only.
  */
@@ -35,12 +36,14 @@ struct watch {
 	uint64_t nodeid;
 	int wd;
 	uint32_t mask;
+	bool ended; /* told already */
 };
 
 struct source {
 	struct vfsd_source base;
 	struct vfsd_source_config config;
-	void *by_wd; /* trees of struct watch, see tsearch(3) */
+	uint32_t told; /* the bits that we report */
+	void *by_wd;   /* trees of struct watch, see tsearch(3) */
 	void *by_node;
 	uint32_t watches;
 	uint8_t *buffer;
@@ -143,6 +146,7 @@ static int create(const struct vfsd_source_config *config, struct vfsd_source **
 		return -ENOMEM;
 	source->base.ops = &vfsd_source_inotify;
 	source->config = *config;
+	source->told = config->everything ? IN_ALL_EVENTS : TOLD;
 	source->buffer = malloc(READ_BYTES);
 	source->base.fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
 	err = source->base.fd < 0 ? -errno : 0;
@@ -157,11 +161,11 @@ static int create(const struct vfsd_source_config *config, struct vfsd_source **
 }
 
 /* What the host must watch so that a guest interested in @mask hears all it needs. */
-static uint32_t host_mask(uint32_t mask, bool is_dir)
+static uint32_t host_mask(const struct source *source, uint32_t mask, bool is_dir)
 {
 	if (!(mask & INTEREST))
 		return 0;
-	mask = (mask & TOLD) | IN_ATTRIB | IN_DELETE_SELF;
+	mask = (mask & source->told) | IN_ATTRIB | IN_DELETE_SELF;
 	return is_dir ? mask : mask & ~(uint32_t)DIRENT;
 }
 
@@ -221,10 +225,10 @@ static int watch(struct vfsd_source *base, struct vfsd_inode *inode, uint32_t ol
 		 uint32_t new_mask)
 {
 	struct source *source = (struct source *)base;
-	uint32_t mask = host_mask(new_mask, S_ISDIR(inode->type));
+	uint32_t mask = host_mask(source, new_mask, S_ISDIR(inode->type));
 	struct watch *watch;
 
-	if (mask == host_mask(old_mask, S_ISDIR(inode->type)))
+	if (mask == host_mask(source, old_mask, S_ISDIR(inode->type)))
 		return 0;
 	if (mask != 0)
 		return begin(source, inode, mask);
@@ -239,7 +243,7 @@ static int watch(struct vfsd_source *base, struct vfsd_inode *inode, uint32_t ol
 static void tell_named(const struct source *source, const struct vfsd_source_sink *sink,
 		       struct vfsd_inode *dir, const struct inotify_event *event, const char *name)
 {
-	uint32_t bit = event->mask & TOLD;
+	uint32_t bit = event->mask & source->told;
 	struct vfsd_source_event told = {
 		.nodeid = dir->nodeid,
 		.mask = bit | (event->mask & IN_ISDIR),
@@ -252,23 +256,28 @@ static void tell_named(const struct source *source, const struct vfsd_source_sin
 
 	if (bit == 0 || told.name_bytes == event->len)
 		return;
-	if (!(bit & (IN_DELETE | IN_MOVED_FROM)))
+	if (!source->config.everything && !(bit & (IN_DELETE | IN_MOVED_FROM)))
 		told.child = vfsd_source_node_at(source->config.inodes, dir, name, &exists);
 	sink->event(sink->ctx, &told);
 }
 
 static void tell_self(const struct source *source, const struct vfsd_source_sink *sink,
-		      struct vfsd_inode *inode, const struct inotify_event *event)
+		      struct vfsd_inode *inode, struct watch *watch,
+		      const struct inotify_event *event)
 {
 	struct vfsd_source_event told = {
 		.nodeid = inode->nodeid,
-		.mask = event->mask & (IN_MODIFY | IN_ATTRIB),
+		.mask = event->mask & source->told & ~(uint32_t)(DIRENT | IN_DELETE_SELF),
 	};
 
-	if (event->mask & IN_DELETE_SELF)
-		told.unlinked = true;
-	else if (event->mask & IN_ATTRIB)
-		told.unlinked = vfsd_source_is_unlinked(source->config.inodes, inode);
+	if (event->mask & IN_DELETE_SELF) {
+		told.unlinked = !watch->ended;
+	} else if (event->mask & IN_ATTRIB) {
+		bool gone = vfsd_source_is_unlinked(source->config.inodes, inode);
+
+		told.unlinked = gone && !watch->ended;
+		watch->ended = gone;
+	}
 	if (told.mask == 0 && !told.unlinked)
 		return;
 	if (told.mask != 0)
@@ -295,7 +304,7 @@ static void handle_event(struct source *source, const struct vfsd_source_sink *s
 		if (event->len > 0)
 			tell_named(source, sink, inode, event, name);
 		else
-			tell_self(source, sink, inode, event);
+			tell_self(source, sink, inode, watch, event);
 		vfsd_inode_put(source->config.inodes, inode);
 	}
 	if (event->mask & IN_IGNORED)

@@ -26,6 +26,7 @@ from virtiofsd_py.options import (
     CapabilityChange,
     FileHandles,
     Fsnotify,
+    FsnotifyDialect,
     LogLevel,
     MigrationMode,
     MigrationOnError,
@@ -383,6 +384,13 @@ OPTIONS: Final[Mapping[str, tuple[Option, ...]]] = {
             value=choice(Fsnotify),
             help="host changes reach inotify and fanotify in the guest beside its own (merged), "
             "or do not (off)",
+        ),
+        Option(
+            name="fsnotify-dialect",
+            field="fsnotify_dialect",
+            value=choice(FsnotifyDialect),
+            help="protocol that the guest's kernel speaks: ours (native), or that of the kernel "
+            "series of 2021 (rfc2021), in which all changes are reported by the daemon",
         ),
         Option(
             name="fsnotify-max-watches",

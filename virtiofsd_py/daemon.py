@@ -331,6 +331,7 @@ def _make_engine(
             announce_submounts=options.announce_submounts,
             max_open_files=quota,
             fsnotify=core.Fsnotify[options.fsnotify.name],
+            fsnotify_dialect=core.FsnotifyDialect[options.fsnotify_dialect.name],
             fsnotify_ring_bytes=options.fsnotify_ring_kib * 1024,
             fsnotify_max_watches=options.fsnotify_max_watches,
             log_level=_CORE_LEVELS[options.log_level],

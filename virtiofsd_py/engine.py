@@ -52,6 +52,13 @@ class Fsnotify(IntEnum):
     SERVER = 2
 
 
+class FsnotifyDialect(IntEnum):
+    """enum vfsd_fsnotify_dialect."""
+
+    NATIVE = 0
+    RFC2021 = 1
+
+
 class LogLevel(IntEnum):
     """enum vfsd_log_level, and silence."""
 
@@ -128,6 +135,7 @@ class EngineConfig:
         max_open_files: descriptors the guest may make us hold, for inodes and open files together;
             0 means no quota.
         fsnotify: who raises what in the guest; the notification queue exists unless it is off.
+        fsnotify_dialect: what the guest's kernel speaks.
         fsnotify_max_watches: host watches the guest may cause; 0 means the host's own limit.
     """
 
@@ -156,6 +164,7 @@ class EngineConfig:
     max_write_bytes: int = 1 << 20
     max_open_files: int = 0
     fsnotify: Fsnotify = Fsnotify.MERGED
+    fsnotify_dialect: FsnotifyDialect = FsnotifyDialect.NATIVE
     fsnotify_ring_bytes: int = 1 << 20
     fsnotify_max_watches: int = 0
     log_level: LogLevel = LogLevel.INFO

@@ -91,6 +91,13 @@ class Fsnotify(enum.StrEnum):
     SERVER = "server"
 
 
+class FsnotifyDialect(enum.StrEnum):
+    """Which protocol of remote fsnotify the guest's kernel speaks."""
+
+    NATIVE = "native"
+    RFC2021 = "rfc2021"
+
+
 @dataclass(frozen=True, slots=True)
 class CapabilityChange:
     """A capability to keep besides the usual ones, or to drop though it is one of them.
@@ -142,6 +149,8 @@ class Options:
         modcaps: changes to the capabilities that root keeps.
         rlimit_nofile: descriptor limit to set; 0 leaves it, None means min(1000000, nr_open).
         fsnotify: who reports changes.
+        fsnotify_dialect: what the guest's kernel speaks; in the old dialect all changes are
+            reported by us, unless `fsnotify` is off.
         fsnotify_max_watches: host watches a guest may cause; 0 means as many as the host allows.
         fsnotify_ring_kib: event ring of one guest, in KiB, a power of two.
         migration_mode: accepted and without effect, as are the next three: the front-end is told
@@ -183,6 +192,7 @@ class Options:
     modcaps: tuple[CapabilityChange, ...] = ()
     rlimit_nofile: int | None = None
     fsnotify: Fsnotify = Fsnotify.MERGED
+    fsnotify_dialect: FsnotifyDialect = FsnotifyDialect.NATIVE
     fsnotify_max_watches: int = 0
     fsnotify_ring_kib: int = 1024
     migration_mode: MigrationMode = MigrationMode.FIND_PATHS

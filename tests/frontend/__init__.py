@@ -10,7 +10,8 @@ specifications on their own. And it can lie, at every layer.
         entry = session.fuse.lookup(ROOT_ID, "hello")
 
 Modules: `memory` (guest memory), `vhost` (control messages), `vring` (split rings), `fuse_wire` and
-`fuse` (requests), `notify` (notification queue), `session` (all of it, connected).
+`fuse` (requests), `notify` (notification queue), `session` (all of it, connected), `rfc2021`
+(a guest of 2021).
 """
 
 from tests.frontend.fuse import FuseClient, FuseError, Reply

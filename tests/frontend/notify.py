@@ -105,15 +105,19 @@ class NotificationQueue:
         self._spare += self._posted.values()
         self._posted.clear()
 
+    def read_raw(self, deadline_s: float = DEADLINE_S) -> bytes:
+        """Return the next buffer as it was written; TimeoutError if none comes."""
+        return self._take(self.ring.wait_used(deadline_s))
+
     def read(self, deadline_s: float = DEADLINE_S) -> list[Record]:
         """Return the records of the next buffer; TimeoutError if none comes."""
-        return self._take(self.ring.wait_used(deadline_s))
+        return parse_notification(self.read_raw(deadline_s))
 
     def read_now(self) -> list[Record]:
         """Return all records that are there already."""
         records = []
         while (used := self.ring.pop_used()) is not None:
-            records += self._take(used)
+            records += parse_notification(self._take(used))
         return records
 
     def read_until(
@@ -126,10 +130,10 @@ class NotificationQueue:
             records += self.read(end - time.monotonic())
         return records
 
-    def _take(self, used: Used) -> list[Record]:
+    def _take(self, used: Used) -> bytes:
         address = self._posted.pop(used.head)
         raw = self.ring.memory.read(address, used.written_bytes)
         self._spare.append(address)
         if self.repost:
             self.post()
-        return parse_notification(raw)
+        return raw

@@ -117,13 +117,14 @@ static bool on_start(void *ctx, bool fsnotify, uint32_t *server_mask)
 	return fsnotify;
 }
 
-static int on_subscribe(void *ctx, struct vfsd_inode *inode, uint64_t mask, uint32_t flags)
+static int on_subscribe(void *ctx, struct vfsd_inode *inode,
+			const struct vfsd_fuse_interest *interest)
 {
 	struct target *t = ctx;
 
 	/* What marks do with an inode. */
-	t->fs.sum ^= (uint8_t)(inode->nodeid ^ mask ^ flags);
-	return mask & 1 ? -ENOSPC : 0;
+	t->fs.sum ^= (uint8_t)(inode->nodeid ^ interest->mask ^ interest->flags);
+	return interest->mask & 1 ? -ENOSPC : 0;
 }
 
 static void on_forgotten(void *ctx, struct vfsd_inode *inode)

@@ -33,7 +33,7 @@ struct fuse_guest {
 	/* What the hooks saw. */
 	_Atomic unsigned int starts, ends, barriers, forgotten, subscriptions;
 	atomic_bool offered_fsnotify;
-	_Atomic uint64_t subscribed_node, subscribed_mask;
+	_Atomic uint64_t subscribed_node, subscribed_mask, subscribed_owner;
 	int subscribe_error;
 	bool forget_while_subscribing; /* as another queue might */
 
@@ -74,15 +74,15 @@ static inline void fuse_guest_on_end(void *ctx)
 	((struct fuse_guest *)ctx)->ends++;
 }
 
-static inline int fuse_guest_on_subscribe(void *ctx, struct vfsd_inode *inode, uint64_t mask,
-					  uint32_t flags)
+static inline int fuse_guest_on_subscribe(void *ctx, struct vfsd_inode *inode,
+					  const struct vfsd_fuse_interest *interest)
 {
 	struct fuse_guest *g = ctx;
 
-	(void)flags;
 	g->subscriptions++;
 	g->subscribed_node = inode->nodeid;
-	g->subscribed_mask = mask;
+	g->subscribed_mask = interest->mask;
+	g->subscribed_owner = interest->owner;
 	if (g->forget_while_subscribing)
 		vfsd_inode_put(g->inodes, vfsd_inode_forget(g->inodes, inode->nodeid, 1));
 	return g->subscribe_error;

@@ -4,6 +4,7 @@
 
 #include "check.h"
 #include "fuse_guest.h"
+#include "rfc2021.h"
 #include "util.h"
 
 enum { ROOT = VFSD_NODEID_ROOT };
@@ -180,6 +181,39 @@ static void test_cache_policies(void)
 		CHECK_EQ(opened.open_flags, cases[i].directory);
 		fuse_guest_destroy(&g);
 	}
+}
+
+/* The dialect of 2021: a short INIT, another opcode; other kernels are served without it. */
+static void test_rfc2021(void)
+{
+	const uint32_t fsnotify = VFSD_RFC2021_OPCODE;
+	struct fuse_guest_config config = {.fuse = {.rfc2021 = true}};
+	struct fuse_init_in in = {
+		.major = 7, .minor = 36, .flags = VFSD_RFC2021_HAVE_FSNOTIFY | FUSE_BIG_WRITES};
+	const struct vfsd_rfc2021_in watch = {.mask = 0x302, .group = 77, .action = 1};
+	struct fuse_init_out out;
+	struct fuse_guest g;
+
+	fuse_guest_create_cold(&g, &config);
+	CHECK_EQ(fuse_guest_call(&g, FUSE_INIT, 0, &in, FUSE_INIT_IN_OLD_BYTES, sizeof(out)), 0);
+	memcpy(&out, g.reply, sizeof(out));
+	CHECK_EQ(out.flags, in.flags);
+	CHECK_EQ(out.flags2, 0);
+	CHECK_EQ(fuse_guest_call(&g, fsnotify, ROOT, &watch, sizeof(watch), 0), 0);
+	CHECK_EQ(g.subscribed_node, ROOT);
+	CHECK_EQ(g.subscribed_mask, 0x302);
+	CHECK_EQ(g.subscribed_owner, 77);
+	CHECK_EQ(g.barriers, 1);
+	CHECK_EQ(fuse_guest_call(&g, fsnotify, ROOT, &watch, sizeof(watch) - 1, 0), -EINVAL);
+	CHECK_EQ(fuse_guest_call(&g, FUSE_FSNOTIFY, ROOT, &watch, sizeof(watch), 0), -ENOSYS);
+	CHECK_EQ(g.subscriptions, 1);
+
+	CHECK_EQ(fuse_guest_init(&g, 41, UINT64_MAX, &out), 0);
+	CHECK(!g.offered_fsnotify);
+	CHECK(out.flags & FUSE_INIT_EXT);
+	CHECK(!(out.flags2 & (FUSE_HAS_FSNOTIFY >> 32)));
+	CHECK_EQ(fuse_guest_call(&g, fsnotify, ROOT, &watch, sizeof(watch), 0), -ENOSYS);
+	fuse_guest_destroy(&g);
 }
 
 static void test_hooks(void)
@@ -532,6 +566,7 @@ int main(void)
 	test_sessions();
 	test_options();
 	test_cache_policies();
+	test_rfc2021();
 	test_hooks();
 	test_names();
 	test_readonly();

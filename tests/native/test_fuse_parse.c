@@ -30,12 +30,12 @@ static bool on_start(void *ctx, bool fsnotify, uint32_t *server_mask)
 	return fsnotify;
 }
 
-static int on_subscribe(void *ctx, struct vfsd_inode *inode, uint64_t mask, uint32_t flags)
+static int on_subscribe(void *ctx, struct vfsd_inode *inode,
+			const struct vfsd_fuse_interest *interest)
 {
 	(void)ctx;
 	(void)inode;
-	(void)mask;
-	(void)flags;
+	(void)interest;
 	fs.calls++;
 	return 0;
 }

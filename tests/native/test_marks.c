@@ -28,12 +28,15 @@ static uint64_t nodeid(size_t node)
 
 static void check_all(const struct vfsd_marks *marks)
 {
-	size_t inodes = 0;
+	size_t inodes = 0, entries = 0;
 
 	for (size_t node = 0; node < NODES; node++) {
 		CHECK(vfsd_marks_union(marks, nodeid(node)) == naive_union(node));
 		inodes += naive_union(node) != 0;
+		for (size_t owner = 0; owner < OWNERS; owner++)
+			entries += naive[node][owner] != 0;
 	}
+	CHECK(vfsd_marks_entries(marks) == entries);
 	CHECK(vfsd_marks_count(marks) == inodes);
 }
 
@@ -58,6 +61,7 @@ static void test_against_naive_union(unsigned int seed)
 			CHECK(vfsd_marks_set(marks, nodeid(node), owner, mask, &change) == 0);
 			CHECK(change.old_union == before);
 			CHECK(change.before == naive[node][owner]);
+			CHECK(vfsd_marks_mask(marks, nodeid(node), owner) == mask);
 			naive[node][owner] = mask;
 			CHECK(change.new_union == naive_union(node));
 		}
