@@ -44,7 +44,8 @@ struct vfsd_events {
 	struct vfsd_notify *notify;
 	struct vfsd_source *source; /* NULL while no session wants events */
 	bool offered;
-	int kick_fd; /* -1 while the ring is stopped */
+	int kick_fd;   /* -1 while the ring is stopped */
+	uint16_t base; /* where the driver's ring was when it stopped */
 	int err_fd;
 
 	/* Watched inodes, so that an unwatched share pays one load for its barriers. */
@@ -331,6 +332,9 @@ int vfsd_events_start_ring(struct vfsd_events *events, const struct vfsd_mem *me
 	int err;
 
 	pthread_mutex_lock(&events->lock);
+	/* A ring that begins anew belongs to a guest that does, and has not said INIT yet. */
+	if (setup->base == 0 && events->base != 0)
+		end_session(events);
 	err = vfsd_notify_start(events->notify, mem, setup, call_fd);
 	if (!err)
 		err = watch_fd(events, kick_fd, WAKE_KICK);
@@ -355,6 +359,7 @@ uint16_t vfsd_events_stop_ring(struct vfsd_events *events)
 	events->kick_fd = -1;
 	events->err_fd = -1;
 	base = vfsd_notify_stop(events->notify);
+	events->base = base;
 	pthread_mutex_unlock(&events->lock);
 	return base;
 }

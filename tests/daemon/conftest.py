@@ -13,6 +13,15 @@ from tests.daemon.running import Daemon
 from tests.frontend import Session
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--host-events",
+        type=int,
+        default=100_000,
+        help="how many the host makes at full speed; 1000000 is the long form",
+    )
+
+
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
     """Start daemons with the given arguments; each ends with the test."""
