@@ -76,7 +76,7 @@ venv: deps-daemon
 	# Anew only for another Python: somebody may be using it. meson's directories belong to it.
 	same='import sys; print(sys.version)'
 	if [ "$$($(PYTHON) -c "$$same")" != "$$($(BIN)/python -c "$$same" 2>/dev/null)" ]; then
-		rm -rf build/native build/asan build/tsan
+		rm -rf build/native build/asan build/tsan build/faults
 		$(call step,venv-create) $(PYTHON) -m venv --clear $(VENV)
 	fi
 	$(BIN)/python -c "$$requirements" >build/requirements.txt
@@ -84,7 +84,7 @@ venv: deps-daemon
 		-r build/requirements.txt
 	echo "$$want" >$(VENV)/.stamp
 
-PACKAGE := pyproject.toml meson.build README.md LICENSE native virtiofsd_py
+PACKAGE := pyproject.toml meson.build meson.options README.md LICENSE native virtiofsd_py
 # meson-python looks for ninja in PATH; nothing but our own build should see the venv there.
 PIP_INSTALL := env PATH="$(CURDIR)/$(BIN):$(PATH)" $(BIN)/pip install --disable-pip-version-check \
 	--no-build-isolation --no-deps --force-reinstall
@@ -124,6 +124,27 @@ build-asan: venv
 	echo "$$asan_launcher" >build/asan/virtiofsd-py
 	chmod +x build/asan/virtiofsd-py
 	echo "$$want" >build/asan/.daemon
+
+# build/faults/virtiofsd-py: the daemon that goes wrong when the environment says so, as native/faults.h
+# has it. For tests that must be seen to fail.
+define faults_launcher
+#!/bin/sh
+here=$$(dirname "$$(readlink -f "$$0")")
+export PYTHONPATH="$$here/site"
+exec "$$here/../venv/bin/python" -P -m virtiofsd_py "$$@"
+endef
+export faults_launcher
+
+.PHONY: build-faults
+build-faults: venv
+	@$(call locked,faults)
+	want=$$({ cat $(VENV)/.stamp; $(call digest,$(PACKAGE)); } | sha256sum)
+	[ "$$(cat build/faults/.daemon 2>/dev/null)" != "$$want" ] || exit 0
+	$(call step,daemon-faults) $(PIP_INSTALL) --upgrade --target build/faults/site \
+		-Cbuild-dir=build/faults -Csetup-args=-Dfaults=true .
+	echo "$$faults_launcher" >build/faults/virtiofsd-py
+	chmod +x build/faults/virtiofsd-py
+	echo "$$want" >build/faults/.daemon
 
 # An environment of its own, as the system's Python may belong to a package manager; libvirt looks for
 # descriptions in /etc and in /usr/share, so what lies elsewhere is told in /etc.
@@ -178,7 +199,7 @@ lint-c: venv
 	$(call step,clang-format) $(BIN)/clang-format --dry-run -Werror "$${files[@]}"
 	for file in native/*.c; do
 		room=$$(basename "$$file" .c)
-		sed -n '/^rooms = \[/,/^\]/p' meson.build | grep -qw "'$$room'" || {
+		sed -n '/^rooms = \[/,/^\]/p; /rooms += /p' meson.build | grep -qw "'$$room'" || {
 			echo "make: $$file is not in meson.build's rooms" >&2; exit 1; }
 	done
 
@@ -234,7 +255,7 @@ test-tsan: venv
 	$(call meson_test,tsan,native,"$${wrapper[@]}")
 
 # The real daemon's tests again, with an instrumented core.
-test-daemon-asan: build-daemon build-asan
+test-daemon-asan: build-daemon build-asan build-faults
 	@$(call step,daemon-asan-tests) env VIRTIOFSD_PY="$(CURDIR)/build/asan/virtiofsd-py" \
 		$(PYTEST) -q tests/daemon --ignore tests/daemon/test_install.py
 
@@ -244,7 +265,7 @@ test-guest-asan: build-daemon build-asan build-guest-uml
 		$(PYTEST) qemu-tests/cases/test_events.py --world uml -k test_seen_exactly_once
 
 # pytest comes last, so that its summary is what the reader sees last.
-test: lint test-native test-asan test-tsan test-fuzz test-daemon-asan test-guest-asan build
+test: lint test-native test-asan test-tsan test-fuzz test-daemon-asan test-guest-asan build build-faults
 	@$(PYTEST) $(UNIT_TESTS) $(wildcard tests/daemon qemu-tests/cases)
 
 # Only what this demo needs: the other kind of guest takes as long again to build.

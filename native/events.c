@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "eventring.h"
+#include "faults.h"
 #include "fuse.h"
 #include "inode.h"
 #include "log.h"
@@ -139,6 +140,7 @@ static void *run(void *arg)
 		for (int i = 0; i < n; i++)
 			if (ready[i].data.u32 == WAKE_STOP)
 				return NULL;
+		vfsd_faults_delay(events->stop_fd);
 		pthread_mutex_lock(&events->lock);
 		if (events->kick_fd >= 0) {
 			eventfd_t count;
@@ -299,7 +301,7 @@ static void hook_barrier(void *ctx)
 {
 	struct vfsd_events *events = ctx;
 
-	if (atomic_load(&events->watched) == 0)
+	if (atomic_load(&events->watched) == 0 || vfsd_faults_no_barrier())
 		return;
 	pthread_mutex_lock(&events->lock);
 	pump(events);
@@ -395,6 +397,7 @@ int vfsd_events_create(const struct vfsd_events_config *config, struct vfsd_even
 
 	if (!events)
 		return -ENOMEM;
+	vfsd_faults_init();
 	events->config = *config;
 	events->kick_fd = -1;
 	events->err_fd = -1;

@@ -35,6 +35,7 @@ class Daemon:
         *arguments: str,
         share: Path | None = None,
         launcher: Sequence[str] = (),
+        command: str = COMMAND,
     ) -> None:
         """Start it, by `launcher`, with its socket in `directory`; wait until it is ready."""
         self.share = share or directory / "share"
@@ -45,7 +46,7 @@ class Daemon:
         self.process = subprocess.Popen(
             [
                 *launcher,
-                COMMAND,
+                command,
                 f"--shared-dir={self.share}",
                 f"--socket-path={self.socket}",
                 "--tag=test",

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * faults - what a test build (meson setup -Dfaults=true) does wrong when the environment asks for it.
+ * Any other build has no trace of it, whatever the environment says.
+ *
+ *   VFSD_FAULT_DELAY_MS=N    the event thread sees host events 0 to N milliseconds late
+ *   VFSD_FAULT_NO_BARRIER=1  replies do not wait for older events
+ *
+ * Owner thread: create by the control thread; the rest by any, it is constant then.
+ */
+#ifndef VFSD_FAULTS_H
+#define VFSD_FAULTS_H
+
+#include <stdbool.h>
+
+#ifdef VFSD_FAULTS
+
+/* Read the environment. */
+void vfsd_faults_init(void);
+
+/* Wait a random time, or until @stop_fd is readable. No lock may be held. */
+void vfsd_faults_delay(int stop_fd);
+
+bool vfsd_faults_no_barrier(void);
+
+#else
+
+static inline void vfsd_faults_init(void)
+{
+}
+
+static inline void vfsd_faults_delay(int stop_fd)
+{
+	(void)stop_fd;
+}
+
+static inline bool vfsd_faults_no_barrier(void)
+{
+	return false;
+}
+
+#endif
+
+#endif
