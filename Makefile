@@ -268,6 +268,13 @@ test-guest-asan: build-daemon build-asan build-guest-uml
 test: lint test-native test-asan test-tsan test-fuzz test-daemon-asan test-guest-asan build build-faults
 	@$(PYTEST) $(UNIT_TESTS) $(wildcard tests/daemon qemu-tests/cases)
 
+# 100 000 rounds of create, watch and remove for each actor, with and without delayed events.
+.PHONY: race
+RACE_ROUNDS ?= 100000
+race: build-daemon build-faults build-guest-uml
+	@env RACE_ROUNDS=$(RACE_ROUNDS) $(PYTEST) -v --durations=0 --world local --world uml \
+		qemu-tests/cases/test_race.py
+
 # Only what this demo needs: the other kind of guest takes as long again to build.
 demo_needs_qemu := build-guest-x86 build-qemu
 demo_needs_uml := build-guest-uml

@@ -14,6 +14,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <poll.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -28,6 +29,7 @@
 
 #include "marks.h"
 #include "observe.h"
+#include "rounds.h"
 #include "script.h"
 #include "words.h"
 
@@ -114,6 +116,22 @@ static int64_t do_rmdir(struct words *w)
 static int64_t do_unlink(struct words *w)
 {
 	return checked(unlink(w->at[1]));
+}
+
+static int remove_one(const char *path, const struct stat *st, int type, struct FTW *where)
+{
+	(void)st;
+	(void)where;
+	(void)(type == FTW_DP ? rmdir(path) : unlink(path));
+	return 0;
+}
+
+static int64_t do_rmtree(struct words *w) /* PATH: as rm -rf does, whoever else is at it */
+{
+	enum { DESCRIPTORS = 16 };
+
+	(void)nftw(w->at[1], remove_one, DESCRIPTORS, FTW_DEPTH | FTW_PHYS);
+	return 0;
 }
 
 static int64_t do_rename(struct words *w)
@@ -313,6 +331,11 @@ static int64_t do_end(struct words *w) /* of observers and of what scripts left 
 	return 0;
 }
 
+static int64_t do_rounds(struct words *w) /* KIND COUNT SEEN BEHIND TIMEOUT_MS: see rounds.h */
+{
+	return rounds_run(w->at[1], words_number(w, 2), w->at[3], w->at[4], integer(w, 5));
+}
+
 static const struct verb {
 	const char *name;
 	int arguments; /* at least */
@@ -329,7 +352,7 @@ static const struct verb {
 	{"dnotify", 2, do_dnotify},   {"signals", 1, do_signals}, {"umount", 1, do_umount},
 	{"script", 3, do_script},     {"observe", 3, do_observe}, {"unobserve", 2, do_unobserve},
 	{"markers", 1, do_markers},   {"await", 2, do_await},	  {"collect", 0, do_collect},
-	{"end", 0, do_end},
+	{"end", 0, do_end},	      {"rmtree", 1, do_rmtree},	  {"rounds", 5, do_rounds},
 };
 
 static int64_t dispatch(struct words *words)

@@ -172,14 +172,14 @@ class Agent:
         words = [encode(a) if isinstance(a, bytes) else str(a) for a in arguments]
         self._process.write_line(" ".join([verb, *words]))
 
-    def reply(self) -> tuple[list[str], int]:
+    def reply(self, deadline_s: float = REPLY_DEADLINE_S) -> tuple[list[str], int]:
         """The next reply: words and value.
 
         Raises:
             OSError: the guest's system call failed.
             GuestFailedError: the guest did.
         """
-        return _value(self._process.read_line(REPLY_DEADLINE_S))
+        return _value(self._process.read_line(deadline_s))
 
     def call(self, verb: str, *arguments: int | bytes) -> int:
         """One request and its value; raises as ``reply``."""
