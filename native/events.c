@@ -106,8 +106,11 @@ static void on_lost(void *ctx)
 	vfsd_eventring_put_loss(events->ring, 1);
 }
 
-static void flush(struct vfsd_events *events)
+/* Event ring to guest ring, as far as there are buffers. Event lock held. */
+static void flush(void *ctx)
 {
+	struct vfsd_events *events = ctx;
+
 	if (vfsd_notify_flush(events->notify) == 0)
 		return;
 	vfsd_log(VFSD_LOG_ERROR, "events: broken notification ring stopped");
@@ -118,7 +121,8 @@ static void flush(struct vfsd_events *events)
 /* Host queue to guest ring, all that there is now. Event lock held. */
 static void pump(struct vfsd_events *events)
 {
-	const struct vfsd_source_sink sink = {.ctx = events, .event = on_event, .lost = on_lost};
+	const struct vfsd_source_sink sink = {
+		.ctx = events, .event = on_event, .lost = on_lost, .pass_on = flush};
 
 	if (events->source)
 		events->source->ops->drain(events->source, &sink);

@@ -31,7 +31,8 @@ struct vfsd_source_event {
 struct vfsd_source_sink {
 	void *ctx;
 	void (*event)(void *ctx, const struct vfsd_source_event *event);
-	void (*lost)(void *ctx); /* the host dropped an unknown number of events here */
+	void (*lost)(void *ctx);    /* the host dropped an unknown number of events here */
+	void (*pass_on)(void *ctx); /* what has been told may go on its way; more may follow */
 };
 
 struct vfsd_source_config {
@@ -64,8 +65,9 @@ struct vfsd_source_ops {
 		     uint32_t new_mask);
 
 	/*
-	 * Read everything the host holds now. fsnotify queues synchronously, so every event of an
-	 * operation that has returned is told to @sink before this returns.
+	 * Read everything the host holds now, and not much of what comes meanwhile: a host that is
+	 * faster than we are must not keep us here. fsnotify queues synchronously, so every event of
+	 * an operation that has returned is told to @sink before this returns.
 	 */
 	void (*drain)(struct vfsd_source *source, const struct vfsd_source_sink *sink);
 };

@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/fanotify.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "inode.h"
@@ -468,32 +469,61 @@ static bool is_rename_onto(const struct fanotify_event_metadata *onto,
 	       (moved->mask & FAN_MOVE_SELF) && moved->pid == onto->pid;
 }
 
+/* The events in the first @got bytes of the buffer. Returns how many. */
+static uint64_t handle_events(struct source *source, const struct vfsd_source_sink *sink,
+			      size_t got)
+{
+	const uint8_t *at = source->buffer, *end = at + got;
+	struct fanotify_event_metadata event, next;
+	uint64_t count = 0;
+
+	for (; next_event(at, end, &event); count++) {
+		const uint8_t *raw = at;
+
+		at += event.event_len;
+		if (next_event(at, end, &next) && is_rename_onto(&event, &next)) {
+			event.mask &= ~(uint64_t)FAN_DELETE_SELF;
+			handle_event(source, sink, &event, raw);
+			handle_event(source, sink, &next, at);
+			at += next.event_len;
+			count++;
+			event.mask &= FAN_ONDIR;
+			event.mask |= FAN_DELETE_SELF;
+		}
+		handle_event(source, sink, &event, raw);
+	}
+	return count;
+}
+
+/* Events that the host holds now: FIONREAD counts the fixed part of each. */
+static uint64_t waiting(const struct source *source)
+{
+	int bytes = 0;
+
+	if (ioctl(source->base.fd, FIONREAD, &bytes) < 0)
+		return 0;
+	return (uint64_t)bytes / FAN_EVENT_METADATA_LEN;
+}
+
 static void drain(struct vfsd_source *base, const struct vfsd_source_sink *sink)
 {
 	struct source *source = (struct source *)base;
-	ssize_t got;
+	uint64_t left = waiting(source);
 
-	while ((got = read(source->base.fd, source->buffer, READ_BYTES)) > 0) {
-		const uint8_t *at = source->buffer, *end = at + got;
-		struct fanotify_event_metadata event, next;
+	while (left > 0) {
+		ssize_t got = read(base->fd, source->buffer, READ_BYTES);
+		uint64_t count;
 
-		while (next_event(at, end, &event)) {
-			const uint8_t *raw = at;
-
-			at += event.event_len;
-			if (next_event(at, end, &next) && is_rename_onto(&event, &next)) {
-				event.mask &= ~(uint64_t)FAN_DELETE_SELF;
-				handle_event(source, sink, &event, raw);
-				handle_event(source, sink, &next, at);
-				at += next.event_len;
-				event.mask &= FAN_ONDIR;
-				event.mask |= FAN_DELETE_SELF;
-			}
-			handle_event(source, sink, &event, raw);
+		if (got <= 0) {
+			if (got < 0 && errno != EAGAIN && errno != EINTR)
+				VFSD_LOG_LIMITED(VFSD_LOG_ERROR, "fanotify: read failed errno=%d",
+						 errno);
+			return;
 		}
+		count = handle_events(source, sink, (size_t)got);
+		sink->pass_on(sink->ctx);
+		left -= count < left ? count : left;
 	}
-	if (got < 0 && errno != EAGAIN && errno != EINTR)
-		VFSD_LOG_LIMITED(VFSD_LOG_ERROR, "fanotify: read failed errno=%d", errno);
 }
 
 const struct vfsd_source_ops vfsd_source_fanotify = {

@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/inotify.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -311,26 +312,42 @@ static void handle_event(struct source *source, const struct vfsd_source_sink *s
 		forget_watch(source, watch);
 }
 
+static void handle_events(struct source *source, const struct vfsd_source_sink *sink, size_t got)
+{
+	const uint8_t *at = source->buffer, *end = at + got;
+	struct inotify_event event;
+
+	while (end - at >= (ptrdiff_t)sizeof(event)) {
+		memcpy(&event, at, sizeof(event));
+		at += sizeof(event);
+		if (event.len > end - at)
+			break;
+		handle_event(source, sink, &event, (const char *)at);
+		at += event.len;
+	}
+}
+
 static void drain(struct vfsd_source *base, const struct vfsd_source_sink *sink)
 {
 	struct source *source = (struct source *)base;
-	ssize_t got;
+	int waiting = 0;
 
-	while ((got = read(base->fd, source->buffer, READ_BYTES)) > 0) {
-		const uint8_t *at = source->buffer, *end = at + got;
-		struct inotify_event event;
+	/* What the host holds now, bytes. */
+	if (ioctl(base->fd, FIONREAD, &waiting) < 0)
+		waiting = 0;
+	while (waiting > 0) {
+		ssize_t got = read(base->fd, source->buffer, READ_BYTES);
 
-		while (end - at >= (ptrdiff_t)sizeof(event)) {
-			memcpy(&event, at, sizeof(event));
-			at += sizeof(event);
-			if (event.len > end - at)
-				break;
-			handle_event(source, sink, &event, (const char *)at);
-			at += event.len;
+		if (got <= 0) {
+			if (got < 0 && errno != EAGAIN && errno != EINTR)
+				VFSD_LOG_LIMITED(VFSD_LOG_ERROR, "inotify: read failed errno=%d",
+						 errno);
+			return;
 		}
+		handle_events(source, sink, (size_t)got);
+		sink->pass_on(sink->ctx);
+		waiting -= (int)got;
 	}
-	if (got < 0 && errno != EAGAIN && errno != EINTR)
-		VFSD_LOG_LIMITED(VFSD_LOG_ERROR, "inotify: read failed errno=%d", errno);
 }
 
 const struct vfsd_source_ops vfsd_source_inotify = {

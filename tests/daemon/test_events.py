@@ -8,6 +8,7 @@ so when the event of a later sentinel arrives, everything older has arrived.
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -349,3 +350,26 @@ def test_event_of_a_subdirectory_reaches_the_watchers_of_its_directory(
     assert [(r.nodeid, r.child, r.mask, r.name) for r in watched.events()] == [
         (watched.dir, child, ATTRIB | FS_ISDIR, b"sub")
     ]
+
+
+def test_a_burst_larger_than_the_event_ring(start: Callable[..., Daemon]) -> None:
+    """The guest's buffers take what the ring has no room for, while the host is still read."""
+    burst = 3000  # records: 256 buffers take 6 each, 128 KiB some 1600
+    daemon = start("--fsnotify-ring-kib=128")
+    with Session.connect(daemon.socket, notify_buffers=256) as guest:
+        assert guest.notifications is not None
+        guest.fuse.init()
+        watched = Watched(daemon, guest, CREATE)
+        os.kill(daemon.pid, signal.SIGSTOP)
+        for number in range(burst):
+            os.mknod(watched.path / f"a-name-of-{number:06}")
+        guest.notifications.repost = False
+        os.kill(daemon.pid, signal.SIGCONT)
+        records: list[Record] = []
+        for _ in range(256):
+            records += guest.notifications.read()
+        guest.notifications.repost = True
+        guest.notifications.post()
+        (watched.path / "last").mkdir()
+        records += guest.notifications.read_until(lambda r: r.name == b"last")
+        assert [r.mask for r in records] == [CREATE] * burst + [CREATE | FS_ISDIR]
