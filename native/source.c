@@ -30,11 +30,22 @@ uint32_t vfsd_source_next_bit(uint32_t *mask)
 	return 0;
 }
 
+uint64_t vfsd_source_node_in(struct vfsd_inodes *inodes, int dir_fd, const char *name, bool *exists)
+{
+	struct vfsd_inode *inode = vfsd_inode_find_name(inodes, dir_fd, name, exists);
+	uint64_t nodeid;
+
+	if (!inode)
+		return 0;
+	nodeid = inode->nodeid;
+	vfsd_inode_put(inodes, inode);
+	return nodeid;
+}
+
 uint64_t vfsd_source_node_at(struct vfsd_inodes *inodes, struct vfsd_inode *dir, const char *name,
 			     bool *exists)
 {
-	struct vfsd_inode *inode;
-	uint64_t nodeid = 0;
+	uint64_t nodeid;
 	bool transient;
 	int fd;
 
@@ -42,12 +53,8 @@ uint64_t vfsd_source_node_at(struct vfsd_inodes *inodes, struct vfsd_inode *dir,
 	fd = vfsd_inode_fd_get(inodes, dir, &transient);
 	if (fd < 0)
 		return 0;
-	inode = vfsd_inode_find_name(inodes, fd, name, exists);
+	nodeid = vfsd_source_node_in(inodes, fd, name, exists);
 	vfsd_inode_fd_put(fd, transient);
-	if (inode) {
-		nodeid = inode->nodeid;
-		vfsd_inode_put(inodes, inode);
-	}
 	return nodeid;
 }
 

@@ -87,6 +87,10 @@ uint32_t vfsd_source_next_bit(uint32_t *mask);
 uint64_t vfsd_source_node_at(struct vfsd_inodes *inodes, struct vfsd_inode *dir, const char *name,
 			     bool *exists);
 
+/* The same in the directory @dir_fd. */
+uint64_t vfsd_source_node_in(struct vfsd_inodes *inodes, int dir_fd, const char *name,
+			     bool *exists);
+
 enum { VFSD_SOURCE_NAME_BYTES = 256 };
 
 /*

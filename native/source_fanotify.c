@@ -53,6 +53,9 @@ struct source {
 	uint32_t open_cookie; /* of a MOVED_FROM whose MOVED_TO may follow; old hosts only */
 	pid_t self;
 	uint8_t *buffer;
+	/* While a buffer is worked off: the last directory that names were looked up in, or -1. */
+	int dir_fd;
+	uint64_t dir_nodeid;
 };
 
 /* One (directory, name) or object that an event names; inode NULL: the guest does not know it. */
@@ -124,6 +127,7 @@ static int create(const struct vfsd_source_config *config, struct vfsd_source **
 	source->base.ops = &vfsd_source_fanotify;
 	source->config = *config;
 	source->self = getpid();
+	source->dir_fd = -1;
 	source->buffer = malloc(READ_BYTES);
 	/* No FAN_REPORT_TARGET_FID: it would let the host merge a CREATE with later MODIFYs. */
 	source->base.fd = fanotify_init(FAN_CLASS_NOTIF | FAN_NONBLOCK | FAN_CLOEXEC |
@@ -299,6 +303,36 @@ static void tell(const struct vfsd_source_sink *sink, uint32_t mask, const struc
 	sink->event(sink->ctx, &event);
 }
 
+/* Give up the directory that node_at() keeps open. */
+static void close_dir(struct source *source)
+{
+	if (source->dir_fd >= 0)
+		(void)close(source->dir_fd);
+	source->dir_fd = -1;
+}
+
+/* vfsd_source_node_at(), for many names of one directory that a handle alone holds. */
+static uint64_t node_at(struct source *source, struct vfsd_inode *dir, const char *name,
+			bool *exists)
+{
+	struct vfsd_inodes *inodes = source->config.inodes;
+	bool transient;
+	int fd;
+
+	if (source->dir_fd < 0 || source->dir_nodeid != dir->nodeid) {
+		*exists = false;
+		fd = vfsd_inode_fd_get(inodes, dir, &transient);
+		if (fd < 0)
+			return 0;
+		if (!transient)
+			return vfsd_source_node_in(inodes, fd, name, exists);
+		close_dir(source);
+		source->dir_fd = fd;
+		source->dir_nodeid = dir->nodeid;
+	}
+	return vfsd_source_node_in(inodes, source->dir_fd, name, exists);
+}
+
 static void tell_rename(struct source *source, const struct vfsd_source_sink *sink,
 			const struct decoded *decoded, uint32_t on_dir)
 {
@@ -309,7 +343,7 @@ static void tell_rename(struct source *source, const struct vfsd_source_sink *si
 	if (++source->last_cookie == 0)
 		source->last_cookie = 1;
 	if (to->inode && to->name)
-		child = vfsd_source_node_at(source->config.inodes, to->inode, to->name, &exists);
+		child = node_at(source, to->inode, to->name, &exists);
 	if (from->inode && from->name)
 		tell(sink, FAN_MOVED_FROM | on_dir, from, child, source->last_cookie, false);
 	if (to->inode && to->name)
@@ -334,13 +368,14 @@ static uint32_t half_cookie(struct source *source, uint32_t bit)
 static void tell_dirents(struct source *source, const struct vfsd_source_sink *sink,
 			 const struct place *where, uint32_t mask, uint32_t on_dir)
 {
-	uint64_t child;
+	uint64_t child = 0;
+	bool exists = false;
 	uint32_t bit;
-	bool exists;
 
 	if (!where->inode || !where->name)
 		return;
-	child = vfsd_source_node_at(source->config.inodes, where->inode, where->name, &exists);
+	if (mask & (FAN_CREATE | FAN_MOVED_TO))
+		child = node_at(source, where->inode, where->name, &exists);
 	/* Unread events of one name are merged: of these two, the name's presence tells the last. */
 	if ((mask & FAN_CREATE) && (mask & FAN_DELETE) && exists) {
 		tell(sink, FAN_DELETE | on_dir, where, 0, 0, false);
@@ -492,6 +527,8 @@ static uint64_t handle_events(struct source *source, const struct vfsd_source_si
 		}
 		handle_event(source, sink, &event, raw);
 	}
+	/* An open directory does not end as long as it is. */
+	close_dir(source);
 	return count;
 }
 
