@@ -275,6 +275,15 @@ race: build-daemon build-faults build-guest-uml
 	@env RACE_ROUNDS=$(RACE_ROUNDS) $(PYTEST) -v --durations=0 --world local --world uml \
 		qemu-tests/cases/test_race.py
 
+# How fast: a table. The machine should have nothing else to do.
+.PHONY: bench-events
+bench-events: build-daemon build-guest-uml
+	@$(call locked,daemon)
+	$(call step,bench-build) $(MESON) setup --reconfigure build/native
+	step bench-build $(MESON) compile -C build/native bench_events
+	exec 9>&-
+	qemu-tests/bench-events --program build/native/bench_events
+
 # Only what this demo needs: the other kind of guest takes as long again to build.
 demo_needs_qemu := build-guest-x86 build-qemu
 demo_needs_uml := build-guest-uml

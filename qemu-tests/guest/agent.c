@@ -27,6 +27,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "latency.h"
 #include "marks.h"
 #include "observe.h"
 #include "rounds.h"
@@ -336,6 +337,11 @@ static int64_t do_rounds(struct words *w) /* KIND COUNT SEEN BEHIND TIMEOUT_MS: 
 	return rounds_run(w->at[1], words_number(w, 2), w->at[3], w->at[4], integer(w, 5));
 }
 
+static int64_t do_latency(struct words *w) /* COUNT SEEN BEHIND: see latency.h */
+{
+	return latency_run(words_number(w, 1), w->at[2], w->at[3]);
+}
+
 static const struct verb {
 	const char *name;
 	int arguments; /* at least */
@@ -353,6 +359,7 @@ static const struct verb {
 	{"script", 3, do_script},     {"observe", 3, do_observe}, {"unobserve", 2, do_unobserve},
 	{"markers", 1, do_markers},   {"await", 2, do_await},	  {"collect", 0, do_collect},
 	{"end", 0, do_end},	      {"rmtree", 1, do_rmtree},	  {"rounds", 5, do_rounds},
+	{"latency", 3, do_latency},
 };
 
 static int64_t dispatch(struct words *words)

@@ -14,7 +14,15 @@ from .errors import UsageError
 _FLAGS: Final = ("-std=c11", "-O2", "-Wall", "-Wextra", "-Wconversion", "-Werror", "-static")
 _PROGRAMS: Final = {
     "init": ("init.c", "channel.c"),
-    "agent": ("agent.c", "marks.c", "observe.c", "rounds.c", "script.c", "words.c"),
+    "agent": (
+        "agent.c",
+        "latency.c",
+        "marks.c",
+        "observe.c",
+        "rounds.c",
+        "script.c",
+        "words.c",
+    ),
     "posix": ("posix.c", "posix_calls.c"),
 }
 
