@@ -2,10 +2,10 @@
 /*
  * source_inotify - host events by inotify, for hosts and filesystems without usable fanotify.
  *
- * inotify does not say who acted. So it tells CREATE, DELETE, MOVED_*, MODIFY and ATTRIB for
- * everybody's doing, and the guest leaves those to us; OPEN, ACCESS, CLOSE_* and *_SELF stay the
- * guest's own, and the host's are not told. Where the guest raises nothing at all (the old dialect),
- * everything is told.
+ * inotify does not say who acted. So it tells CREATE, DELETE, MOVED_*, MOVE_SELF, MODIFY and ATTRIB
+ * for everybody's doing, and the guest leaves those to us; OPEN, ACCESS, CLOSE_* and DELETE_SELF stay
+ * the guest's own, and the host's are not told. Where the guest raises nothing at all (the old
+ * dialect), everything is told.
  * A change of a file is told to its watch and, by name, to its directory's: two events, so the
  * second goes to the directory's watchers only.
  */
@@ -27,7 +27,7 @@
 #include "util.h"
 
 #define DIRENT (IN_CREATE | IN_DELETE | IN_MOVE)
-#define TOLD (DIRENT | IN_MODIFY | IN_ATTRIB)
+#define TOLD (DIRENT | IN_MOVE_SELF | IN_MODIFY | IN_ATTRIB)
 /* Interest in anything at all keeps a watch: the end of an object is always told. */
 #define INTEREST (IN_ALL_EVENTS)
 

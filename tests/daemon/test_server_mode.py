@@ -17,6 +17,7 @@ from tests.daemon.test_events import (
     CREATE,
     DELETE,
     MODIFY,
+    MOVE_SELF,
     MOVED_FROM,
     MOVED_TO,
     ON_CHILD,
@@ -26,7 +27,7 @@ from tests.daemon.test_sandbox import root_only
 from tests.frontend import ROOT_ID, FuseError, InitFlag, Session
 from tests.frontend.notify import FS_ISDIR, FSN_PARENT_ONLY, FSN_UNLINKED
 
-SERVER_MASK = CREATE | DELETE | MOVED_FROM | MOVED_TO | MODIFY | ATTRIB
+SERVER_MASK = CREATE | DELETE | MOVED_FROM | MOVED_TO | MOVE_SELF | MODIFY | ATTRIB
 
 
 @pytest.fixture
@@ -82,6 +83,15 @@ def test_rename_has_one_cookie(watched: Watched) -> None:
     moved_from, moved_to = watched.events()
     assert moved_from.cookie == moved_to.cookie != 0
     assert moved_to.child in {0, watched.file}
+
+
+def test_what_is_renamed_is_told_itself(watched: Watched) -> None:
+    watched.guest.fuse.fsnotify(watched.file, ALL)
+    expected = {(watched.dir, MOVED_FROM), (watched.dir, MOVED_TO), (watched.file, MOVE_SELF)}
+    (watched.path / "f").rename(watched.path / "g")
+    assert {(r.nodeid, r.mask) for r in watched.events()} == expected
+    watched.guest.fuse.rename(watched.dir, "g", watched.dir, "f")
+    assert {(r.nodeid, r.mask) for r in watched.events()} == expected
 
 
 def test_watched_file_and_its_directory_are_told_apart(watched: Watched) -> None:
