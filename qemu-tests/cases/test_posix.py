@@ -96,7 +96,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def test_cases_hold(place: str, make_guest: Callable[..., Guest], cases: list[Case]) -> None:
     vmm, where = place.split("/")
-    top = "/dev/shm" if where == "tmpfs" else "."
+    top = "/dev/shm" if where == "tmpfs" else paths.GUEST_SHARE
     options = [f"--daemon-arg={argument}" for argument in SETTINGS.get(where, ())]
     with make_guest(vmm, *options, command=(GUEST_PROGRAM, top)) as guest:
         judge(guest, cases, place)
