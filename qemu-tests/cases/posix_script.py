@@ -11,7 +11,7 @@ The language::
     as 1001:2001 unlink a -> EACCES          one that must answer so; "*": as it likes
 
 A case begins in a new empty directory of mode 0777, as root and with umask 0. A value may hold
-names of others. ``guest/posix.c`` runs the steps and describes them.
+names of others. ``guest/posix*.c`` run the steps and describe them.
 """
 
 from __future__ import annotations

@@ -84,6 +84,25 @@ static void enter(const char *directory)
 		die(directory);
 }
 
+static void call(const struct words *words)
+{
+	static const struct verb *const parts[] = {posix_name_verbs, posix_inode_verbs,
+						   posix_file_verbs};
+
+	for (size_t part = 0; words->count > 0 && part < COUNT(parts); part++) {
+		for (const struct verb *verb = parts[part]; verb->name; verb++) {
+			if (strcmp(words->at[0], verb->name) != 0)
+				continue;
+			if (words->count > verb->arguments)
+				verb->run(words);
+			else
+				fputs("too-few-arguments", stdout);
+			return;
+		}
+	}
+	fputs("no-such-verb", stdout);
+}
+
 static void run(struct words *words)
 {
 	if (words->count >= 2 && strcmp(words->at[0], "as") == 0) {
@@ -98,7 +117,7 @@ static void run(struct words *words)
 		words->count -= 2;
 		memmove(words->at, words->at + 2, sizeof(words->at) - 2 * sizeof(words->at[0]));
 	}
-	posix_call(words);
+	call(words);
 	become_root();
 }
 

@@ -23,7 +23,7 @@ _PROGRAMS: Final = {
         "script.c",
         "words.c",
     ),
-    "posix": ("posix.c", "posix_calls.c"),
+    "posix": ("posix.c", "posix_words.c", "posix_names.c", "posix_inodes.c", "posix_files.c"),
 }
 
 
