@@ -21,6 +21,7 @@
 
 #include "inode.h"
 #include "log.h"
+#include "names.h"
 #include "util.h"
 
 #ifndef FAN_RENAME
@@ -52,6 +53,7 @@ struct source {
 	uint32_t last_cookie;
 	uint32_t open_cookie; /* of a MOVED_FROM whose MOVED_TO may follow; old hosts only */
 	pid_t self;
+	struct vfsd_names *names;
 	uint8_t *buffer;
 	/* While a buffer is worked off: the last directory that names were looked up in, or -1. */
 	int dir_fd;
@@ -113,6 +115,7 @@ static void destroy(struct vfsd_source *base)
 		return;
 	if (base->fd >= 0)
 		(void)close(base->fd);
+	vfsd_names_destroy(source->names);
 	free(source->buffer);
 	free(source);
 }
@@ -136,7 +139,9 @@ static int create(const struct vfsd_source_config *config, struct vfsd_source **
 	if (source->base.fd < 0)
 		err = -errno;
 	else
-		err = source->buffer ? probe(source) : -ENOMEM;
+		err = source->buffer ? vfsd_names_create(&source->names) : -ENOMEM;
+	if (!err)
+		err = probe(source);
 	if (err) {
 		destroy(&source->base);
 		return err;
@@ -344,10 +349,14 @@ static void tell_rename(struct source *source, const struct vfsd_source_sink *si
 		source->last_cookie = 1;
 	if (to->inode && to->name)
 		child = node_at(source, to->inode, to->name, &exists);
-	if (from->inode && from->name)
+	if (from->inode && from->name) {
+		vfsd_names_moved(source->names, from->inode->nodeid, from->name, VFSD_NAME_GOES);
 		tell(sink, FAN_MOVED_FROM | on_dir, from, child, source->last_cookie, false);
-	if (to->inode && to->name)
+	}
+	if (to->inode && to->name) {
+		vfsd_names_moved(source->names, to->inode->nodeid, to->name, VFSD_NAME_COMES);
 		tell(sink, FAN_MOVED_TO | on_dir, to, child, source->last_cookie, false);
+	}
 }
 
 /* Hosts before FAN_RENAME queue the two halves next to each other. */
@@ -368,22 +377,33 @@ static uint32_t half_cookie(struct source *source, uint32_t bit)
 static void tell_dirents(struct source *source, const struct vfsd_source_sink *sink,
 			 const struct place *where, uint32_t mask, uint32_t on_dir)
 {
+	uint32_t bits = (mask & FAN_CREATE ? VFSD_NAME_COMES : 0u) |
+			(mask & FAN_DELETE ? VFSD_NAME_GOES : 0u);
+	uint32_t steps[VFSD_NAME_STEPS_MAX], n = 0;
 	uint64_t child = 0;
-	bool exists = false;
 	uint32_t bit;
+	bool exists = false;
 
 	if (!where->inode || !where->name)
 		return;
-	if (mask & (FAN_CREATE | FAN_MOVED_TO))
+	if ((mask & (FAN_CREATE | FAN_MOVED_TO)) ||
+	    vfsd_names_must_look(source->names, where->inode->nodeid, where->name, bits))
 		child = node_at(source, where->inode, where->name, &exists);
-	/* Unread events of one name are merged: of these two, the name's presence tells the last. */
-	if ((mask & FAN_CREATE) && (mask & FAN_DELETE) && exists) {
-		tell(sink, FAN_DELETE | on_dir, where, 0, 0, false);
-		mask &= ~(uint32_t)FAN_DELETE;
+	if (bits != 0)
+		n = vfsd_names_order(source->names, where->inode->nodeid, where->name, bits, exists,
+				     steps);
+	for (uint32_t i = 0; i < n; i++)
+		if (steps[i] == VFSD_NAME_COMES)
+			tell(sink, FAN_CREATE | on_dir, where, child, 0, false);
+		else
+			tell(sink, FAN_DELETE | on_dir, where, 0, 0, false);
+	mask &= MOVED;
+	while ((bit = vfsd_source_next_bit(&mask)) != 0) {
+		vfsd_names_moved(source->names, where->inode->nodeid, where->name,
+				 bit == FAN_MOVED_TO ? VFSD_NAME_COMES : VFSD_NAME_GOES);
+		tell(sink, bit | on_dir, where, bit == FAN_MOVED_TO ? child : 0,
+		     half_cookie(source, bit), false);
 	}
-	while ((bit = vfsd_source_next_bit(&mask)) != 0)
-		tell(sink, bit | on_dir, where, bit & (FAN_DELETE | FAN_MOVED_FROM) ? 0 : child,
-		     bit & MOVED ? half_cookie(source, bit) : 0, false);
 }
 
 /*
@@ -456,6 +476,7 @@ static void handle_event(struct source *source, const struct vfsd_source_sink *s
 	struct decoded decoded;
 
 	if (event->mask & FAN_Q_OVERFLOW) {
+		vfsd_names_forget(source->names);
 		sink->lost(sink->ctx);
 		return;
 	}
@@ -555,12 +576,13 @@ static void drain(struct vfsd_source *base, const struct vfsd_source_sink *sink)
 			if (got < 0 && errno != EAGAIN && errno != EINTR)
 				VFSD_LOG_LIMITED(VFSD_LOG_ERROR, "fanotify: read failed errno=%d",
 						 errno);
-			return;
+			break;
 		}
 		count = handle_events(source, sink, (size_t)got);
 		sink->pass_on(sink->ctx);
 		left -= count < left ? count : left;
 	}
+	vfsd_names_forget(source->names);
 }
 
 const struct vfsd_source_ops vfsd_source_fanotify = {

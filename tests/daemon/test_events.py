@@ -41,6 +41,7 @@ class Watched:
         self.path = daemon.share / "d"
         self.path.mkdir()
         (self.path / "f").write_bytes(b"12345")
+        self.daemon = daemon
         self.guest = guest
         self.dir = guest.fuse.lookup(ROOT_ID, "d").nodeid
         self.file = guest.fuse.lookup(self.dir, "f").nodeid
