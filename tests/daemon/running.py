@@ -9,7 +9,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -103,6 +104,20 @@ class Daemon:
             self.wait()
             end = [f"daemon ended with {self.process.returncode}", *self.log[-50:]]
             sys.stderr.write("\n".join(end) + "\n")
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Let every thread rest meanwhile, so that the host's queues fill up."""
+        os.kill(self.pid, signal.SIGSTOP)
+        try:
+            while any(
+                (task / "stat").read_text().rpartition(") ")[2][0] != "T"
+                for task in Path(f"/proc/{self.pid}/task").iterdir()
+            ):
+                os.sched_yield()  # the signal takes a moment to reach them all
+            yield
+        finally:
+            os.kill(self.pid, signal.SIGCONT)
 
     def fanotify_marks(self) -> list[str]:
         """Return the mark lines that the host shows for this process."""

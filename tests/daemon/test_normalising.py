@@ -8,11 +8,9 @@ merges what it can. Actors are processes: fanotify merges only within one.
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -40,16 +38,6 @@ from tests.frontend import ROOT_ID, Record, Session
 from tests.frontend.notify import FS_ISDIR
 
 MODES = pytest.mark.parametrize("mode", ["merged", "server"])
-
-
-@contextmanager
-def held_up(daemon: Daemon) -> Iterator[None]:
-    """Let the host's queue hold everything that is done meanwhile."""
-    os.kill(daemon.pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(daemon.pid, signal.SIGCONT)
 
 
 def elsewhere(code: str, *arguments: str | Path) -> None:
@@ -87,7 +75,7 @@ def test_created_by_one_removed_by_another_and_created_again(
     """The last CREATE is merged into the first, and the batch would end with a DELETE."""
     watched = make(mode)
     path = watched.path / "n"
-    with held_up(watched.daemon):
+    with watched.daemon.stopped():
         os.mknod(path)
         elsewhere("os.unlink(a[0])", path)
         os.mknod(path)
@@ -100,7 +88,7 @@ def test_removed_by_one_created_by_another_and_removed_again(
 ) -> None:
     watched = make(mode)
     path = watched.path / "f"
-    with held_up(watched.daemon):
+    with watched.daemon.stopped():
         path.unlink()
         elsewhere("os.mknod(a[0])", path)
         path.unlink()
@@ -112,7 +100,7 @@ def test_comes_and_goes_of_one_process(make: Callable[[str], Watched], mode: str
     """All of a name is one event of fanotify; what is told holds nothing that did not happen."""
     watched = make(mode)
     path = watched.path / "n"
-    with held_up(watched.daemon):
+    with watched.daemon.stopped():
         for _ in range(3):
             os.mknod(path)
             path.unlink()
@@ -127,13 +115,13 @@ def test_comes_and_goes_of_one_process(make: Callable[[str], Watched], mode: str
 def test_merged_bits_come_in_the_order_of_their_operation(make: Callable[[str], Watched]) -> None:
     watched = make("merged")
     path = watched.path / "f"
-    with held_up(watched.daemon):
+    with watched.daemon.stopped():
         with path.open("r+b") as file:
             file.read()
             file.write(b"x")
         path.chmod(0o600)
     assert watched.short() == [(bit, b"f") for bit in (OPEN, ACCESS, MODIFY, ATTRIB, CLOSE_WRITE)]
-    with held_up(watched.daemon):
+    with watched.daemon.stopped():
         path.read_bytes()
     assert watched.short() == [(bit, b"f") for bit in (OPEN, ACCESS, CLOSE_NOWRITE)]
 
@@ -148,7 +136,7 @@ def test_renames_between_watched_and_unwatched_directories(
         (share / name).mkdir()
     e = fuse.lookup(ROOT_ID, "e").nodeid
     fuse.fsnotify(e, ALL | ON_CHILD)
-    with held_up(watched.daemon):
+    with watched.daemon.stopped():
         (watched.path / "f").rename(share / "e" / "g")  # both watched
         (share / "e" / "g").rename(share / "u" / "h")  # from watched
         (share / "u" / "h").rename(share / "u" / "i")  # neither
@@ -177,7 +165,7 @@ def test_moves_into_and_out_of_the_share(
         fuse.fsnotify(watched.file, ALL)
     outside = tmp_path / "outside"
     outside.mkdir()
-    with held_up(watched.daemon):
+    with watched.daemon.stopped():
         (watched.path / "f").rename(outside / "f")
         (outside / "new").mkdir()
         (outside / "new").rename(watched.path / "in")
@@ -232,7 +220,7 @@ def test_renamed_directory_under_a_watched_one(make: Callable[[str], Watched], m
     b = fuse.lookup(a, "b").nodeid
     fuse.fsnotify(b, ALL | ON_CHILD)
     watched.events()
-    with held_up(watched.daemon):
+    with watched.daemon.stopped():
         (watched.path / "a").rename(watched.path / "z")
         os.mknod(watched.path / "z" / "b" / "x")
     told = watched.events()

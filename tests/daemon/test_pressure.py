@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -135,16 +134,6 @@ def writer(path: Path, count: int) -> Iterator[subprocess.Popen[bytes]]:
     assert process.returncode == 0
 
 
-@contextmanager
-def stopped(daemon: Daemon) -> Iterator[None]:
-    """Let the host's queue fill up."""
-    os.kill(daemon.pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(daemon.pid, signal.SIGCONT)
-
-
 @pytest.fixture
 def hear(start: Callable[..., Daemon]) -> Iterator[Callable[..., Hearing]]:
     """Make guests, each with a daemon of its own, that watch one directory of one share."""
@@ -211,7 +200,7 @@ def test_overflow_of_the_hosts_queue(hear: Callable[..., Hearing], mode: str) ->
     limit = int(Path(f"/proc/sys/fs/{kind}/max_queued_events").read_text())
     # Both events of a name are one in the queue of fanotify.
     count = limit // (1 if mode == "merged" else 2) + 100
-    with stopped(slow.daemon), writer(slow.path, count) as process:
+    with slow.daemon.stopped(), writer(slow.path, count) as process:
         while process.poll() is None:
             other.take()
     other.settle()

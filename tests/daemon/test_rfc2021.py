@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -404,13 +403,10 @@ def test_loss_is_told_when_the_hosts_queue_overflows(tree: Tree, daemon: Daemon)
     limit = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
     tree.guest.add_watch(G1, tree.dir, ATTRIB | CREATE)
     (tree.path / "g").touch()
-    os.kill(daemon.pid, signal.SIGSTOP)
-    try:
+    with daemon.stopped():
         for _ in range(limit // 2 + 100):  # in turns, so that none is merged
             (tree.path / "f").chmod(0o600)
             (tree.path / "g").chmod(0o600)
-    finally:
-        os.kill(daemon.pid, signal.SIGCONT)
     tree.guest.hear_until(lambda e: e == Event(ROOT_ID, IN_Q_OVERFLOW, 0, b""))
     (tree.path / "after").mkdir()
     assert (tree.dir, CREATE | IN_ISDIR, b"after") in tree.short()
