@@ -550,6 +550,11 @@ void vfsd_inodes_clear(struct vfsd_inodes *inodes)
 	}
 }
 
+bool vfsd_inodes_can_unpin(const struct vfsd_inodes *inodes)
+{
+	return inodes->can_unpin;
+}
+
 uint64_t vfsd_inodes_count(const struct vfsd_inodes *inodes)
 {
 	return atomic_load_explicit(&inodes->count, memory_order_relaxed);
@@ -609,6 +614,7 @@ static int add_root(struct vfsd_inodes *inodes, int fd)
 	}
 	slot->reopenable = reopenable && vfsd_host_mount_reopens(inodes, mount, fd,
 								 slot->inode.type, slot->handle);
+	inodes->can_unpin = slot->reopenable;
 	inodes->by_handle = inodes->config.handles != VFSD_HANDLES_NEVER && slot->reopenable;
 	if (inodes->config.handles == VFSD_HANDLES_MANDATORY && !inodes->by_handle) {
 		vfsd_slot_put(inodes, slot);

@@ -144,6 +144,12 @@ bool vfsd_inode_unpin(struct vfsd_inodes *inodes, struct vfsd_inode *inode);
 /* Does a descriptor of ours pin it, so that the host cannot report its end? */
 bool vfsd_inode_is_pinned(const struct vfsd_inode *inode);
 
+/*
+ * Can vfsd_inode_unpin() let go of anything, as far as the root can tell? Not without
+ * CAP_DAC_READ_SEARCH or file handles that the filesystem reopens.
+ */
+bool vfsd_inodes_can_unpin(const struct vfsd_inodes *inodes);
+
 /* Inodes the guest holds now (root included). */
 uint64_t vfsd_inodes_count(const struct vfsd_inodes *inodes);
 

@@ -75,6 +75,7 @@ struct vfsd_inode_chunk {
 struct vfsd_inodes {
 	struct vfsd_inodes_config config;
 	bool by_handle; /* new inodes are held by handle where possible */
+	bool can_unpin; /* the root's handle can be reopened */
 	bool encode;	/* handles are computed at all */
 	uint64_t seed;	/* of the hash, so that nobody can aim at a bucket */
 	_Atomic uint64_t count;

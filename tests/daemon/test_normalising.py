@@ -373,3 +373,23 @@ def test_events_below_a_mount_in_the_share(
             assert until_sentinel(guest, below / "d", d) == []
     finally:
         daemon.kill()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+@MODES
+@pytest.mark.parametrize("options", [["--modcaps=-dac_read_search"], []], ids=["not", "all"])
+def test_what_cannot_be_told_without_file_handles_is_said_at_the_start(
+    start: Callable[..., Daemon], mode: str, options: list[str]
+) -> None:
+    daemon = start(f"--fsnotify={mode}", *options)
+    with Session.connect(daemon.socket) as session:
+        session.fuse.init()
+        watched = Watched(daemon, session)
+        (daemon.share / "lone").mkdir()
+        lone = session.fuse.lookup(ROOT_ID, "lone").nodeid
+        session.fuse.fsnotify(lone, ALL | ON_CHILD)
+        (daemon.share / "lone").rmdir()
+        ends = [r for r in watched.events() if r.nodeid == lone]
+    daemon.terminate()
+    said = [line for line in daemon.log if "CAP_DAC_READ_SEARCH" in line]
+    assert (len(said), len(ends)) == ((1, 0) if options else (0, 1))
