@@ -42,6 +42,17 @@ uint64_t vfsd_source_node_in(struct vfsd_inodes *inodes, int dir_fd, const char 
 	return nodeid;
 }
 
+int vfsd_source_begin(const struct vfsd_source_config *config, struct vfsd_inode *inode,
+		      uint32_t watches, bool is_new, bool *transient)
+{
+	if (is_new && config->max_watches != 0 && watches >= config->max_watches)
+		return -ENOSPC;
+	/* A pinned dentry would keep the host from reporting the end of the object. */
+	if (is_new && inode->nodeid != VFSD_NODEID_ROOT)
+		(void)vfsd_inode_unpin(config->inodes, inode);
+	return vfsd_inode_fd_get(config->inodes, inode, transient);
+}
+
 uint64_t vfsd_source_node_at(struct vfsd_inodes *inodes, struct vfsd_inode *dir, const char *name,
 			     bool *exists)
 {

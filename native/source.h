@@ -91,6 +91,14 @@ uint64_t vfsd_source_node_at(struct vfsd_inodes *inodes, struct vfsd_inode *dir,
 uint64_t vfsd_source_node_in(struct vfsd_inodes *inodes, int dir_fd, const char *name,
 			     bool *exists);
 
+/*
+ * For sources: what every watch of @inode begins with, one that is new among @watches or not. Keeps
+ * to the limit, lets go of what would hide the object's end from us, and borrows a descriptor, to be
+ * given back with vfsd_inode_fd_put(). Returns it, or -errno (-ENOSPC: the limit).
+ */
+int vfsd_source_begin(const struct vfsd_source_config *config, struct vfsd_inode *inode,
+		      uint32_t watches, bool is_new, bool *transient);
+
 enum { VFSD_SOURCE_NAME_BYTES = 256 };
 
 /*

@@ -173,7 +173,6 @@ static int watch(struct vfsd_source *base, struct vfsd_inode *inode, uint32_t ol
 		 uint32_t new_mask)
 {
 	struct source *source = (struct source *)base;
-	struct vfsd_inodes *inodes = source->config.inodes;
 	bool is_dir = S_ISDIR(inode->type);
 	uint64_t old = host_mask(source, old_mask, is_dir);
 	uint64_t new = host_mask(source, new_mask, is_dir);
@@ -182,13 +181,7 @@ static int watch(struct vfsd_source *base, struct vfsd_inode *inode, uint32_t ol
 
 	if (old == new)
 		return 0;
-	if (old == 0 && source->config.max_watches != 0 &&
-	    source->watches >= source->config.max_watches)
-		return -ENOSPC;
-	/* A pinned dentry would keep the host from reporting the end of the object. */
-	if (old == 0 && inode->nodeid != VFSD_NODEID_ROOT)
-		(void)vfsd_inode_unpin(inodes, inode);
-	fd = vfsd_inode_fd_get(inodes, inode, &transient);
+	fd = vfsd_source_begin(&source->config, inode, source->watches, old == 0, &transient);
 	if (fd < 0) {
 		/* An inode that is gone has lost its marks too. */
 		err = new != 0 ? fd : 0;
@@ -582,7 +575,8 @@ static void drain(struct vfsd_source *base, const struct vfsd_source_sink *sink)
 		sink->pass_on(sink->ctx);
 		left -= count < left ? count : left;
 	}
-	vfsd_names_forget(source->names);
+	if (waiting(source) == 0)
+		vfsd_names_forget(source->names);
 }
 
 const struct vfsd_source_ops vfsd_source_fanotify = {

@@ -192,18 +192,11 @@ static int add_watch(const struct source *source, int inode_fd, uint32_t mask)
 
 static int begin(struct source *source, struct vfsd_inode *inode, uint32_t mask)
 {
-	struct vfsd_inodes *inodes = source->config.inodes;
 	struct watch *watch = find_node(source, inode->nodeid);
 	bool transient;
 	int fd, wd, err;
 
-	if (!watch && source->config.max_watches != 0 &&
-	    source->watches >= source->config.max_watches)
-		return -ENOSPC;
-	/* A pinned dentry would keep the host from reporting the end of the object. */
-	if (!watch && inode->nodeid != VFSD_NODEID_ROOT)
-		(void)vfsd_inode_unpin(inodes, inode);
-	fd = vfsd_inode_fd_get(inodes, inode, &transient);
+	fd = vfsd_source_begin(&source->config, inode, source->watches, !watch, &transient);
 	if (fd < 0)
 		return fd;
 	wd = add_watch(source, fd, mask);
