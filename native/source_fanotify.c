@@ -11,7 +11,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +18,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "fanotify_event.h"
 #include "inode.h"
 #include "log.h"
 #include "names.h"
@@ -26,12 +26,6 @@
 
 #ifndef FAN_RENAME
 #define FAN_RENAME 0x10000000
-#endif
-#ifndef FAN_EVENT_INFO_TYPE_OLD_DFID_NAME
-#define FAN_EVENT_INFO_TYPE_OLD_DFID_NAME 10
-#endif
-#ifndef FAN_EVENT_INFO_TYPE_NEW_DFID_NAME
-#define FAN_EVENT_INFO_TYPE_NEW_DFID_NAME 12
 #endif
 
 #define MOVED (FAN_MOVED_FROM | FAN_MOVED_TO)
@@ -60,19 +54,22 @@ struct source {
 	uint64_t dir_nodeid;
 };
 
-/* One (directory, name) or object that an event names; inode NULL: the guest does not know it. */
+/* A vfsd_fan_place to tell of; inode NULL: the guest does not know it. */
 struct place {
 	struct vfsd_inode *inode;
-	struct vfsd_file_handle handle;
 	const char *name;
 	uint32_t name_bytes;
 };
 
-struct decoded {
-	struct place object;   /* FID: what it happened to */
-	struct place where;    /* DFID_NAME: where it has its name */
-	struct place old_name; /* halves of FAN_RENAME */
-	struct place new_name;
+/* An end that is told after an event further on, see put_off(). */
+struct end {
+	struct vfsd_file_handle handle;
+	const uint8_t *after; /* where that event ends in the buffer */
+};
+
+struct ends {
+	uint32_t count;
+	struct end at[32];
 };
 
 static int mark(const struct source *source, unsigned int how, int inode_fd, uint64_t mask)
@@ -205,84 +202,19 @@ count:
 	return err;
 }
 
-/* Handle and name of one info record; a malformed one leaves @ret empty. */
-static void decode_place(const struct source *source, const struct fanotify_event_info_fid *info,
-			 struct place *ret)
+/* Holds a reference to the inode until leave(). */
+static struct place find(const struct source *source, const struct vfsd_fan_place *place)
 {
-	const uint8_t *end = (const uint8_t *)info + info->hdr.len;
-	/* The handle is a struct file_handle: two words, then its bytes. */
-	const uint8_t *raw = (const uint8_t *)info->handle;
-	struct vfsd_file_handle *handle = &ret->handle;
-	size_t left;
-
-	if (end - raw < (ptrdiff_t)sizeof(struct file_handle))
-		return;
-	memcpy(&handle->bytes, raw + offsetof(struct file_handle, handle_bytes),
-	       sizeof(handle->bytes));
-	memcpy(&handle->type, raw + offsetof(struct file_handle, handle_type),
-	       sizeof(handle->type));
-	raw += sizeof(struct file_handle);
-	if (handle->bytes > VFSD_HANDLE_BYTES_MAX || handle->bytes > (size_t)(end - raw)) {
-		handle->bytes = 0;
-		return;
-	}
-	memcpy(handle->data, raw, handle->bytes);
-	memcpy(&handle->fsid, &info->fsid, sizeof(handle->fsid));
-	raw += handle->bytes;
-	left = (size_t)(end - raw);
-	ret->inode = vfsd_inode_find_handle(source->config.inodes, handle);
-	if (info->hdr.info_type != FAN_EVENT_INFO_TYPE_FID && left > 0) {
-		ret->name = (const char *)raw;
-		ret->name_bytes = (uint32_t)strnlen(ret->name, left);
-		/* "." is the directory itself. */
-		if (ret->name_bytes == left || strcmp(ret->name, ".") == 0)
-			ret->name = NULL;
-	}
+	return (struct place){
+		.inode = vfsd_inode_find_handle(source->config.inodes, &place->handle),
+		.name = place->name,
+		.name_bytes = place->name_bytes,
+	};
 }
 
-/* The info records from @at to @end. */
-static void decode(const struct source *source, const uint8_t *at, const uint8_t *end,
-		   struct decoded *ret)
+static void leave(const struct source *source, const struct place *place)
 {
-
-	*ret = (struct decoded){0};
-	while (end - at >= (ptrdiff_t)sizeof(struct fanotify_event_info_fid)) {
-		const struct fanotify_event_info_fid *info = (const void *)at;
-		struct place *place;
-
-		if (info->hdr.len < sizeof(*info) || info->hdr.len > end - at)
-			return;
-		at += info->hdr.len;
-		switch (info->hdr.info_type) {
-		case FAN_EVENT_INFO_TYPE_FID:
-			place = &ret->object;
-			break;
-		case FAN_EVENT_INFO_TYPE_DFID:
-		case FAN_EVENT_INFO_TYPE_DFID_NAME:
-			place = &ret->where;
-			break;
-		case FAN_EVENT_INFO_TYPE_OLD_DFID_NAME:
-			place = &ret->old_name;
-			break;
-		case FAN_EVENT_INFO_TYPE_NEW_DFID_NAME:
-			place = &ret->new_name;
-			break;
-		default:
-			continue;
-		}
-		if (!place->inode)
-			decode_place(source, info, place);
-	}
-}
-
-static void release(const struct source *source, const struct decoded *decoded)
-{
-	const struct place *places[] = {&decoded->object, &decoded->where, &decoded->old_name,
-					&decoded->new_name};
-
-	for (size_t i = 0; i < VFSD_ARRAY_SIZE(places); i++)
-		if (places[i]->inode)
-			vfsd_inode_put(source->config.inodes, places[i]->inode);
+	vfsd_inode_put(source->config.inodes, place->inode);
 }
 
 static void tell(const struct vfsd_source_sink *sink, uint32_t mask, const struct place *place,
@@ -332,24 +264,26 @@ static uint64_t node_at(struct source *source, struct vfsd_inode *dir, const cha
 }
 
 static void tell_rename(struct source *source, const struct vfsd_source_sink *sink,
-			const struct decoded *decoded, uint32_t on_dir)
+			const struct vfsd_fan_event *event, uint32_t on_dir)
 {
-	const struct place *from = &decoded->old_name, *to = &decoded->new_name;
+	struct place from = find(source, &event->old_name), to = find(source, &event->new_name);
 	uint64_t child = 0;
 	bool exists;
 
 	if (++source->last_cookie == 0)
 		source->last_cookie = 1;
-	if (to->inode && to->name)
-		child = node_at(source, to->inode, to->name, &exists);
-	if (from->inode && from->name) {
-		vfsd_names_moved(source->names, from->inode->nodeid, from->name, VFSD_NAME_GOES);
-		tell(sink, FAN_MOVED_FROM | on_dir, from, child, source->last_cookie, false);
+	if (to.inode && to.name)
+		child = node_at(source, to.inode, to.name, &exists);
+	if (from.inode && from.name) {
+		vfsd_names_moved(source->names, from.inode->nodeid, from.name, VFSD_NAME_GOES);
+		tell(sink, FAN_MOVED_FROM | on_dir, &from, child, source->last_cookie, false);
 	}
-	if (to->inode && to->name) {
-		vfsd_names_moved(source->names, to->inode->nodeid, to->name, VFSD_NAME_COMES);
-		tell(sink, FAN_MOVED_TO | on_dir, to, child, source->last_cookie, false);
+	if (to.inode && to.name) {
+		vfsd_names_moved(source->names, to.inode->nodeid, to.name, VFSD_NAME_COMES);
+		tell(sink, FAN_MOVED_TO | on_dir, &to, child, source->last_cookie, false);
 	}
+	leave(source, &from);
+	leave(source, &to);
 }
 
 /* Hosts before FAN_RENAME queue the two halves next to each other. */
@@ -403,7 +337,8 @@ static void tell_dirents(struct source *source, const struct vfsd_source_sink *s
  * An event of a directory names that itself, not its place: find out, for the watchers of the
  * directory that it is in. *ret stays empty if the guest does not know that one.
  */
-static void locate_dir(const struct source *source, const struct place *dir, struct place *ret,
+static void locate_dir(const struct source *source, const struct place *dir,
+		       const struct vfsd_file_handle *handle, struct place *ret,
 		       char name[VFSD_SOURCE_NAME_BYTES])
 {
 	struct vfsd_inodes *inodes = source->config.inodes;
@@ -413,7 +348,7 @@ static void locate_dir(const struct source *source, const struct place *dir, str
 	if (dir->inode && dir->inode->nodeid == VFSD_NODEID_ROOT)
 		return;
 	fd = dir->inode ? vfsd_inode_fd_get(inodes, dir->inode, &transient) :
-			  vfsd_inode_handle_open(inodes, &dir->handle);
+			  vfsd_inode_handle_open(inodes, handle);
 	if (fd < 0)
 		return;
 	ret->inode = vfsd_source_parent_of(inodes, source->config.proc_self_fd, fd, name);
@@ -423,50 +358,46 @@ static void locate_dir(const struct source *source, const struct place *dir, str
 }
 
 static void tell_object(const struct source *source, const struct vfsd_source_sink *sink,
-			const struct decoded *decoded, uint32_t mask, uint32_t on_dir)
+			const struct vfsd_fan_event *event, uint32_t mask, uint32_t on_dir)
 {
-	const struct place *where = &decoded->where;
-	bool is_dir = decoded->where.handle.bytes != 0 && !decoded->where.name;
-	const struct place *self = is_dir ? where : &decoded->object;
-	uint64_t child = self->inode ? self->inode->nodeid : 0;
+	struct place self = find(source, vfsd_fan_self(event)), where = {0};
+	uint64_t child = self.inode ? self.inode->nodeid : 0;
 	char name[VFSD_SOURCE_NAME_BYTES] = "";
-	struct place parent = {0};
 	bool unlinked = false, told = false;
 	uint32_t bit;
 
-	if (is_dir && (mask & ON_CHILD)) {
-		locate_dir(source, self, &parent, name);
-		where = &parent;
-	}
-	if (self->inode && (mask & (FAN_ATTRIB | FAN_DELETE_SELF)))
+	if (!vfsd_fan_is_dir(event))
+		where = find(source, &event->where);
+	else if (mask & ON_CHILD)
+		locate_dir(source, &self, &event->where.handle, &where, name);
+	if (self.inode && (mask & (FAN_ATTRIB | FAN_DELETE_SELF)))
 		unlinked = (mask & FAN_DELETE_SELF) ||
-			   vfsd_source_is_unlinked(source->config.inodes, self->inode);
+			   vfsd_source_is_unlinked(source->config.inodes, self.inode);
 	/* The guest's own dcache raises DELETE_SELF and IGNORED once it hears of the lost link. */
 	mask &= ~(uint32_t)FAN_DELETE_SELF;
 	/* The end comes last: after it the guest has no watch left to report the other bits to. */
 	while ((bit = vfsd_source_next_bit(&mask)) != 0) {
 		/* With a known directory the guest tells that one's watchers too, by name. */
-		bool named = where->inode && where->name && (bit & ON_CHILD);
+		bool named = where.inode && where.name && (bit & ON_CHILD);
 
 		told = unlinked && mask == 0;
 		if (named)
-			tell(sink, bit | on_dir, where, child, 0, told);
-		else if (self->inode)
-			tell(sink, bit | on_dir, self, 0, 0, told);
+			tell(sink, bit | on_dir, &where, child, 0, told);
+		else if (self.inode)
+			tell(sink, bit | on_dir, &self, 0, 0, told);
 	}
 	if (unlinked && !told)
-		tell(sink, 0, self, 0, 0, true);
-	if (parent.inode)
-		vfsd_inode_put(source->config.inodes, parent.inode);
+		tell(sink, 0, &self, 0, 0, true);
+	leave(source, &self);
+	leave(source, &where);
 }
 
-/* @raw is where the host put @event, with its info records behind it. */
 static void handle_event(struct source *source, const struct vfsd_source_sink *sink,
-			 const struct fanotify_event_metadata *event, const uint8_t *raw)
+			 const struct vfsd_fan_event *event)
 {
 	uint32_t on_dir = (uint32_t)event->mask & FAN_ONDIR;
 	uint32_t mask = (uint32_t)event->mask & REPORTABLE;
-	struct decoded decoded;
+	struct place where;
 
 	if (event->mask & FAN_Q_OVERFLOW) {
 		vfsd_names_forget(source->names);
@@ -482,40 +413,70 @@ static void handle_event(struct source *source, const struct vfsd_source_sink *s
 		mask &= FAN_DELETE_SELF;
 	else if (event->mask & FAN_RENAME)
 		mask |= MOVED;
-	if (mask == 0)
-		return;
-	decode(source, raw + event->metadata_len, raw + event->event_len, &decoded);
 	if ((event->mask & FAN_RENAME) && (mask & MOVED)) {
-		tell_rename(source, sink, &decoded, on_dir);
+		tell_rename(source, sink, event, on_dir);
 		mask &= ~(uint32_t)MOVED;
 	}
-	if (mask & DIRENT)
-		tell_dirents(source, sink, &decoded.where, mask & DIRENT, on_dir);
+	if (mask & DIRENT) {
+		where = find(source, &event->where);
+		tell_dirents(source, sink, &where, mask & DIRENT, on_dir);
+		leave(source, &where);
+	}
 	if (mask & ~(uint32_t)DIRENT)
-		tell_object(source, sink, &decoded, mask & ~(uint32_t)DIRENT, on_dir);
-	release(source, &decoded);
-}
-
-/* The event at @at, which may be @end. False: there is none. */
-static bool next_event(const uint8_t *at, const uint8_t *end, struct fanotify_event_metadata *ret)
-{
-	if (end - at < (ptrdiff_t)sizeof(*ret))
-		return false;
-	/* Lengths are multiples of 4, the struct wants 8. */
-	memcpy(ret, at, sizeof(*ret));
-	return ret->event_len >= sizeof(*ret) && ret->event_len <= end - at &&
-	       ret->metadata_len <= ret->event_len;
+		tell_object(source, sink, event, mask & ~(uint32_t)DIRENT, on_dir);
 }
 
 /*
- * A rename onto something: ATTRIB of that, MOVE_SELF of what is renamed, DELETE_SELF of the former.
- * The host merges first and last.
+ * The host merges what is unread of one object at the place of the first, but after its end the
+ * guest has no watch left: whatever else happened to it, or in it, has to come before. And a rename
+ * onto something tells of what it moves between that one's ATTRIB and its DELETE_SELF.
+ * True: the end of @event, behind which are @at to @end, is told later.
  */
-static bool is_rename_onto(const struct fanotify_event_metadata *onto,
-			   const struct fanotify_event_metadata *moved)
+static bool put_off(struct ends *ends, const struct vfsd_fan_event *event, const uint8_t *at,
+		    const uint8_t *end)
 {
-	return (onto->mask & FAN_ATTRIB) && (onto->mask & FAN_DELETE_SELF) &&
-	       (moved->mask & FAN_MOVE_SELF) && moved->pid == onto->pid;
+	const struct vfsd_file_handle *handle = &vfsd_fan_self(event)->handle;
+	const uint8_t *after = NULL;
+	struct vfsd_fan_event later;
+	bool is_next = true;
+
+	if (!(event->mask & FAN_DELETE_SELF) ||
+	    !(event->mask & REPORTABLE & ~(uint64_t)FAN_DELETE_SELF))
+		return false;
+	while (vfsd_fan_next(&at, end, &later)) {
+		bool renames_onto = is_next && later.pid == event->pid &&
+				    (event->mask & FAN_ATTRIB) && (later.mask & FAN_MOVE_SELF);
+
+		is_next = false;
+		if (renames_onto || vfsd_fan_concerns(&later, handle))
+			after = at;
+	}
+	if (!after || ends->count == VFSD_ARRAY_SIZE(ends->at))
+		return false;
+	vfsd_file_handle_copy(&ends->at[ends->count].handle, handle);
+	ends->at[ends->count++].after = after;
+	return true;
+}
+
+/* Tell the ends that were put off until @at, in their order. */
+static void tell_ends(struct source *source, const struct vfsd_source_sink *sink, struct ends *ends,
+		      const uint8_t *at)
+{
+	uint32_t kept = 0;
+
+	for (uint32_t i = 0; i < ends->count; i++) {
+		struct place self = {0};
+
+		if (ends->at[i].after > at) {
+			ends->at[kept++] = ends->at[i];
+			continue;
+		}
+		self.inode = vfsd_inode_find_handle(source->config.inodes, &ends->at[i].handle);
+		if (self.inode)
+			tell(sink, 0, &self, 0, 0, true);
+		leave(source, &self);
+	}
+	ends->count = kept;
 }
 
 /* The events in the first @got bytes of the buffer. Returns how many. */
@@ -523,23 +484,15 @@ static uint64_t handle_events(struct source *source, const struct vfsd_source_si
 			      size_t got)
 {
 	const uint8_t *at = source->buffer, *end = at + got;
-	struct fanotify_event_metadata event, next;
+	struct ends ends = {.count = 0};
+	struct vfsd_fan_event event;
 	uint64_t count = 0;
 
-	for (; next_event(at, end, &event); count++) {
-		const uint8_t *raw = at;
-
-		at += event.event_len;
-		if (next_event(at, end, &next) && is_rename_onto(&event, &next)) {
+	for (; vfsd_fan_next(&at, end, &event); count++) {
+		if (put_off(&ends, &event, at, end))
 			event.mask &= ~(uint64_t)FAN_DELETE_SELF;
-			handle_event(source, sink, &event, raw);
-			handle_event(source, sink, &next, at);
-			at += next.event_len;
-			count++;
-			event.mask &= FAN_ONDIR;
-			event.mask |= FAN_DELETE_SELF;
-		}
-		handle_event(source, sink, &event, raw);
+		handle_event(source, sink, &event);
+		tell_ends(source, sink, &ends, at);
 	}
 	/* An open directory does not end as long as it is. */
 	close_dir(source);

@@ -155,6 +155,50 @@ def test_end_of_a_file_that_the_host_has_open_comes_with_its_close(watched: Watc
     ]
 
 
+def test_end_of_a_directory_comes_after_all_that_happened_in_it(
+    watched: Watched, daemon: Daemon
+) -> None:
+    sub = watched.path / "sub"
+    sub.mkdir()
+    (sub / "f").write_bytes(b"")
+    fuse = watched.guest.fuse
+    inner = fuse.lookup(watched.dir, "sub").nodeid
+    fuse.fsnotify(inner, ALL | ON_CHILD)
+    watched.events()
+    with daemon.stopped():  # the visit is merged with the end, at its own place
+        assert os.listdir(sub) == ["f"]
+        (sub / "f").unlink()
+        sub.rmdir()
+    events = [(r.nodeid, r.mask, r.flags, r.name) for r in watched.events()]
+    assert events[-3:] == [
+        (inner, DELETE, 0, b"f"),
+        (inner, 0, FSN_UNLINKED, b""),
+        (watched.dir, DELETE | FS_ISDIR, 0, b"sub"),
+    ]
+
+
+def test_end_of_a_file_comes_after_all_that_happened_to_it(
+    watched: Watched, daemon: Daemon
+) -> None:
+    watched.guest.fuse.fsnotify(watched.file, ALL)
+    with daemon.stopped():
+        (watched.path / "f").rename(watched.path / "g")
+        (watched.path / "g").write_bytes(b"x")
+        (watched.path / "g").unlink()
+    events = [(r.nodeid, r.mask, r.flags, r.name) for r in watched.events()]
+    assert events == [
+        (watched.dir, MOVED_FROM, 0, b"f"),
+        (watched.dir, MOVED_TO, 0, b"g"),
+        (watched.file, MOVE_SELF, 0, b""),
+        (watched.file, ATTRIB, 0, b""),
+        (watched.dir, OPEN, 0, b"g"),
+        (watched.dir, MODIFY, 0, b"g"),
+        (watched.dir, CLOSE_WRITE, 0, b"g"),
+        (watched.file, 0, FSN_UNLINKED, b""),
+        (watched.dir, DELETE, 0, b"g"),
+    ]
+
+
 def test_truncation_by_another_guest_is_one_event(
     watched: Watched, daemon: Daemon, start: Callable[..., Daemon]
 ) -> None:

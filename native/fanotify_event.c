@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "fanotify_event.h"
+
+#include <fcntl.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/fanotify.h>
+
+#include "util.h"
+
+#ifndef FAN_EVENT_INFO_TYPE_OLD_DFID_NAME
+#define FAN_EVENT_INFO_TYPE_OLD_DFID_NAME 10
+#endif
+#ifndef FAN_EVENT_INFO_TYPE_NEW_DFID_NAME
+#define FAN_EVENT_INFO_TYPE_NEW_DFID_NAME 12
+#endif
+
+/* Handle and name of one info record; a malformed one leaves @ret empty. */
+static void decode_place(const struct fanotify_event_info_fid *info, struct vfsd_fan_place *ret)
+{
+	const uint8_t *end = (const uint8_t *)info + info->hdr.len;
+	/* The handle is a struct file_handle: two words, then its bytes. */
+	const uint8_t *raw = (const uint8_t *)info->handle;
+	struct vfsd_file_handle *handle = &ret->handle;
+	size_t left;
+
+	if (end - raw < (ptrdiff_t)sizeof(struct file_handle))
+		return;
+	memcpy(&handle->bytes, raw + offsetof(struct file_handle, handle_bytes),
+	       sizeof(handle->bytes));
+	memcpy(&handle->type, raw + offsetof(struct file_handle, handle_type),
+	       sizeof(handle->type));
+	raw += sizeof(struct file_handle);
+	if (handle->bytes > VFSD_HANDLE_BYTES_MAX || handle->bytes > (size_t)(end - raw)) {
+		handle->bytes = 0;
+		return;
+	}
+	memcpy(handle->data, raw, handle->bytes);
+	memcpy(&handle->fsid, &info->fsid, sizeof(handle->fsid));
+	raw += handle->bytes;
+	left = (size_t)(end - raw);
+	if (info->hdr.info_type != FAN_EVENT_INFO_TYPE_FID && left > 0) {
+		ret->name = (const char *)raw;
+		ret->name_bytes = (uint32_t)strnlen(ret->name, left);
+		/* "." is the directory itself. */
+		if (ret->name_bytes == left || strcmp(ret->name, ".") == 0)
+			ret->name = NULL;
+	}
+}
+
+static struct vfsd_fan_place *place_of(struct vfsd_fan_event *event, uint8_t info_type)
+{
+	switch (info_type) {
+	case FAN_EVENT_INFO_TYPE_FID:
+		return &event->object;
+	case FAN_EVENT_INFO_TYPE_DFID:
+	case FAN_EVENT_INFO_TYPE_DFID_NAME:
+		return &event->where;
+	case FAN_EVENT_INFO_TYPE_OLD_DFID_NAME:
+		return &event->old_name;
+	case FAN_EVENT_INFO_TYPE_NEW_DFID_NAME:
+		return &event->new_name;
+	default:
+		return NULL;
+	}
+}
+
+static void decode_places(const uint8_t *at, const uint8_t *end, struct vfsd_fan_event *ret)
+{
+	while (end - at >= (ptrdiff_t)sizeof(struct fanotify_event_info_fid)) {
+		const struct fanotify_event_info_fid *info = (const void *)at;
+		struct vfsd_fan_place *place = place_of(ret, info->hdr.info_type);
+
+		if (info->hdr.len < sizeof(*info) || info->hdr.len > end - at)
+			return;
+		at += info->hdr.len;
+		if (place && place->handle.bytes == 0)
+			decode_place(info, place);
+	}
+}
+
+bool vfsd_fan_next(const uint8_t **at, const uint8_t *end, struct vfsd_fan_event *ret)
+{
+	struct fanotify_event_metadata event;
+	const uint8_t *raw = *at;
+
+	if (end - raw < (ptrdiff_t)sizeof(event))
+		return false;
+	/* Lengths are multiples of 4, the struct wants 8. */
+	memcpy(&event, raw, sizeof(event));
+	if (event.event_len < sizeof(event) || event.event_len > end - raw ||
+	    event.metadata_len > event.event_len)
+		return false;
+	*at = raw + event.event_len;
+	*ret = (struct vfsd_fan_event){.mask = event.mask, .pid = event.pid};
+	decode_places(raw + event.metadata_len, *at, ret);
+	return true;
+}
+
+bool vfsd_fan_is_dir(const struct vfsd_fan_event *event)
+{
+	return event->where.handle.bytes != 0 && !event->where.name;
+}
+
+const struct vfsd_fan_place *vfsd_fan_self(const struct vfsd_fan_event *event)
+{
+	return vfsd_fan_is_dir(event) ? &event->where : &event->object;
+}
+
+bool vfsd_fan_concerns(const struct vfsd_fan_event *event, const struct vfsd_file_handle *handle)
+{
+	const struct vfsd_fan_place *places[] = {&event->object, &event->where, &event->old_name,
+						 &event->new_name};
+
+	for (size_t i = 0; i < VFSD_ARRAY_SIZE(places); i++)
+		if (places[i]->handle.bytes != 0 &&
+		    vfsd_file_handle_equal(&places[i]->handle, handle))
+			return true;
+	return false;
+}
