@@ -1,21 +1,53 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What may differ from a local file system, for whom, and why. Everything else is a fault.
 
-Each rule has its tests in ``cases/test_fidelity_rules.py``: what it excuses, and what it must not.
+A rule either takes out of two sightings what may differ, and the rest has to be equal, or compares
+them in its own way. Each has its tests in ``cases/test_fidelity_rules.py``: what it excuses, and
+what it must not. Rules are combined only where one does not do.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
-from .runner import Observation, Sighting
-from .scenario import Scenario
+from runguest.events import Mask
 
-Excuse = Callable[[Sighting, Sighting], bool]
-"""Is (what is seen on a local file system, what was seen) a pair that the rule explains?"""
+from .runner import Observation, Sighting
+from .scenario import Scenario, Watch
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What two sightings are of.
+
+    Attributes:
+        scenario: what was done.
+        watches: of the instance that saw it.
+    """
+
+    scenario: Scenario
+    watches: Sequence[Watch]
+
+    def does(self, *verbs: str) -> bool:
+        """The script has one of these verbs."""
+        scripts = [self.scenario.before, *(phase.script for phase in self.scenario.phases)]
+        words = {word for script in scripts for word in script.replace("(", " ").split()}
+        return not words.isdisjoint(verbs)
+
+    def flagged(self, flag: Mask) -> set[str]:
+        """The names that are watched with ``flag``."""
+        return {watch.name for watch in self.watches if watch.mask & flag}
+
+
+Pair = tuple[Sighting, Sighting]
+"""What was seen on a local file system, and what was seen."""
+
+
+def _always(_: About) -> bool:
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,20 +57,21 @@ class Rule:
     Attributes:
         name: short.
         why: what cannot be known or promised, and what is promised all the same.
-        actors: whose changes it is about; ``actors.py`` names them.
-        parallel: it is only about scenarios with branches, else about all.
-        excuses: tells.
+        actors: whose changes it is about; see ``suite.ACTORS``.
+        strip: takes out what may differ.
+        alike: compares the rest; equality, if the rule has nothing to say on order.
+        about: it is about these only.
     """
 
     name: str
     why: str
     actors: frozenset[str]
-    parallel: bool
-    excuses: Excuse
+    strip: Callable[[About, Pair], Pair] = lambda _, pair: pair
+    alike: Callable[[Pair], bool] | None = None
+    about: Callable[[About], bool] = field(default=_always)
 
-    def applies(self, actor: str, scenario: Scenario) -> bool:
-        """Is the rule about this?"""
-        return actor in self.actors and (scenario.parallel or not self.parallel)
+
+# -- the parts of a shown event ------------------------------------------------------------------
 
 
 def watch_of(event: str) -> str:
@@ -47,8 +80,8 @@ def watch_of(event: str) -> str:
 
 
 def kind_of(event: str) -> str:
-    """Its bits, as in ``CREATE|ISDIR``."""
-    return event.split(" ")[1]
+    """Its bit, without ISDIR."""
+    return event.split(" ")[1].removesuffix("|ISDIR")
 
 
 def name_of(event: str) -> str:
@@ -57,17 +90,9 @@ def name_of(event: str) -> str:
     return words[2] if len(words) > 2 else ""
 
 
-def projections(sighting: Sighting, key: Callable[[str], object]) -> dict[object, list[str]]:
-    """The events of each key in their order."""
-    parts: dict[object, list[str]] = {}
-    for event in sighting:
-        parts.setdefault(key(event), []).append(event)
-    return parts
-
-
-def squeeze(events: Sequence[str]) -> list[str]:
-    """Without events that repeat the one before, which an unread queue merges."""
-    return [event for event, _ in itertools.groupby(events)]
+def is_of_directory(event: str) -> bool:
+    """It has ISDIR."""
+    return event.split(" ")[1].endswith("|ISDIR")
 
 
 def uncookied(event: str) -> str:
@@ -75,19 +100,42 @@ def uncookied(event: str) -> str:
     return " ".join(event.split(" ")[:3])
 
 
+def squeeze(events: Iterable[str]) -> Sighting:
+    """Without events that repeat the one before, which an unread queue merges."""
+    return tuple(event for event, _ in itertools.groupby(events))
+
+
+def only(events: Iterable[str], keep: Callable[[str], bool]) -> Sighting:
+    """The events to ``keep``; what are neighbours only now was merged, or not, in vain."""
+    return squeeze(event for event in events if keep(event))
+
+
+def parts_by(events: Iterable[str], key: Callable[[str], object]) -> dict[object, list[str]]:
+    """The events of each key in their order, without cookies."""
+    parts: dict[object, list[str]] = {}
+    for event in events:
+        parts.setdefault(key(event), []).append(uncookied(event))
+    return parts
+
+
+def _watch_and_name(event: str) -> tuple[str, str]:
+    return watch_of(event), name_of(event)
+
+
+_VISITS: Final = frozenset({"OPEN", "ACCESS", "CLOSE_WRITE", "CLOSE_NOWRITE"})
+_ON_CHILD: Final = _VISITS | {"MODIFY", "ATTRIB"}
+_ENDS: Final = frozenset({"DELETE_SELF", "IGNORED"})
+
 # -- the order of what happens at the same time --------------------------------------------------
 
 
-def same_but_for_order_of_branches(local: Sighting, seen: Sighting) -> bool:
+def same_but_for_order_of_branches(pair: Pair) -> bool:
     """Each name's own events are the same, in the same order."""
-
-    def parts(sighting: Sighting) -> dict[object, list[str]]:
-        return {
-            key: squeeze([uncookied(event) for event in events])
-            for key, events in projections(sighting, lambda e: (watch_of(e), name_of(e))).items()
-        }
-
-    return parts(local) == parts(seen)
+    ours, theirs = (
+        {key: squeeze(events) for key, events in parts_by(sighting, _watch_and_name).items()}
+        for sighting in pair
+    )
+    return ours == theirs
 
 
 # -- what the host's queue merges ----------------------------------------------------------------
@@ -97,31 +145,45 @@ _CANONICAL: Final = (
     *("CLOSE_WRITE", "CLOSE_NOWRITE", "DELETE_SELF", "DELETE", "IGNORED"),
 )
 _NAMES: Final = ("CREATE", "DELETE")
-_RENAMES: Final = ("MOVED_FROM", "MOVED_TO")
+# fanotify has the place of an object in events of its contents, and none in those of itself; of
+# ATTRIB there are both kinds, and they look the same here.
+_SELVES: Final = ("MOVE_SELF", "DELETE_SELF", "IGNORED")
 
 
-def _merged(window: Sequence[str]) -> list[list[str]]:
+def _pieces(window: Sequence[str]) -> list[tuple[str, ...]]:
     """How the unread events ``window`` of one watch may come out: one object's bits together."""
-    groups: dict[tuple[str, str, bool], list[str]] = {}
-    for event in map(uncookied, window):
-        bit = _bit(event)
-        sort = bit if bit in _RENAMES else "name" if bit in _NAMES else "object"
-        group = groups.setdefault((name_of(event), sort, "|ISDIR" in event), [])
-        if event not in group:
-            group.append(event)
-    canonical = [
-        sorted(group, key=lambda e: _CANONICAL.index(_bit(e))) for group in groups.values()
-    ]
-    # Of a name that came and went, its presence now tells which was last.
-    orders = [
-        [group, group[::-1]] if [_bit(e) for e in group] == list(_NAMES) else [group]
-        for group in canonical
-    ]
-    return [[e for group in choice for e in group] for choice in itertools.product(*orders)]
-
-
-def _bit(event: str) -> str:
-    return kind_of(event).removesuffix("|ISDIR")
+    pieces = []
+    for attrib_of_self in (False, True):
+        groups: dict[tuple[object, ...], list[str]] = {}
+        moves = 0
+        for event in window:
+            kind, name = kind_of(event), name_of(event)
+            if kind in ("MOVED_FROM", "MOVED_TO"):
+                key: tuple[object, ...] = (name, "move", kind, is_of_directory(event))
+            elif kind in _NAMES:
+                key = (name, "name", is_of_directory(event))
+            elif not name and (kind in _SELVES or (kind == "ATTRIB" and attrib_of_self)):
+                moves += kind == "MOVE_SELF"
+                key = ("", "self")
+            else:
+                key = (name, "object", moves, is_of_directory(event))  # it has another name then
+            group = groups.setdefault(key, [])
+            if event not in group:
+                group.append(event)
+        # Ends come when all else has that is known of the object.
+        ends = [event for event in window if kind_of(event) in _ENDS]
+        orders = []
+        for group in groups.values():
+            rest = [event for event in group if kind_of(event) not in _ENDS]
+            rest.sort(key=lambda event: _CANONICAL.index(kind_of(event)))
+            # Of a name that came and went, its presence now tells which was last.
+            both = [kind_of(event) for event in rest] == list(_NAMES)
+            orders.append([rest, rest[::-1]] if both else [rest])
+        pieces += [
+            (*(event for group in choice for event in group), *ends)
+            for choice in itertools.product(*orders)
+        ]
+    return list(dict.fromkeys(pieces))
 
 
 def comes_of_merging(local: Sequence[str], seen: Sequence[str]) -> bool:
@@ -130,16 +192,16 @@ def comes_of_merging(local: Sequence[str], seen: Sequence[str]) -> bool:
     It can if ``local`` can be cut into what the daemon read at a time, so that in each piece each
     object's events come once each, in the order of ``vfsd_source_next_bit()``.
     """
-    want = squeeze([uncookied(event) for event in seen])
+    want = squeeze(seen)
     reached = {0: {0}}  # how much of local: how much of want
     for start in range(len(local)):
-        for at in reached.get(start, set()):
+        for at in sorted(reached.get(start, ())):
             for end in range(start + 1, len(local) + 1):
-                for piece in _merged(local[start:end]):
+                for piece in _pieces(local[start:end]):
                     after = _follow(want, at, piece)
                     if after is not None:
                         reached.setdefault(end, set()).add(after)
-    return len(want) in reached.get(len(local), set())
+    return len(want) in reached.get(len(local), ())
 
 
 def _follow(want: Sequence[str], at: int, piece: Sequence[str]) -> int | None:
@@ -152,72 +214,372 @@ def _follow(want: Sequence[str], at: int, piece: Sequence[str]) -> int | None:
     return at
 
 
-def merged_by_the_host(local: Sighting, seen: Sighting) -> bool:
-    """Each watch's events come of merging."""
-    ours, theirs = projections(local, watch_of), projections(seen, watch_of)
-    return ours.keys() == theirs.keys() and all(
-        comes_of_merging(ours[watch], theirs[watch]) for watch in ours
+def _merged_by(key: Callable[[str], object]) -> Callable[[Pair], bool]:
+    def alike(pair: Pair) -> bool:
+        ours, theirs = (parts_by(sighting, key) for sighting in pair)
+        return ours.keys() == theirs.keys() and all(
+            comes_of_merging(ours[part], theirs[part]) for part in ours
+        )
+
+    return alike
+
+
+merged_by_the_host: Final = _merged_by(watch_of)
+"""Each watch's events come of merging."""
+
+merged_in_branches: Final = _merged_by(_watch_and_name)
+"""Each name's events come of merging."""
+
+
+def without_what_follows_the_end(about: About, pair: Pair) -> Pair:
+    """What a watch that has ended saw too much, for it was merged with what it had to see."""
+    local, seen = pair
+    ended = {watch_of(event) for event in local if kind_of(event) == "IGNORED"}
+    ended |= about.flagged(Mask.EXCL_UNLINK)
+    known = set(map(uncookied, local))
+    return local, only(
+        seen, lambda e: e in known or watch_of(e) not in ended or kind_of(e) not in _ON_CHILD
     )
 
 
-def merged_in_branches(local: Sighting, seen: Sighting) -> bool:
-    """Each name's events come of merging."""
+# -- what is not there to be known -----------------------------------------------------------------
 
-    def key(event: str) -> object:
-        return watch_of(event), name_of(event)
 
-    ours, theirs = projections(local, key), projections(seen, key)
-    return ours.keys() == theirs.keys() and all(
-        comes_of_merging(ours[part], theirs[part]) for part in ours
+def without_visits_of_gone_directories(late_only: bool) -> Callable[[About, Pair], Pair]:
+    """Without events, by name, of directories that are then removed; or only what follows that."""
+
+    def strip(about: About, pair: Pair) -> Pair:
+        blind = {watch.name for watch in about.watches if not watch.mask & Mask.DELETE}
+        removed = {
+            _watch_and_name(event)
+            for event in pair[0]
+            if is_of_directory(event)
+            and (kind_of(event) == "DELETE" or (name_of(event) and watch_of(event) in blind))
+        }
+
+        def kept(sighting: Sighting) -> Sighting:
+            gone = {key for key in removed if not late_only or key[0] in blind}
+            result = []
+            for event in sighting:
+                key = _watch_and_name(event)
+                if kind_of(event) == "DELETE" and key in removed:
+                    gone.add(key)
+                if key not in gone or kind_of(event) not in _ON_CHILD or not is_of_directory(event):
+                    result.append(event)
+            return squeeze(result)
+
+        return kept(pair[0]), kept(pair[1])
+
+    return strip
+
+
+def without_numbers_of_the_nameless(_: About, pair: Pair) -> Pair:
+    """With one name for all files that have none."""
+
+    def renamed(event: str) -> str:
+        words = event.split(" ")
+        if name_of(event) == "/" or (name_of(event)[:1] == "#" and name_of(event)[1:].isdigit()):
+            words[2] = "#"
+        return " ".join(words)
+
+    return tuple(map(renamed, pair[0])), tuple(map(renamed, pair[1]))
+
+
+def without_names_of_links(_: About, pair: Pair) -> Pair:
+    """Without the names in events that are no names' own."""
+
+    def renamed(event: str) -> str:
+        words = event.split(" ")
+        if kind_of(event) in _ON_CHILD and name_of(event):
+            words[2] = "*"
+        return " ".join(words)
+
+    return squeeze(map(renamed, pair[0])), squeeze(map(renamed, pair[1]))
+
+
+def with_ends_at_the_close(_: About, pair: Pair) -> Pair:
+    """Without what comes between an object's last ATTRIB and its end, which is put last."""
+
+    def stripped(sighting: Sighting) -> Sighting:
+        ended = {watch_of(event) for event in sighting if kind_of(event) == "DELETE_SELF"}
+        last = {watch_of(e): at for at, e in enumerate(sighting) if kind_of(e) == "ATTRIB"}
+        head, tail = [], []
+        for at, event in enumerate(sighting):
+            watch = watch_of(event)
+            if watch not in ended:
+                head.append(event)
+            elif kind_of(event) in _ENDS:
+                tail.append(event)
+            elif at <= last.get(watch, -1):
+                head.append(event)
+        return (*head, *tail)
+
+    return stripped(pair[0]), stripped(pair[1])
+
+
+def without_visits_here(_: About, pair: Pair) -> Pair:
+    """With nothing of what happens inside an open FIFO."""
+    return only(pair[0], lambda e: kind_of(e) not in _ON_CHILD - {"ATTRIB"}), pair[1]
+
+
+def without_reads(_: About, pair: Pair) -> Pair:
+    """Without ACCESS of files."""
+
+    def keep(event: str) -> bool:
+        return kind_of(event) != "ACCESS" or is_of_directory(event)
+
+    return only(pair[0], keep), only(pair[1], keep)
+
+
+def without_reads_and_writes(_: About, pair: Pair) -> Pair:
+    """Without ACCESS and MODIFY."""
+
+    def keep(event: str) -> bool:
+        return kind_of(event) not in {"ACCESS", "MODIFY"}
+
+    return only(pair[0], keep), only(pair[1], keep)
+
+
+def without_what_excl_unlink_hides(about: About, pair: Pair) -> Pair:
+    """Without what an IN_EXCL_UNLINK watch was told of an object that had lost its name."""
+    local, seen = pair
+    flagged = about.flagged(Mask.EXCL_UNLINK)
+    gone: set[object] = set()
+    kept = []
+    for event in seen:
+        if watch_of(event) in flagged and _watch_and_name(event) in gone:
+            if kind_of(event) in _ON_CHILD - {"ATTRIB"}:
+                continue
+        elif kind_of(event) == "DELETE" or (kind_of(event) == "ATTRIB" and not name_of(event)):
+            gone.add(_watch_and_name(event))
+        kept.append(event)
+    return local, tuple(kept)
+
+
+def without_what_inotify_leaves_to_the_guest(about: About, pair: Pair) -> Pair:
+    """Without what server mode tells of nobody's doing but the guest's own."""
+    silent = _VISITS | {"MOVE_SELF"}
+    local, seen = pair
+    if about.flagged(Mask.ONESHOT):  # that one event is another one
+        return tuple(e for e in local if kind_of(e) == "IGNORED"), tuple(
+            e for e in seen if kind_of(e) == "IGNORED"
+        )
+    return only(local, lambda e: kind_of(e) not in silent), squeeze(seen)
+
+
+def same_but_for_who_tells(pair: Pair) -> bool:
+    """What the daemon tells is the same and in order, so is what the guest itself tells."""
+    ours, theirs = map(_by_who_tells, pair)
+    return ours == theirs
+
+
+def same_but_for_who_tells_in_branches(pair: Pair) -> bool:
+    """The same of each name."""
+    ours, theirs = (
+        {key: _by_who_tells(events) for key, events in parts_by(side, _watch_and_name).items()}
+        for side in pair
     )
+    return ours == theirs
 
 
-_MERGED: Final = frozenset({"guest", "host", "host-burst", "guest2", "guest2-burst"})
-_SERVER: Final = frozenset({"server-guest", "server-host", "server-guest2"})
+def _by_who_tells(events: Iterable[str]) -> tuple[Sighting, Sighting]:
+    own = _VISITS | _ENDS | {"MOVE_SELF"}
+    events = tuple(events)
+    return only(events, lambda e: kind_of(e) in own), only(events, lambda e: kind_of(e) not in own)
+
+
+def without_what_comes_too_late(_: About, pair: Pair) -> Pair:
+    """Without what was told, or not, of an object that ended after its last name had gone."""
+    ended = {watch_of(event) for event in pair[0] if kind_of(event) == "DELETE_SELF"}
+
+    def stripped(sighting: Sighting) -> Sighting:
+        gone: set[str] = set()
+        kept = []
+        for event in sighting:
+            watch = watch_of(event)
+            if watch not in gone or kind_of(event) not in {"MODIFY", "ATTRIB"} or name_of(event):
+                kept.append(event)
+            if watch in ended and kind_of(event) == "ATTRIB" and not name_of(event):
+                gone.add(watch)
+        return squeeze(kept)
+
+    return stripped(pair[0]), stripped(pair[1])
+
+
+# -- the rules -------------------------------------------------------------------------------------
+
+_BURSTS: Final = frozenset({"host-burst", "guest2-burst"})
+_GUEST2: Final = frozenset({"guest2", "guest2-burst"})
+_HOST: Final = frozenset({"host", "host-burst"}) | _GUEST2
+_SERVER_FOREIGN: Final = frozenset({"server-host", "server-guest2"})
+_FOREIGN: Final = _HOST | _SERVER_FOREIGN
+_EVERYBODY: Final = _FOREIGN | {"guest", "server-guest"}
 
 RULES: Final[Sequence[Rule]] = [
     Rule(
         "branches",
         "What happens at the same time has no order between its parts, on a local file system "
         "neither. Each name's own events are there, in their order.",
-        _MERGED | _SERVER,
-        True,
-        same_but_for_order_of_branches,
+        _EVERYBODY,
+        alike=same_but_for_order_of_branches,
+        about=lambda about: about.scenario.parallel,
     ),
     Rule(
         "host-merge",
         "fanotify, which alone tells a host's doing from ours, merges unread events of one object "
         "and process, be others between them or not; the daemon reads at once, but a burst is "
         "faster. Each bit of the burst is there once, the bits of one object in a fixed order. "
-        "With a pause after each system call nothing is merged, so this is for bursts alone.",
-        frozenset({"host-burst", "guest2-burst"}),
-        False,
-        merged_by_the_host,
+        "With a pause after each system call nothing is merged.",
+        _BURSTS,
+        alike=merged_by_the_host,
+        about=lambda about: not about.scenario.parallel,
     ),
     Rule(
         "host-merge-in-branches",
-        "Both of the above: branches are never paced.",
-        frozenset({"host", "host-burst", "guest2", "guest2-burst"}),
-        True,
-        merged_in_branches,
+        "Both of the above; branches have no pauses.",
+        _HOST,
+        alike=merged_in_branches,
+        about=lambda about: about.scenario.parallel,
+    ),
+    Rule(
+        "merged-beyond-the-end",
+        "What happens to an open object after its end is merged with what happened before, and a "
+        "watch that has ended locally sees it.",
+        _BURSTS,
+        strip=without_what_follows_the_end,
+        about=lambda about: about.does("open"),
+    ),
+    Rule(
+        "gone-directory-late",
+        "fanotify names a directory's own events by nothing but a handle, which is of no use when "
+        "it is gone. Watchers of the directory that it was in miss its last close.",
+        _HOST,
+        strip=without_visits_of_gone_directories(late_only=True),
+        about=lambda about: about.does("rmdir"),
+    ),
+    Rule(
+        "gone-directory",
+        "The same in a burst that removes a directory: its parent's watchers may miss that it was "
+        "visited before. They are told that it is gone, its own watchers everything.",
+        _HOST,
+        strip=without_visits_of_gone_directories(late_only=False),
+        about=lambda about: about.does("rm", "rmdir"),
+    ),
+    Rule(
+        "nameless",
+        "A file made with O_TMPFILE is called by its inode number on local file systems, which "
+        "differs, and '/' in a guest on FUSE.",
+        _EVERYBODY,
+        strip=without_numbers_of_the_nameless,
+        about=lambda about: about.does("tmpfile"),
+    ),
+    Rule(
+        "which-link",
+        "A guest names an inode when it opens a file, so its daemon may open it by another of its "
+        "hard links. Names of CREATE, DELETE and MOVED_* are right.",
+        _GUEST2 | {"server-guest", "server-guest2"},
+        strip=without_names_of_links,
+        about=lambda about: "link" in f"{about.scenario.given} {about.scenario.phases}",
+    ),
+    Rule(
+        "end-of-linked",
+        "A local kernel ends the watch of an open file when the last of its links goes, if it was "
+        "opened by another one. Another guest's daemon has it open by any: it ends at the close.",
+        _GUEST2 | {"server-guest", "server-guest2"},
+        strip=with_ends_at_the_close,
+        about=lambda about: about.does("open") and "link" in about.scenario.given,
+    ),
+    Rule(
+        "private-fifo",
+        "FIFOs and sockets are open in their guest only.",
+        _GUEST2,
+        strip=without_visits_here,
+        about=lambda about: "fifo" in about.scenario.given and about.does("open"),
+    ),
+    Rule(
+        "page-cache",
+        "What a guest has read before it may read again without its daemon.",
+        _GUEST2,
+        strip=without_reads,
+        about=lambda about: about.does("cat", "r"),
+    ),
+    Rule(
+        "mapped-pages",
+        "What is stored through a mapping is no event locally; but a guest's pages have to be read "
+        "and written by its daemon, like any.",
+        _GUEST2 | {"server-guest", "server-guest2"},
+        strip=without_reads_and_writes,
+        about=lambda about: about.does("mmap"),
+    ),
+    Rule(
+        "excl-unlink",
+        "IN_EXCL_UNLINK is about the name by which a file was opened. The guest does not know it "
+        "where others opened it.",
+        _FOREIGN | {"server-guest"},
+        strip=without_what_excl_unlink_hides,
+        about=lambda about: bool(about.flagged(Mask.EXCL_UNLINK)),
+    ),
+    Rule(
+        "server-silence",
+        "inotify does not say who acts, so in server mode OPEN, ACCESS, CLOSE_* and MOVE_SELF are "
+        "the guest's own only. Everything else is told.",
+        _SERVER_FOREIGN,
+        strip=without_what_inotify_leaves_to_the_guest,
+    ),
+    Rule(
+        "server-order",
+        "In server mode the guest's own OPEN, ACCESS, CLOSE_* and *_SELF come at once, all else by "
+        "the host: each is in order, but not with the other.",
+        frozenset({"server-guest"}),
+        alike=same_but_for_who_tells,
+    ),
+    Rule(
+        "server-order-in-branches",
+        "That and the first.",
+        frozenset({"server-guest"}),
+        alike=same_but_for_who_tells_in_branches,
+        about=lambda about: about.scenario.parallel,
+    ),
+    Rule(
+        "server-late",
+        "So what the host tells of an open file without a name may come after the guest's close, "
+        "which is its end.",
+        frozenset({"server-guest"}),
+        strip=without_what_comes_too_late,
+        about=lambda about: about.does("unlink") and about.does("open"),
     ),
 ]
 
 
 def explain(
-    actor: str, scenario: Scenario, local: Observation, seen: Observation
-) -> list[Rule] | None:
+    actor: str, scenario: Scenario, way: str, local: Observation, seen: Observation
+) -> list[str] | None:
     """The rules that explain how ``seen`` differs; empty if it does not, None if nothing does."""
-    if len(local) != len(seen):
-        return None
-    used: list[Rule] = []
-    for ours, theirs in zip(local, seen, strict=True):
-        if ours == theirs:
-            continue
-        rules = (rule for rule in RULES if rule.applies(actor, scenario))
-        rule = next((rule for rule in rules if rule.excuses(ours, theirs)), None)
-        if rule is None:
+    used: list[str] = []
+    for watches, ours, theirs in zip(scenario.ways[way], local, seen, strict=True):
+        names = _explain(actor, About(scenario, watches), (ours, theirs))
+        if names is None:
             return None
-        if rule not in used:
-            used.append(rule)
-    return used
+        used += names
+    return sorted(set(used))
+
+
+def _explain(actor: str, about: About, pair: Pair) -> list[str] | None:
+    """The fewest rules that do."""
+    if pair[0] == pair[1]:
+        return []
+    rules = [rule for rule in RULES if actor in rule.actors and rule.about(about)]
+    for count in range(1, 4):
+        for chosen in itertools.combinations(rules, count):
+            if _alike(about, pair, chosen):
+                return [rule.name for rule in chosen]
+    return None
+
+
+def _alike(about: About, pair: Pair, rules: Sequence[Rule]) -> bool:
+    compare = [rule.alike for rule in rules if rule.alike]
+    if len(compare) > 1:
+        return False
+    for rule in rules:
+        pair = rule.strip(about, pair)
+    return compare[0](pair) if compare else pair[0] == pair[1]

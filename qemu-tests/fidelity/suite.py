@@ -151,11 +151,11 @@ class Suite:
             except ScenarioError as error:
                 verdict.faults.setdefault(scenario.id, []).append(f"{way}: {error}")
                 continue
-            used = rules.explain(name, scenario, local, seen)
+            used = rules.explain(name, scenario, way, local, seen)
             if used is None:
                 verdict.faults.setdefault(scenario.id, []).extend(_difference(way, local, seen))
             elif used:
-                excused.setdefault(scenario.id, []).extend(rule.name for rule in used)
+                excused.setdefault(scenario.id, []).extend(used)
         ids = dict.fromkeys(scenario.id for scenario, _ in self._scenarios)
         verdict.by_rule = {i: sorted(set(excused[i])) for i in excused if i not in verdict.faults}
         verdict.identical = [i for i in ids if i not in verdict.faults and i not in excused]
