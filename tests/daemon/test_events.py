@@ -140,19 +140,28 @@ def test_watched_file_hears_of_its_own_move_and_end(watched: Watched) -> None:
     ]
 
 
-def test_end_of_a_file_that_the_host_has_open_comes_with_its_close(watched: Watched) -> None:
-    watched.guest.fuse.fsnotify(watched.file, ALL)
-    with (watched.path / "f").open("rb"):
-        watched.events()
-        (watched.path / "f").unlink()
+@pytest.mark.parametrize(
+    "options", [(), ("--inode-file-handles=never", "--modcaps=+dac_read_search")]
+)
+def test_end_of_a_file_that_the_host_has_open_comes_with_its_close(
+    start: Callable[..., Daemon], options: tuple[str, ...]
+) -> None:
+    daemon = start(*options)
+    with Session.connect(daemon.socket) as guest:
+        guest.fuse.init()
+        watched = Watched(daemon, guest)
+        guest.fuse.fsnotify(watched.file, ALL)
+        with (watched.path / "f").open("rb"):
+            watched.events()
+            (watched.path / "f").unlink()
+            assert [(r.nodeid, r.mask, r.flags) for r in watched.events()] == [
+                (watched.file, ATTRIB, 0),
+                (watched.dir, DELETE, 0),
+            ]
         assert [(r.nodeid, r.mask, r.flags) for r in watched.events()] == [
-            (watched.file, ATTRIB, 0),
-            (watched.dir, DELETE, 0),
+            (watched.dir, CLOSE_NOWRITE, 0),
+            (watched.file, 0, FSN_UNLINKED),
         ]
-    assert [(r.nodeid, r.mask, r.flags) for r in watched.events()] == [
-        (watched.dir, CLOSE_NOWRITE, 0),
-        (watched.file, 0, FSN_UNLINKED),
-    ]
 
 
 def test_end_of_a_directory_comes_after_all_that_happened_in_it(
@@ -208,6 +217,21 @@ def test_truncation_by_another_guest_is_one_event(
         other.fuse.setattr(other.fuse.lookup(directory, "f").nodeid, size=1)
         assert watched.short() == [(MODIFY, b"f")]
     assert (watched.path / "f").read_bytes() == b"1"
+
+
+def test_end_of_a_file_that_cannot_but_be_pinned_comes_with_its_last_link(
+    start: Callable[..., Daemon],
+) -> None:
+    daemon = start("--inode-file-handles=never")  # nor may it reopen any
+    with Session.connect(daemon.socket) as guest:
+        guest.fuse.init()
+        watched = Watched(daemon, guest)
+        guest.fuse.fsnotify(watched.file, ALL)
+        (watched.path / "f").unlink()
+        assert [(r.nodeid, r.mask, r.flags) for r in watched.events()] == [
+            (watched.file, ATTRIB, FSN_UNLINKED),
+            (watched.dir, DELETE, 0),
+        ]
 
 
 def test_end_of_a_file_that_another_is_renamed_onto(watched: Watched, daemon: Daemon) -> None:
