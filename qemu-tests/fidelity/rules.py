@@ -199,8 +199,12 @@ def comes_of_merging(local: Sequence[str], seen: Sequence[str]) -> bool:
             for end in range(start + 1, len(local) + 1):
                 for piece in _pieces(local[start:end]):
                     after = _follow(want, at, piece)
-                    if after is not None:
-                        reached.setdefault(end, set()).add(after)
+                    if after is None:
+                        continue
+                    reached.setdefault(end, set()).add(after)
+                    # Locally the last may be several that were merged, and be read in two parts.
+                    if end - 1 > start:
+                        reached.setdefault(end - 1, set()).add(after)
     return len(want) in reached.get(len(local), ())
 
 

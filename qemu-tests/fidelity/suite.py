@@ -15,7 +15,7 @@ from runguest.agent import Agent, Guest, LineProcess
 
 from . import rules
 from .runner import Observation, ScenarioError, Seat, Stage
-from .scenario import NARROW, Scenario
+from .scenario import Scenario
 
 _LOCAL: Final = b"/tmp/fidelity"
 """On a file system of the guest's own (tmpfs)."""
@@ -86,7 +86,7 @@ class Suite:
             home: an empty directory for shares and logs.
             vmm: ``uml`` or ``qemu``.
             scenarios: what to run.
-            quick: watch each in fewer ways: of the partial masks one, in turns.
+            quick: watch each in two ways only: the first, and of the others one in turns.
         """
         self._home = home
         self._vmm = vmm
@@ -108,7 +108,7 @@ class Suite:
             second = any(ACTORS[name].by == "guest2" for name in chosen)
             with self._seats(daemon_args, second) as seats:
                 if not self._truth:
-                    self._truth = self._learn(seats["guest"].agent)
+                    self._truth = self.learn(seats["guest"].agent)
                 for name in chosen:
                     yield self._judge(name, seats)
 
@@ -130,7 +130,8 @@ class Suite:
                 seats[name] = Seat(Agent(process), os.fsencode(share))
             yield seats
 
-    def _learn(self, agent: Agent) -> dict[tuple[str, str], Observation]:
+    def learn(self, agent: Agent) -> dict[tuple[str, str], Observation]:
+        """What a local file system of the guest shows, by scenario and way."""
         agent.call("mkdir", _LOCAL, 0o755)
         seat = Seat(agent, _LOCAL)
         stage = Stage(seat, seat, None, paced=False)
@@ -163,11 +164,8 @@ class Suite:
 
 
 def _ways(scenario: Scenario, number: int, quick: bool) -> list[str]:
-    ways = list(scenario.ways)
-    narrow = [way for way in ways if way in NARROW]
-    if not quick or not narrow:
-        return ways
-    return [way for way in ways if way not in narrow] + [narrow[number % len(narrow)]]
+    first, *others = scenario.ways
+    return [first, *(others[number % len(others) :][:1] if quick and others else others)]
 
 
 def _difference(way: str, local: Observation, seen: Observation) -> Iterator[str]:
