@@ -6,6 +6,7 @@
 # make test     everything
 # make install  the command and its description for libvirt; PREFIX=/usr/local
 # make fidelity what watchers in guests see, against what local watchers see
+# make test-kernel   the guest cases with a kernel that checks its own locking and memory; slow
 # make format   rewrite Python and C in the house style
 # make clean    remove build/
 #
@@ -168,10 +169,13 @@ install: build-daemon
 
 # -- test guests and QEMU ------------------------------------------------------------------------
 
-.PHONY: build-guest build-guest-uml build-guest-x86 build-qemu
+.PHONY: build-guest build-guest-uml build-guest-x86 build-guest-x86-debug build-qemu
 build-guest: build-guest-uml build-guest-x86
 build-guest-uml build-guest-x86: build-guest-%: deps-kernel
 	@qemu-tests/kernel/build $*
+
+build-guest-x86-debug: deps-kernel
+	@qemu-tests/kernel/build x86 --debug
 
 build-qemu: deps-qemu
 	@qemu-tests/qemu/build
@@ -283,6 +287,12 @@ bench-events: build-daemon build-guest-uml
 	step bench-build $(MESON) compile -C build/native bench_events
 	exec 9>&-
 	qemu-tests/bench-events --program build/native/bench_events
+
+# Whatever such a kernel complains about fails the case in whose guest it does.
+.PHONY: test-kernel
+test-kernel: build-daemon build-guest-x86-debug build-qemu
+	@env RUN_GUEST_X86_KERNEL="$(CURDIR)/build/guest/x86-debug/bzImage" \
+		$(PYTEST) qemu-tests/cases --world qemu --guest-option=--smp=2 --guest-option=--mem=768
 
 # Only what this demo needs: the other kind of guest takes as long again to build.
 demo_needs_qemu := build-guest-x86 build-qemu

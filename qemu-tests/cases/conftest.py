@@ -35,6 +35,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--posix-cases", default="", metavar="TEXT", help="only those with TEXT in their names"
     )
+    parser.addoption(
+        "--guest-option", action="append", default=[], help="of run-guest, for all; repeatable"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -77,16 +80,19 @@ def case_root() -> Path:
 
 
 @pytest.fixture(scope="session")
-def make_guest(case_root: Path) -> Callable[..., Guest]:
+def make_guest(case_root: Path, pytestconfig: pytest.Config) -> Callable[..., Guest]:
     """Makes a guest with a share and a log directory of its own: ``make_guest(vmm, *options)``."""
     numbers = iter(range(1_000_000))
+    for_all: list[str] = pytestconfig.getoption("guest_option")
 
     def make(vmm: str, *options: str, command: tuple[str, ...] | None = None) -> Guest:
         home = case_root / f"{vmm}-{next(numbers)}"
         share = home / "share"
         share.mkdir(parents=True)
         logs = home / "logs"
-        return Guest(vmm, share, logs, options, **({"command": command} if command else {}))
+        return Guest(
+            vmm, share, logs, (*for_all, *options), **({"command": command} if command else {})
+        )
 
     return make
 
