@@ -16,6 +16,7 @@ from probes import family
 from runguest import paths
 from runguest.agent import Agent, Guest
 from runguest.console import complaints
+from runguest.errors import GuestFailedError
 from runguest.processes import wait_readable
 
 DEADLINE_S = 300
@@ -67,6 +68,23 @@ def test_a_guest_that_fails_is_a_failure(vmm: str, command: tuple[str, ...], wor
     assert done.returncode == 125
     assert words in done.stderr.decode()
     assert "console.log" in done.stderr.decode()
+
+
+@pytest.mark.only("uml")
+@pytest.mark.parametrize("word", ["WARNING: made up", "all is well"], ids=["fails", "does not"])
+def test_logs_of_a_guest_that_fails_are_kept(
+    vmm: str,
+    word: str,
+    make_guest: Callable[..., Guest],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(paths, "FAILED_GUESTS", tmp_path)
+    fails = "WARNING" in word
+    guest = make_guest(vmm, command=("sh", "-c", f"echo '{word}' > /dev/kmsg"))
+    with pytest.raises(GuestFailedError) if fails else contextlib.nullcontext(), guest:
+        pass
+    assert [word in log.read_text() for log in tmp_path.glob("*/console.log")] == [True] * fails
 
 
 def test_time_runs_out(vmm: str) -> None:

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import select
+import shutil
 import signal
 import subprocess
 import time
@@ -24,6 +25,8 @@ READY_DEADLINE_S: Final = 240.0
 REPLY_DEADLINE_S: Final = 120.0
 END_DEADLINE_S: Final = 180.0
 GUEST_AGENT: Final = f"{paths.GUEST_TOOLS}/agent"
+KEPT_FAILURES: Final = 20
+"""How many failed guests' logs stay in ``paths.FAILED_GUESTS``, the latest."""
 
 
 class LineProcess:
@@ -100,6 +103,9 @@ class LineProcess:
 class Guest(LineProcess):
     """A running ``run-guest``; leaving ``with`` also checks that guest and daemon ended well.
 
+    If they did not, a copy of their logs stays in ``paths.FAILED_GUESTS``: what fails rarely should
+    not have to fail again to be understood.
+
     Attributes:
         share: the shared directory, on this side.
         logs: what ``--keep-logs`` leaves, and ``run-guest.err``.
@@ -130,6 +136,25 @@ class Guest(LineProcess):
         argv = [os.fspath(paths.RUN_GUEST), "--vmm", vmm, "--share", os.fspath(share)]
         argv += ["--keep-logs", os.fspath(logs), *options, "--", *command]
         super().__init__(argv, logs / "run-guest.err")
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            super().__exit__(kind, error, trace)
+        finally:
+            if self.process.returncode != 0:
+                self._keep_logs()
+
+    def _keep_logs(self) -> None:
+        moment = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
+        kept = paths.FAILED_GUESTS / f"{moment}-{self.vmm}-{self.process.pid}"
+        shutil.copytree(self.logs, kept, symlinks=True)
+        for old in sorted(paths.FAILED_GUESTS.iterdir())[:-KEPT_FAILURES]:
+            shutil.rmtree(old, ignore_errors=True)
 
     def record(self, name: str) -> dict[str, Any]:
         """``state`` (since the start) or ``result`` (since the end), as ``run-guest`` left it."""

@@ -18,6 +18,7 @@ UML_KERNEL: Final = BUILD / "guest" / "uml" / "linux"
 X86_KERNEL: Final = BUILD / "guest" / "x86" / "bzImage"
 QEMU: Final = BUILD / "qemu" / "qemu-system-x86_64"
 FIRMWARE: Final = BUILD / "qemu" / "pc-bios"
+FAILED_GUESTS: Final = BUILD / "log" / "failed-guests"
 DAEMON: Final = BUILD / "venv" / "bin" / "virtiofsd-py"
 
 GUEST_SHARE: Final = "/mnt/share"
