@@ -41,6 +41,11 @@ def test_input_is_forwarded_whatever_its_size(vmm: str) -> None:
     assert done.stdout == data
 
 
+@pytest.mark.only("qemu")
+def test_all_processors_run(vmm: str) -> None:
+    assert run_guest("--vmm", vmm, "--smp", "3", "--", "nproc").stdout == b"3\n"
+
+
 @pytest.mark.parametrize(
     ("command", "status"),
     [

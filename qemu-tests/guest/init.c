@@ -21,6 +21,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <glob.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -121,6 +122,23 @@ static void mount_everything(void)
 		if (mount("host", "/mnt/host", "hostfs", 0, getenv("vfsd_host")) != 0)
 			fail("mount hostfs %s: %s", getenv("vfsd_host"), strerror(errno));
 	}
+}
+
+/* Has those processors run that the kernel was told to leave off while booting (maxcpus). */
+static void start_processors(void)
+{
+	glob_t found;
+
+	if (glob("/sys/devices/system/cpu/cpu[0-9]*/online", 0, NULL, &found) != 0)
+		return;
+	for (size_t i = 0; i < found.gl_pathc; i++) {
+		int fd = open(found.gl_pathv[i], O_WRONLY | O_CLOEXEC);
+
+		if (fd < 0 || write(fd, "1", 1) != 1)
+			fail("%s: %s", found.gl_pathv[i], strerror(errno));
+		close(fd);
+	}
+	globfree(&found);
 }
 
 /* The root's own console node may have been stale or absent: log to the one of this kernel. */
@@ -464,6 +482,7 @@ int main(void)
 
 	mount_everything();
 	open_console();
+	start_processors();
 	sethostname("guest", 5);
 	open_channel();
 	if (mount(parameter("vfsd_tag"), SHARE, "virtiofs", 0, NULL) != 0)
