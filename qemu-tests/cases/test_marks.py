@@ -32,7 +32,6 @@ REPORT_FID: Final = 0x200
 REPORT_DFID_NAME: Final = 0xC00
 MARK_MOUNT: Final = 0x10
 MARK_FILESYSTEM: Final = 0x100
-EVENT_ON_CHILD: Final = 0x8000000
 
 
 class Dnotify(IntFlag):
