@@ -87,8 +87,8 @@ def give(top: Path) -> None:
         os.utime(tree / name, ns=(10**18, 10**18 + 1), follow_symlinks=False)
     with tarfile.open(top / "tree.tar", "w") as archive:
         archive.add(tree, "tree")
-    for name in ("agent.c", "channel.c", "channel.h"):
-        (top / name).write_bytes((paths.RUN_GUEST.parent / "guest" / name).read_bytes())
+    for source in paths.SOURCES.glob("*.[ch]"):
+        (top / source.name).write_bytes(source.read_bytes())
 
 
 @pytest.mark.only("uml")
