@@ -64,7 +64,7 @@ EXAMPLES = [
         other="host",
         local=". MODIFY f, . CLOSE_WRITE f, . ATTRIB f",
         excused=". MODIFY f, . ATTRIB f, . CLOSE_WRITE f, . ATTRIB f",  # ATTRIB was two
-        refused=(". MODIFY f, . CLOSE_WRITE f, . ATTRIB f, . CLOSE_WRITE f",),
+        refused=(". MODIFY f, . ATTRIB f", ". ATTRIB f, . MODIFY f, . CLOSE_WRITE f"),
     ),
     Example(
         "host-merge-in-branches",
@@ -121,7 +121,11 @@ EXAMPLES = [
         other="host",
         local=". OPEN f, . MODIFY f, . DELETE g",
         excused=". OPEN g, . MODIFY g, . DELETE g",
-        refused=(". OPEN g, . MODIFY g, . DELETE f", ". OPEN g, . DELETE g"),
+        refused=(
+            ". OPEN g, . MODIFY g, . DELETE f",
+            ". OPEN g, . DELETE g",
+            ". OPEN h, . MODIFY h, . DELETE g",
+        ),
     ),
     Example(
         "end-of-linked",

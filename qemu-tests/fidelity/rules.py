@@ -9,6 +9,7 @@ what it must not. Rules are combined only where one does not do.
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -31,11 +32,20 @@ class About:
     scenario: Scenario
     watches: Sequence[Watch]
 
+    def _steps(self, given: bool) -> list[list[str]]:
+        """The script's steps, word by word."""
+        scripts = [self.scenario.before, *(phase.script for phase in self.scenario.phases)]
+        scripts += [self.scenario.given] if given else []
+        return [step.split() for script in scripts for step in re.split("[;|()]", script)]
+
     def does(self, *verbs: str) -> bool:
         """The script has one of these verbs."""
-        scripts = [self.scenario.before, *(phase.script for phase in self.scenario.phases)]
-        words = {word for script in scripts for word in script.replace("(", " ").split()}
-        return not words.isdisjoint(verbs)
+        return any(step and step[0] in verbs for step in self._steps(given=False))
+
+    def linked(self) -> set[str]:
+        """The names, without their directories, of files that have several."""
+        links = (step for step in self._steps(given=True) if step and step[0] == "link")
+        return {path.rpartition("/")[2] for step in links for path in step[1:]}
 
     def flagged(self, flag: Mask) -> set[str]:
         """The names that are watched with ``flag``."""
@@ -289,12 +299,13 @@ def without_numbers_of_the_nameless(_: About, pair: Pair) -> Pair:
     return tuple(map(renamed, pair[0])), tuple(map(renamed, pair[1]))
 
 
-def without_names_of_links(_: About, pair: Pair) -> Pair:
-    """Without the names in events that are no names' own."""
+def without_names_of_links(about: About, pair: Pair) -> Pair:
+    """Without the names of links in events that are no names' own."""
+    linked = about.linked()
 
     def renamed(event: str) -> str:
         words = event.split(" ")
-        if kind_of(event) in _ON_CHILD and name_of(event):
+        if kind_of(event) in _ON_CHILD and name_of(event) in linked:
             words[2] = "*"
         return " ".join(words)
 
@@ -305,7 +316,7 @@ def with_ends_at_the_close(_: About, pair: Pair) -> Pair:
     """Without what comes between an object's last ATTRIB and its end, which is put last."""
 
     def stripped(sighting: Sighting) -> Sighting:
-        ended = {watch_of(event) for event in sighting if kind_of(event) == "DELETE_SELF"}
+        ended = {watch_of(event) for event in sighting if kind_of(event) == "IGNORED"}
         last = {watch_of(e): at for at, e in enumerate(sighting) if kind_of(e) == "ATTRIB"}
         head, tail = [], []
         for at, event in enumerate(sighting):
@@ -483,7 +494,7 @@ RULES: Final[Sequence[Rule]] = [
         "hard links. Names of CREATE, DELETE and MOVED_* are right.",
         _GUEST2 | {"server-guest", "server-guest2"},
         strip=without_names_of_links,
-        about=lambda about: "link" in f"{about.scenario.given} {about.scenario.phases}",
+        about=lambda about: bool(about.linked()),
     ),
     Rule(
         "end-of-linked",
@@ -491,7 +502,7 @@ RULES: Final[Sequence[Rule]] = [
         "opened by another one. Another guest's daemon has it open by any: it ends at the close.",
         _GUEST2 | {"server-guest", "server-guest2"},
         strip=with_ends_at_the_close,
-        about=lambda about: about.does("open") and "link" in about.scenario.given,
+        about=lambda about: about.does("open") and bool(about.linked()),
     ),
     Rule(
         "private-fifo",
