@@ -300,10 +300,10 @@ demo_needs_uml := build-guest-uml
 demo: build-daemon $(demo_needs_$(VMM))
 	@qemu-tests/demo --vmm $(VMM)
 
-# Every scenario by every actor, against a local file system; a minute or two.
+# Every scenario by every actor, against a local file system; some minutes. ACTORS, if set, are some.
 .PHONY: fidelity
 fidelity: build-daemon build-guest-uml
-	@$(BIN)/python -B qemu-tests/fidelity
+	@$(BIN)/python -B qemu-tests/fidelity $(addprefix --actor ,$(ACTORS))
 
 # -- housekeeping --------------------------------------------------------------------------------
 
