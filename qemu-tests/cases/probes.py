@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -65,3 +68,22 @@ def idle_for(pid: int, seconds: float) -> bool:
         if cpu_ticks(pid) == before:
             return True
     return False
+
+
+@contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    """Lets every thread of a daemon rest meanwhile, so that the host's queues fill up."""
+    members = family(pid)
+    for member in members:
+        os.kill(member, signal.SIGSTOP)
+    try:
+        while any(
+            (task / "stat").read_text().rpartition(") ")[2][0] != "T"
+            for member in members
+            for task in Path(f"/proc/{member}/task").iterdir()
+        ):
+            os.sched_yield()  # the signal takes a moment to reach them all
+        yield
+    finally:
+        for member in members:
+            os.kill(member, signal.SIGCONT)
