@@ -25,7 +25,7 @@ enum {
 	USED = 0x3000,
 	BUFFERS = 0x4000,
 	RING_BYTES = BUFFERS + DRIVER_ENTRIES * DRIVER_BUFFER_BYTES,
-	EVENT_RING_BYTES = 1 << 22, /* the default of --fsnotify-ring-kib */
+	EVENT_RING_BYTES = 4 << 20, /* a whole host queue, should the driver not get to run */
 };
 
 static struct vfsd_vring_desc *desc_of(const struct driver_ring *ring)
