@@ -173,6 +173,29 @@ int vfsd_mem_gpa(const struct vfsd_mem *mem, uint64_t gpa, uint64_t len, void **
 	return 0;
 }
 
+/* Only while a migration logs what is written: regions are few, and not in this order. */
+int vfsd_mem_host(const struct vfsd_mem *mem, const void *host, uint64_t len, uint64_t *ret_gpa,
+		  uint64_t *ret_len)
+{
+	for (uint32_t i = 0; i < mem->n; i++) {
+		const struct vfsd_mem_region *region = &mem->regions[i];
+		uint64_t offset = (uint64_t)((uintptr_t)host - (uintptr_t)region->host);
+
+		/* An address below the region is a huge offset. */
+		if (offset >= region->size)
+			continue;
+		*ret_gpa = region->gpa + offset;
+		*ret_len = len < region->size - offset ? len : region->size - offset;
+		return 0;
+	}
+	return -EFAULT;
+}
+
+uint64_t vfsd_mem_end(const struct vfsd_mem *mem)
+{
+	return mem->n ? mem->regions[mem->n - 1].gpa + mem->regions[mem->n - 1].size : 0;
+}
+
 /* Not on the hot path: rings are translated once, when they start. */
 int vfsd_mem_uva(const struct vfsd_mem *mem, uint64_t uva, uint64_t len, void **ret)
 {

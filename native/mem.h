@@ -59,6 +59,16 @@ const struct vfsd_mem_region *vfsd_mem_find(const struct vfsd_mem *mem, uint64_t
 int vfsd_mem_gpa(const struct vfsd_mem *mem, uint64_t gpa, uint64_t len, void **ret,
 		 uint64_t *ret_len);
 
+/*
+ * The other way round: @len > 0 bytes that are mapped at @host, as vfsd_mem_gpa() gave it. 0, or
+ * -EFAULT if @host is not of this map.
+ */
+int vfsd_mem_host(const struct vfsd_mem *mem, const void *host, uint64_t len, uint64_t *ret_gpa,
+		  uint64_t *ret_len);
+
+/* The first guest-physical address behind all regions; 0: there are none. */
+uint64_t vfsd_mem_end(const struct vfsd_mem *mem);
+
 /* Translate a ring address; all @len > 0 bytes must lie in one region. 0 or -EFAULT. */
 int vfsd_mem_uva(const struct vfsd_mem *mem, uint64_t uva, uint64_t len, void **ret);
 

@@ -142,6 +142,7 @@ static bool fill(struct vfsd_notify *notify)
 					       MESSAGE_BYTES_MAX);
 	vfsd_cursor_init(&cursor, chain->iov + chain->n_in, chain->n_out);
 	(void)vfsd_cursor_write(&cursor, notify->message, used);
+	vfsd_vring_log_chain(&notify->ring, chain);
 	vfsd_vring_push(&notify->ring, chain->head, used);
 	return true;
 }

@@ -57,6 +57,7 @@ static int serve_batch(struct vfsd_queue *queue)
 			vfsd_vring_unpop(&queue->ring);
 			break;
 		}
+		vfsd_vring_log_chain(&queue->ring, chain);
 		vfsd_vring_push(&queue->ring, chain->head, written);
 		wanted |= vfsd_vring_publish(&queue->ring);
 	}

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "dirtylog.h"
 #include "mem.h"
 #include "util.h"
 #include "vring_layout.h"
@@ -28,6 +29,16 @@ struct walk {
 	uint64_t in_bytes;
 	bool writable; /* the writable part has begun */
 };
+
+/* Mark what has been written at @at in the used ring. */
+static inline void log_used(const struct vfsd_vring *ring, const void *at, size_t bytes)
+{
+	if (VFSD_UNLIKELY(ring->used_log != NULL))
+		vfsd_dirtylog_mark(ring->used_log,
+				   ring->used_gpa + (uint64_t)((const uint8_t *)at -
+							       (const uint8_t *)ring->used),
+				   bytes);
+}
 
 int vfsd_vring_init(struct vfsd_vring *ring, const struct vfsd_mem *mem,
 		    const struct vfsd_vring_setup *setup)
@@ -57,6 +68,9 @@ int vfsd_vring_init(struct vfsd_vring *ring, const struct vfsd_mem *mem,
 		.avail_seen = setup->base,
 		.event_idx = setup->event_idx,
 		.indirect = setup->indirect,
+		.log = setup->log,
+		.used_log = setup->used_log,
+		.used_gpa = setup->used_gpa,
 	};
 	ring->next_used = vfsd_vring_load(&ring->used->idx);
 	ring->published = ring->next_used;
@@ -237,9 +251,17 @@ int vfsd_vring_pop(struct vfsd_vring *ring, struct vfsd_chain *chain)
 	return 1;
 }
 
+void vfsd_vring_mark_chain(const struct vfsd_vring *ring, const struct vfsd_chain *chain)
+{
+	vfsd_dirtylog_mark_iov(ring->log, ring->mem, chain->iov + chain->n_in, chain->n_out);
+}
+
 void vfsd_vring_push(struct vfsd_vring *ring, uint16_t head, uint32_t written)
 {
-	vfsd_vring_store_used(&ring->used->ring[ring->next_used & (ring->num - 1)], head, written);
+	struct vfsd_vring_used_elem *elem = &ring->used->ring[ring->next_used & (ring->num - 1)];
+
+	vfsd_vring_store_used(elem, head, written);
+	log_used(ring, elem, sizeof(*elem));
 	ring->next_used++;
 }
 
@@ -252,6 +274,9 @@ bool vfsd_vring_publish(struct vfsd_vring *ring)
 	if (old == new)
 		return false;
 	vfsd_vring_store_release(&ring->used->idx, new);
+	log_used(ring, &ring->used->idx, sizeof(ring->used->idx));
+	if (VFSD_UNLIKELY(ring->used_log != NULL))
+		vfsd_dirtylog_tell(ring->used_log);
 	ring->published = new;
 	vfsd_vring_full_fence();
 
@@ -269,16 +294,19 @@ bool vfsd_vring_publish(struct vfsd_vring *ring)
 
 void vfsd_vring_disable_kick(struct vfsd_vring *ring)
 {
-	if (!ring->event_idx)
-		vfsd_vring_store(&ring->used->flags, VFSD_VRING_USED_NO_NOTIFY);
+	if (ring->event_idx)
+		return;
+	vfsd_vring_store(&ring->used->flags, VFSD_VRING_USED_NO_NOTIFY);
+	log_used(ring, &ring->used->flags, sizeof(ring->used->flags));
 }
 
 bool vfsd_vring_enable_kick(struct vfsd_vring *ring)
 {
-	if (ring->event_idx)
-		vfsd_vring_store(vfsd_vring_avail_event(ring->used, ring->num), ring->next_avail);
-	else
-		vfsd_vring_store(&ring->used->flags, 0);
+	uint16_t *asks = ring->event_idx ? vfsd_vring_avail_event(ring->used, ring->num) :
+					   &ring->used->flags;
+
+	vfsd_vring_store(asks, ring->event_idx ? ring->next_avail : 0);
+	log_used(ring, asks, sizeof(*asks));
 	vfsd_vring_full_fence();
 	return vfsd_vring_pending(ring);
 }

@@ -15,6 +15,9 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
+#include "util.h"
+
+struct vfsd_dirtylog;
 struct vfsd_mem;
 struct vfsd_mem_region;
 
@@ -33,6 +36,10 @@ struct vfsd_vring_setup {
 	uint16_t base;	/* next avail index */
 	bool event_idx; /* VIRTIO_F_EVENT_IDX acked */
 	bool indirect;	/* VIRTIO_F_INDIRECT_DESC acked */
+	/* Where to mark writes to buffers, and to the used ring; borrowed, NULL: nowhere. */
+	struct vfsd_dirtylog *log;
+	struct vfsd_dirtylog *used_log;
+	uint64_t used_gpa; /* of the used ring, for used_log */
 };
 
 /*
@@ -68,6 +75,9 @@ struct vfsd_vring {
 	bool event_idx;
 	bool indirect;
 	bool signalled; /* published since _init */
+	struct vfsd_dirtylog *log;
+	struct vfsd_dirtylog *used_log;
+	uint64_t used_gpa;
 };
 
 /*
@@ -89,6 +99,19 @@ int vfsd_vring_pop(struct vfsd_vring *ring, struct vfsd_chain *chain);
 static inline void vfsd_vring_unpop(struct vfsd_vring *ring)
 {
 	ring->next_avail--;
+}
+
+/*
+ * Before the push of a chain that may have been written to: mark its writable buffers in the dirty
+ * log, all of them, because an operation that failed may have filled a part before.
+ */
+void vfsd_vring_mark_chain(const struct vfsd_vring *ring, const struct vfsd_chain *chain);
+
+static inline void vfsd_vring_log_chain(const struct vfsd_vring *ring,
+					const struct vfsd_chain *chain)
+{
+	if (VFSD_UNLIKELY(ring->log != NULL))
+		vfsd_vring_mark_chain(ring, chain);
 }
 
 /* Hand the chain with @head back with @written bytes. Not visible before vfsd_vring_publish(). */
