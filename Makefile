@@ -240,7 +240,8 @@ test-asan: build-asan
 	@$(call locked,asan)
 	$(call meson_test,asan,native)
 
-# Ring and FUSE dispatch, then vhost-user messages: a minute in all. A failure tells its seed.
+# Ring, FUSE dispatch and migrated state, then vhost-user messages: 80 s in all. A failure tells its
+# seed.
 FUZZ_SECONDS ?= 20
 test-fuzz: build-daemon build-asan test-asan
 	@$(call locked,asan)

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "dirtylog.h"
 #include "events.h"
 #include "fuse.h"
 #include "handle.h"
@@ -15,6 +16,7 @@
 #include "log.h"
 #include "logqueue.h"
 #include "mem.h"
+#include "migrate.h"
 #include "notify.h"
 #include "queue.h"
 #include "quota.h"
@@ -38,6 +40,10 @@ struct ring {
 
 struct vfsd_engine {
 	vfsd_engine_config config;
+	struct vfsd_dirtylog *dirtylog; /* NULL: none */
+	int dirtylog_fd;
+	bool logging; /* what is written to buffers */
+	struct vfsd_migrate *migrate;
 	uint64_t features;
 	struct vfsd_quota fd_quota; /* of inodes and open files together */
 	struct vfsd_logqueue *log;
@@ -77,6 +83,9 @@ static struct vfsd_vring_setup ring_setup(const struct vfsd_engine *engine, cons
 		.base = ring->vring.base,
 		.event_idx = (engine->features >> F_EVENT_IDX) & 1,
 		.indirect = (engine->features >> F_INDIRECT_DESC) & 1,
+		.log = engine->logging ? engine->dirtylog : NULL,
+		.used_log = ring->vring.log_used ? engine->dirtylog : NULL,
+		.used_gpa = ring->vring.log_gpa,
 	};
 }
 
@@ -151,6 +160,25 @@ int vfsd_engine_set_features(vfsd_engine *engine, uint64_t features)
 	return 0;
 }
 
+static void pause_all(struct vfsd_engine *engine)
+{
+	for (uint32_t i = 0; i < engine->config.num_rings; i++)
+		ring_pause(engine, i);
+}
+
+/* Those that have been running, after @change. */
+static void run_all(struct vfsd_engine *engine, const char *change)
+{
+	for (uint32_t i = 0; i < engine->config.num_rings; i++) {
+		int err = ring_run(engine, i);
+
+		if (err)
+			vfsd_log(VFSD_LOG_ERROR,
+				 "engine: ring lost with the old %s ring=%u errno=%d", change, i,
+				 -err);
+	}
+}
+
 int vfsd_engine_set_memory(vfsd_engine *engine, const vfsd_engine_region *regions, uint32_t n)
 {
 	struct vfsd_mem_region_desc descs[VFSD_MEM_REGIONS_MAX];
@@ -171,21 +199,107 @@ int vfsd_engine_set_memory(vfsd_engine *engine, const vfsd_engine_region *region
 			.fd = regions[i].fd,
 		};
 	err = vfsd_mem_create(descs, n, &mem);
+	if (!err && engine->logging && engine->dirtylog &&
+	    !vfsd_dirtylog_covers(engine->dirtylog, mem)) {
+		vfsd_mem_destroy(mem);
+		err = -EINVAL;
+	}
 	if (err)
 		return err;
-	for (uint32_t i = 0; i < engine->config.num_rings; i++)
-		ring_pause(engine, i);
+	pause_all(engine);
 	vfsd_mem_destroy(engine->mem);
 	engine->mem = mem;
-	for (uint32_t i = 0; i < engine->config.num_rings; i++) {
-		int run_err = ring_run(engine, i);
-
-		if (run_err)
-			vfsd_log(VFSD_LOG_ERROR,
-				 "engine: ring lost with the old memory table ring=%u errno=%d", i,
-				 -run_err);
-	}
+	run_all(engine, "memory table");
 	return 0;
+}
+
+int vfsd_engine_set_log(vfsd_engine *engine, int fd, uint64_t size_bytes, uint64_t offset_bytes)
+{
+	struct vfsd_dirtylog *log = NULL;
+	int err = 0;
+
+	if (fd >= 0)
+		err = vfsd_dirtylog_create(fd, size_bytes, offset_bytes, &log);
+	if (!err && log && !vfsd_dirtylog_covers(log, engine->mem)) {
+		vfsd_dirtylog_destroy(log);
+		err = -EINVAL;
+	}
+	if (err)
+		return err;
+	if (log)
+		vfsd_dirtylog_set_signal(log, engine->dirtylog_fd);
+	pause_all(engine);
+	vfsd_dirtylog_destroy(engine->dirtylog);
+	engine->dirtylog = log;
+	run_all(engine, "dirty log");
+	return 0;
+}
+
+int vfsd_engine_set_log_fd(vfsd_engine *engine, int fd)
+{
+	pause_all(engine);
+	replace_fd(&engine->dirtylog_fd, fd);
+	if (engine->dirtylog)
+		vfsd_dirtylog_set_signal(engine->dirtylog, fd);
+	run_all(engine, "dirty log descriptor");
+	return 0;
+}
+
+int vfsd_engine_set_logging(vfsd_engine *engine, bool enabled)
+{
+	/* A table that came while nothing was logged may have outgrown the log. */
+	if (enabled && engine->dirtylog && !vfsd_dirtylog_covers(engine->dirtylog, engine->mem))
+		return -EINVAL;
+	pause_all(engine);
+	engine->logging = enabled;
+	run_all(engine, "logging");
+	return 0;
+}
+
+int vfsd_engine_set_vring_log(vfsd_engine *engine, uint32_t index, bool enabled, uint64_t log_gpa)
+{
+	if (index >= engine->config.num_rings || !engine->rings[index].started)
+		return -EINVAL;
+	ring_pause(engine, index);
+	engine->rings[index].vring.log_used = enabled;
+	engine->rings[index].vring.log_gpa = log_gpa;
+	return ring_run(engine, index);
+}
+
+static bool any_started(const struct vfsd_engine *engine)
+{
+	for (uint32_t i = 0; i < engine->config.num_rings; i++)
+		if (engine->rings[i].started)
+			return true;
+	return false;
+}
+
+int vfsd_engine_save(vfsd_engine *engine, int fd)
+{
+	if (any_started(engine)) {
+		(void)close(fd);
+		return -EBUSY;
+	}
+	return vfsd_migrate_save(engine->migrate, fd);
+}
+
+int vfsd_engine_load(vfsd_engine *engine, int fd)
+{
+	if (any_started(engine)) {
+		(void)close(fd);
+		return -EBUSY;
+	}
+	return vfsd_migrate_load(engine->migrate, fd);
+}
+
+int vfsd_engine_finish_transfer(vfsd_engine *engine)
+{
+	return any_started(engine) ? -EBUSY : vfsd_migrate_finish(engine->migrate);
+}
+
+void vfsd_engine_cancel_transfer(vfsd_engine *engine)
+{
+	vfsd_migrate_cancel(engine->migrate);
 }
 
 int vfsd_engine_start_vring(vfsd_engine *engine, uint32_t index, const vfsd_engine_vring *vring)
@@ -395,6 +509,25 @@ static int create_idmap(struct vfsd_engine *engine)
 	return err;
 }
 
+static int create_migrate(struct vfsd_engine *engine)
+{
+	const vfsd_engine_config *config = &engine->config;
+	const struct vfsd_state_config state = {
+		.inodes = engine->inodes,
+		.handles = engine->handles,
+		.fuse = engine->fuse,
+		.events = engine->events,
+		.proc_self_fd = config->proc_self_fd,
+		.readonly = config->readonly,
+		.by_handle = config->migrate_by_handle,
+		.guest_error = config->migrate_guest_error,
+		.verify = config->migrate_verify,
+		.confirm = config->migrate_confirm,
+	};
+
+	return vfsd_migrate_create(&state, &engine->migrate);
+}
+
 static int create_session(struct vfsd_engine *engine, int root_fd)
 {
 	const vfsd_engine_config *config = &engine->config;
@@ -464,7 +597,7 @@ static int create_session(struct vfsd_engine *engine, int root_fd)
 	if (!err)
 		err = vfsd_fuse_create(&fuse, &hooks, &vfsd_hostfs_ops, engine->hostfs,
 				       engine->inodes, engine->handles, &engine->fuse);
-	return err;
+	return err ? err : create_migrate(engine);
 }
 
 int vfsd_engine_create(const vfsd_engine_config *config, vfsd_engine **ret)
@@ -480,6 +613,7 @@ int vfsd_engine_create(const vfsd_engine_config *config, vfsd_engine **ret)
 	if (!engine)
 		return -ENOMEM;
 	engine->config = *config;
+	engine->dirtylog_fd = -1;
 	engine->config.proc_self_fd = vfsd_fd_take(&proc_self_fd);
 	engine->rings = calloc(config->num_rings, sizeof(*engine->rings));
 	err = engine->rings ? 0 : -ENOMEM;
@@ -508,6 +642,7 @@ void vfsd_engine_destroy(vfsd_engine *engine)
 		return;
 	for (uint32_t i = 0; engine->rings && i < engine->config.num_rings; i++)
 		ring_forget(engine, i);
+	vfsd_migrate_destroy(engine->migrate);
 	vfsd_fuse_destroy(engine->fuse);
 	vfsd_upcalls_destroy(engine->upcalls);
 	vfsd_events_destroy(engine->events);
@@ -517,6 +652,8 @@ void vfsd_engine_destroy(vfsd_engine *engine)
 	vfsd_handles_destroy(engine->handles);
 	vfsd_inodes_destroy(engine->inodes);
 	vfsd_mem_destroy(engine->mem);
+	vfsd_dirtylog_destroy(engine->dirtylog);
+	replace_fd(&engine->dirtylog_fd, -1);
 	vfsd_logqueue_destroy(engine->log);
 	(void)close(engine->config.proc_self_fd);
 	free(engine->rings);

@@ -30,6 +30,9 @@
  */
 enum { GROUP_INTERESTS_MAX = 1 << 20 };
 
+/* Whose interests those of any other dialect are: the guest's as a whole. */
+enum { OWNER_GUEST = 0 };
+
 enum wakeup { WAKE_STOP, WAKE_SOURCE, WAKE_KICK };
 
 struct vfsd_events {
@@ -218,6 +221,14 @@ static void end_session(struct vfsd_events *events)
 	vfsd_eventring_clear(events->ring);
 }
 
+/* Event lock held; there is no session. */
+static int start_session(struct vfsd_events *events)
+{
+	int err = open_source(events, &events->source);
+
+	return err ? err : watch_fd(events, events->source->fd, WAKE_SOURCE);
+}
+
 static bool hook_session_start(void *ctx, bool fsnotify, uint32_t *server_mask)
 {
 	struct vfsd_events *events = ctx;
@@ -227,9 +238,7 @@ static bool hook_session_start(void *ctx, bool fsnotify, uint32_t *server_mask)
 	pthread_mutex_lock(&events->lock);
 	end_session(events);
 	if (fsnotify && events->offered) {
-		err = open_source(events, &events->source);
-		if (!err)
-			err = watch_fd(events, events->source->fd, WAKE_SOURCE);
+		err = start_session(events);
 		if (err) {
 			vfsd_log(VFSD_LOG_WARN,
 				 "events: no host events, the guest hears local ones only errno=%d",
@@ -254,19 +263,14 @@ static void hook_session_end(void *ctx)
 	pthread_mutex_unlock(&events->lock);
 }
 
-static int hook_subscribe(void *ctx, struct vfsd_inode *inode,
-			  const struct vfsd_fuse_interest *interest)
+static int subscribe(struct vfsd_events *events, struct vfsd_inode *inode,
+		     const struct vfsd_fuse_interest *interest)
 {
-	struct vfsd_events *events = ctx;
 	uint32_t mask = (uint32_t)interest->mask;
 	struct vfsd_marks_change change;
 	uint32_t before;
 	int err;
 
-	if (interest->flags & FUSE_FSNOTIFY_SB)
-		return -EPERM; /* the guest then watches this filesystem locally */
-	if (interest->flags != 0)
-		return -EINVAL;
 	pthread_mutex_lock(&events->lock);
 	if (!events->source) {
 		err = -ENOSYS;
@@ -290,6 +294,23 @@ static int hook_subscribe(void *ctx, struct vfsd_inode *inode,
 out:
 	pthread_mutex_unlock(&events->lock);
 	return err;
+}
+
+static int hook_subscribe(void *ctx, struct vfsd_inode *inode,
+			  const struct vfsd_fuse_interest *interest)
+{
+	if (interest->flags & FUSE_FSNOTIFY_SB)
+		return -EPERM; /* the guest then watches this filesystem locally */
+	if (interest->flags != 0)
+		return -EINVAL;
+	return subscribe(ctx, inode, interest);
+}
+
+int vfsd_events_watch(struct vfsd_events *events, struct vfsd_inode *inode, uint32_t mask)
+{
+	const struct vfsd_fuse_interest interest = {.mask = mask, .owner = OWNER_GUEST};
+
+	return subscribe(events, inode, &interest);
 }
 
 static void hook_forgotten(void *ctx, struct vfsd_inode *inode)
@@ -334,6 +355,58 @@ void vfsd_events_set_offered(struct vfsd_events *events, bool offered)
 {
 	pthread_mutex_lock(&events->lock);
 	events->offered = offered;
+	pthread_mutex_unlock(&events->lock);
+}
+
+/* One of vfsd_events_save()'s, without the owner. */
+struct saving {
+	void (*each)(void *ctx, uint64_t nodeid, uint32_t mask);
+	void *ctx;
+};
+
+static void save_mark(void *ctx, uint64_t nodeid, uint64_t owner, uint32_t mask)
+{
+	const struct saving *saving = ctx;
+
+	if (owner == OWNER_GUEST)
+		saving->each(saving->ctx, nodeid, mask);
+}
+
+int vfsd_events_save(struct vfsd_events *events, uint32_t *server_mask,
+		     void (*each)(void *ctx, uint64_t nodeid, uint32_t mask), void *ctx)
+{
+	struct saving saving = {.each = each, .ctx = ctx};
+	int err = -ENOENT;
+
+	pthread_mutex_lock(&events->lock);
+	if (events->source) {
+		*server_mask = events->config.source->server_mask;
+		vfsd_marks_each(events->marks, save_mark, &saving);
+		err = 0;
+	}
+	pthread_mutex_unlock(&events->lock);
+	return err;
+}
+
+int vfsd_events_resume(struct vfsd_events *events, uint32_t server_mask)
+{
+	int err = -ENOTSUP;
+
+	pthread_mutex_lock(&events->lock);
+	end_session(events);
+	if (server_mask == events->config.source->server_mask)
+		err = start_session(events);
+	if (err)
+		end_session(events);
+	pthread_mutex_unlock(&events->lock);
+	return err;
+}
+
+void vfsd_events_tell_loss(struct vfsd_events *events)
+{
+	pthread_mutex_lock(&events->lock);
+	vfsd_eventring_put_loss(events->ring, 1);
+	flush(events);
 	pthread_mutex_unlock(&events->lock);
 }
 

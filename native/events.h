@@ -17,6 +17,7 @@
 
 struct vfsd_events;
 struct vfsd_fuse_hooks;
+struct vfsd_inode;
 struct vfsd_inodes;
 struct vfsd_mem;
 struct vfsd_source_ops;
@@ -48,6 +49,25 @@ void vfsd_events_set_offered(struct vfsd_events *events, bool offered);
 
 /* The hooks through which the fuse room reaches this one. */
 struct vfsd_fuse_hooks vfsd_events_hooks(struct vfsd_events *events);
+
+/*
+ * Migration. Tell @each about every watch, after *server_mask: what the source reports for
+ * everybody's doing. -ENOENT: there is no session with events. The guest's rings rest.
+ */
+int vfsd_events_save(struct vfsd_events *events, uint32_t *server_mask,
+		     void (*each)(void *ctx, uint64_t nodeid, uint32_t mask), void *ctx);
+
+/*
+ * Go on with a session that another daemon began, without a watch at first. 0 or -errno;
+ * -ENOTSUP: what the guest was told about @server_mask is not so here.
+ */
+int vfsd_events_resume(struct vfsd_events *events, uint32_t server_mask);
+
+/* Watch @inode, as a guest's FUSE_FSNOTIFY does. 0 or -errno. */
+int vfsd_events_watch(struct vfsd_events *events, struct vfsd_inode *inode, uint32_t mask);
+
+/* Nobody knows what happened until now: have the guest told that it missed events. */
+void vfsd_events_tell_loss(struct vfsd_events *events);
 
 /* The notification ring. Descriptors and @mem are borrowed until the stop; call may be -1. */
 int vfsd_events_start_ring(struct vfsd_events *events, const struct vfsd_mem *mem,

@@ -89,6 +89,18 @@ int vfsd_fuse_create(const struct vfsd_fuse_config *config, const struct vfsd_fu
 		     struct vfsd_fuse **ret); /* -EINVAL: an opcode that cannot go up */
 void vfsd_fuse_destroy(struct vfsd_fuse *fuse);
 
+/* What INIT has granted: FUSE_* flags, and a bit of ours that there is a session. 0: none yet. */
+uint64_t vfsd_fuse_session(const struct vfsd_fuse *fuse);
+
+/*
+ * Go on with a session that another daemon began: its tables are filled, no ring runs. 0, or
+ * -ENOTSUP: it was granted what this one's options do not grant.
+ */
+int vfsd_fuse_resume(struct vfsd_fuse *fuse, uint64_t session);
+
+/* Everything of this session is void, as after INIT; no ring runs. */
+void vfsd_fuse_end_session(struct vfsd_fuse *fuse);
+
 /* Scratch memory of one queue thread. */
 int vfsd_fuse_worker_create(struct vfsd_fuse *fuse, struct vfsd_fuse_worker **ret);
 void vfsd_fuse_worker_destroy(struct vfsd_fuse_worker *worker);

@@ -92,7 +92,7 @@ ssize_t vfsd_fuse_getattr(struct vfsd_request *req)
 	if (in->getattr_flags & FUSE_GETATTR_FH) {
 		handle = vfsd_handle_get(fuse->handles, in->fh, req->header.nodeid);
 		if (!handle)
-			return -EBADF;
+			return vfsd_handle_missing(fuse->handles, in->fh, req->header.nodeid);
 	}
 	error = fuse->ops->getattr(fuse->fs, req->inode, handle ? handle->fd : -1, &st);
 	vfsd_handle_put(fuse->handles, handle);
@@ -157,7 +157,7 @@ ssize_t vfsd_fuse_setattr(struct vfsd_request *req)
 	if (in->valid & FATTR_FH) {
 		handle = vfsd_handle_get(fuse->handles, in->fh, req->header.nodeid);
 		if (!handle)
-			return -EBADF;
+			return vfsd_handle_missing(fuse->handles, in->fh, req->header.nodeid);
 	}
 	error = fuse->ops->setattr(fuse->fs, req->inode, handle ? handle->fd : -1, &set, &st);
 	vfsd_handle_put(fuse->handles, handle);
@@ -214,7 +214,7 @@ ssize_t vfsd_fuse_statx(struct vfsd_request *req)
 	if (in->getattr_flags & FUSE_GETATTR_FH) {
 		handle = vfsd_handle_get(fuse->handles, in->fh, req->header.nodeid);
 		if (!handle)
-			return -EBADF;
+			return vfsd_handle_missing(fuse->handles, in->fh, req->header.nodeid);
 	}
 	/* All that the guest caches, even if it is not what its caller asked for. */
 	error = fuse->ops->statx(fuse->fs, req->inode, handle ? handle->fd : -1,

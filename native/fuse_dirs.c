@@ -112,7 +112,7 @@ static ssize_t read_directory(struct vfsd_request *req, bool plus)
 
 	handle = vfsd_handle_get(fuse->handles, in->fh, req->header.nodeid);
 	if (!handle)
-		return -EBADF;
+		return vfsd_handle_missing(fuse->handles, in->fh, req->header.nodeid);
 	n = fuse->ops->readdir(fuse->fs, handle, (int64_t)in->offset, req->worker->dents, dents);
 	if (n > 0)
 		n = convert(req, handle->fd, (size_t)n, room, plus);

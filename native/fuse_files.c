@@ -163,7 +163,7 @@ ssize_t vfsd_fuse_read(struct vfsd_request *req)
 		return n_iov;
 	handle = vfsd_handle_get(fuse->handles, in->fh, req->header.nodeid);
 	if (!handle)
-		return -EBADF;
+		return vfsd_handle_missing(fuse->handles, in->fh, req->header.nodeid);
 	n = fuse->ops->read(fuse->fs, handle->fd, iov, n_iov, (off_t)in->offset);
 	vfsd_handle_put(fuse->handles, handle);
 	req->placed = true;
@@ -193,7 +193,7 @@ ssize_t vfsd_fuse_write(struct vfsd_request *req)
 		flags |= VFSD_WRITE_KILL_PRIV;
 	handle = vfsd_handle_get(fuse->handles, in->fh, req->header.nodeid);
 	if (!handle)
-		return -EBADF;
+		return vfsd_handle_missing(fuse->handles, in->fh, req->header.nodeid);
 	n = fuse->ops->write(fuse->fs, handle->fd, iov, n_iov, (off_t)in->offset, flags);
 	vfsd_handle_put(fuse->handles, handle);
 	if (n < 0)
@@ -210,7 +210,7 @@ ssize_t vfsd_fuse_flush(struct vfsd_request *req)
 	int error;
 
 	if (!handle)
-		return -EBADF;
+		return vfsd_handle_missing(fuse->handles, in->fh, req->header.nodeid);
 	error = fuse->ops->flush(fuse->fs, handle->fd);
 	vfsd_handle_put(fuse->handles, handle);
 	return error;
@@ -224,7 +224,7 @@ ssize_t vfsd_fuse_fsync(struct vfsd_request *req)
 	int error;
 
 	if (!handle)
-		return -EBADF;
+		return vfsd_handle_missing(fuse->handles, in->fh, req->header.nodeid);
 	error = fuse->ops->fsync(fuse->fs, handle->fd, in->fsync_flags & FUSE_FSYNC_FDATASYNC);
 	vfsd_handle_put(fuse->handles, handle);
 	return error;

@@ -60,7 +60,7 @@ ssize_t vfsd_fuse_ioctl(struct vfsd_request *req)
 	}
 	handle = vfsd_handle_get(fuse->handles, in->fh, req->header.nodeid);
 	if (!handle)
-		return -EBADF;
+		return vfsd_handle_missing(fuse->handles, in->fh, req->header.nodeid);
 	error = fuse->ops->ioctl(fuse->fs, &req->caller, handle->fd, command->host, &data);
 	vfsd_handle_put(fuse->handles, handle);
 	if (error)

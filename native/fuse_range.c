@@ -25,7 +25,7 @@ ssize_t vfsd_fuse_fallocate(struct vfsd_request *req)
 	int error;
 
 	if (!handle)
-		return -EBADF;
+		return vfsd_handle_missing(fuse->handles, in->fh, req->header.nodeid);
 	error = fuse->ops->fallocate(fuse->fs, handle->fd, (int)in->mode, (off_t)in->offset,
 				     (off_t)in->length, kills_priv(req));
 	vfsd_handle_put(fuse->handles, handle);
@@ -45,7 +45,7 @@ ssize_t vfsd_fuse_lseek(struct vfsd_request *req)
 		return -EINVAL;
 	handle = vfsd_handle_get(fuse->handles, in->fh, req->header.nodeid);
 	if (!handle)
-		return -EBADF;
+		return vfsd_handle_missing(fuse->handles, in->fh, req->header.nodeid);
 	/* A directory's position is its reader's. */
 	pthread_mutex_lock(&handle->dir_lock);
 	at = fuse->ops->lseek(fuse->fs, handle->fd, (off_t)in->offset, (int)in->whence);

@@ -69,11 +69,28 @@ static int check_demands(const struct vfsd_fuse_config *config, uint64_t offered
 }
 
 /* Everything of an earlier session is void. Requests on other queues are refused meanwhile. */
-static void end_session(struct vfsd_fuse *fuse)
+void vfsd_fuse_end_session(struct vfsd_fuse *fuse)
 {
 	atomic_store_explicit(&fuse->granted, 0, memory_order_release);
 	vfsd_handles_clear(fuse->handles);
 	vfsd_inodes_clear(fuse->inodes);
+}
+
+uint64_t vfsd_fuse_session(const struct vfsd_fuse *fuse)
+{
+	return atomic_load(&fuse->granted);
+}
+
+int vfsd_fuse_resume(struct vfsd_fuse *fuse, uint64_t session)
+{
+	uint64_t possible = grantable(&fuse->config, UINT64_MAX) | FUSE_HAS_FSNOTIFY;
+
+	if (session && !(session & VFSD_FUSE_READY))
+		return -ENOTSUP;
+	if (session & ~(possible | VFSD_FUSE_READY))
+		return -ENOTSUP;
+	atomic_store(&fuse->granted, session);
+	return 0;
 }
 
 /*
@@ -146,7 +163,7 @@ ssize_t vfsd_fuse_init(struct vfsd_request *req)
 	if (error)
 		return error;
 
-	end_session(fuse);
+	vfsd_fuse_end_session(fuse);
 	granted = grantable(&fuse->config, offered);
 	fsnotify = wants_fsnotify(req, offered);
 	if (fuse->hooks.session_start &&
@@ -170,7 +187,7 @@ ssize_t vfsd_fuse_init(struct vfsd_request *req)
 
 ssize_t vfsd_fuse_destroy_session(struct vfsd_request *req)
 {
-	end_session(req->fuse);
+	vfsd_fuse_end_session(req->fuse);
 	if (req->fuse->hooks.session_end)
 		req->fuse->hooks.session_end(req->fuse->hooks.ctx);
 	return 0;

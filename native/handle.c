@@ -33,6 +33,7 @@ struct vfsd_handles {
 	pthread_mutex_t lock;
 	uint32_t first_free; /* slot index + 1, 0: none; protected by lock, as is n_slots */
 	uint32_t n_slots;
+	uint32_t first_generation; /* of slots to come; protected by lock */
 	_Atomic(struct slot *) chunks[CHUNKS_MAX];
 };
 
@@ -64,6 +65,7 @@ static int grow(struct vfsd_handles *handles)
 	for (uint32_t i = CHUNK_SLOTS; i-- > 0;) {
 		pthread_mutex_init(&slots[i].handle.dir_lock, NULL);
 		slots[i].index = handles->n_slots + i;
+		slots[i].generation = handles->first_generation;
 		slots[i].next_free = handles->first_free;
 		handles->first_free = slots[i].index + 1;
 	}
@@ -92,7 +94,8 @@ static void slot_put(struct vfsd_handles *handles, struct slot *slot)
 {
 	if (atomic_fetch_sub_explicit(&slot->refs, 1, memory_order_acq_rel) != 1)
 		return;
-	(void)close(slot->handle.fd);
+	if (slot->handle.fd >= 0)
+		(void)close(slot->handle.fd);
 	vfsd_quota_give(handles->fd_quota);
 	atomic_fetch_sub_explicit(&handles->used, 1, memory_order_relaxed);
 	pthread_mutex_lock(&handles->lock);
@@ -111,6 +114,20 @@ static bool slot_ref(struct slot *slot)
 	} while (!atomic_compare_exchange_weak_explicit(
 		&slot->refs, &refs, refs + 1, memory_order_acquire, memory_order_relaxed));
 	return true;
+}
+
+/* A reference to what is open as @fh, lost or not. NULL: nothing. */
+static struct slot *slot_get(struct vfsd_handles *handles, uint64_t fh, uint64_t nodeid)
+{
+	struct slot *slot = slot_at(handles, (uint32_t)fh);
+
+	if (!slot || !slot_ref(slot))
+		return NULL;
+	if (slot->generation == fh >> 32 && slot->handle.nodeid == nodeid &&
+	    atomic_load_explicit(&slot->open, memory_order_relaxed))
+		return slot;
+	slot_put(handles, slot);
+	return NULL;
 }
 
 int vfsd_handle_add(struct vfsd_handles *handles, int fd, uint64_t nodeid, uint64_t *ret_fh)
@@ -139,15 +156,24 @@ int vfsd_handle_add(struct vfsd_handles *handles, int fd, uint64_t nodeid, uint6
 
 struct vfsd_handle *vfsd_handle_get(struct vfsd_handles *handles, uint64_t fh, uint64_t nodeid)
 {
-	struct slot *slot = slot_at(handles, (uint32_t)fh);
+	struct slot *slot = slot_get(handles, fh, nodeid);
 
-	if (!slot || !slot_ref(slot))
+	if (!slot)
 		return NULL;
-	if (slot->generation == fh >> 32 && slot->handle.nodeid == nodeid &&
-	    atomic_load_explicit(&slot->open, memory_order_relaxed))
+	if (VFSD_LIKELY(slot->handle.fd >= 0))
 		return &slot->handle;
 	slot_put(handles, slot);
 	return NULL;
+}
+
+int vfsd_handle_missing(struct vfsd_handles *handles, uint64_t fh, uint64_t nodeid)
+{
+	struct slot *slot = slot_get(handles, fh, nodeid);
+
+	if (!slot)
+		return -EBADF;
+	slot_put(handles, slot);
+	return -ESTALE;
 }
 
 void vfsd_handle_put(struct vfsd_handles *handles, struct vfsd_handle *handle)
@@ -158,12 +184,10 @@ void vfsd_handle_put(struct vfsd_handles *handles, struct vfsd_handle *handle)
 
 int vfsd_handle_release(struct vfsd_handles *handles, uint64_t fh, uint64_t nodeid)
 {
-	struct vfsd_handle *handle = vfsd_handle_get(handles, fh, nodeid);
-	struct slot *slot;
+	struct slot *slot = slot_get(handles, fh, nodeid);
 
-	if (!handle)
+	if (!slot)
 		return -EBADF;
-	slot = slot_of(handle);
 	if (atomic_exchange(&slot->open, false))
 		slot_put(handles, slot); /* the table's */
 	slot_put(handles, slot);
@@ -172,6 +196,8 @@ int vfsd_handle_release(struct vfsd_handles *handles, uint64_t fh, uint64_t node
 
 void vfsd_handles_clear(struct vfsd_handles *handles)
 {
+	if (atomic_load(&handles->used) == 0)
+		return;
 	for (uint32_t i = 0;; i++) {
 		struct slot *slot = slot_at(handles, i);
 
@@ -183,6 +209,96 @@ void vfsd_handles_clear(struct vfsd_handles *handles)
 			slot_put(handles, slot);
 		slot_put(handles, slot);
 	}
+}
+
+int vfsd_handles_each(struct vfsd_handles *handles,
+		      int (*each)(void *ctx, const struct vfsd_open_file *file), void *ctx)
+{
+	struct slot *slot;
+	int result = 0;
+
+	for (uint32_t i = 0; !result && (slot = slot_at(handles, i)) != NULL; i++) {
+		struct vfsd_open_file file;
+
+		if (!slot_ref(slot))
+			continue;
+		file = (struct vfsd_open_file){
+			.fh = (uint64_t)slot->generation << 32 | slot->index,
+			.nodeid = slot->handle.nodeid,
+			.fd = slot->handle.fd,
+		};
+		if (atomic_load(&slot->open))
+			result = each(ctx, &file);
+		slot_put(handles, slot);
+	}
+	return result;
+}
+
+uint32_t vfsd_handles_generation(struct vfsd_handles *handles)
+{
+	uint32_t generation = handles->first_generation;
+	struct slot *slot;
+
+	for (uint32_t i = 0; (slot = slot_at(handles, i)) != NULL; i++)
+		if (slot->generation > generation)
+			generation = slot->generation;
+	return generation;
+}
+
+static int restore_one(struct vfsd_handles *handles, struct vfsd_open_file *file)
+{
+	uint32_t index = (uint32_t)file->fh;
+	struct slot *slot;
+
+	while (index >= handles->n_slots) {
+		int error = grow(handles);
+
+		if (error)
+			return error == -ENFILE ? -EINVAL : error;
+	}
+	slot = slot_at(handles, index);
+	if (atomic_load(&slot->refs) != 0)
+		return -EINVAL;
+	if (!vfsd_quota_take(handles->fd_quota))
+		return -ENFILE;
+	atomic_fetch_add(&handles->used, 1);
+	slot->handle.fd = vfsd_fd_take(&file->fd);
+	slot->handle.nodeid = file->nodeid;
+	slot->handle.dir_offset = 0;
+	slot->generation = (uint32_t)(file->fh >> 32);
+	atomic_store(&slot->open, true);
+	atomic_store(&slot->refs, 1);
+	return 0;
+}
+
+int vfsd_handles_restore(struct vfsd_handles *handles, struct vfsd_open_file *files, size_t n,
+			 uint32_t generation)
+{
+	struct slot *slot;
+	int error = 0;
+
+	pthread_mutex_lock(&handles->lock);
+	handles->first_generation = generation;
+	for (uint32_t i = 0; (slot = slot_at(handles, i)) != NULL; i++)
+		slot->generation = generation;
+	for (size_t i = 0; i < n && !error; i++)
+		error = restore_one(handles, &files[i]);
+	/* What is free now; in the order of growth. */
+	handles->first_free = 0;
+	for (uint32_t i = handles->n_slots; i-- > 0;) {
+		slot = slot_at(handles, i);
+		if (atomic_load(&slot->refs) != 0)
+			continue;
+		slot->next_free = handles->first_free;
+		handles->first_free = i + 1;
+	}
+	pthread_mutex_unlock(&handles->lock);
+	for (size_t i = 0; i < n; i++)
+		if (files[i].fd >= 0)
+			(void)close(files[i].fd);
+	if (error)
+		vfsd_handles_clear(handles);
+	return error;
 }
 
 uint64_t vfsd_handles_count(const struct vfsd_handles *handles)

@@ -11,6 +11,7 @@
 #define VFSD_HANDLE_H
 
 #include <pthread.h>
+#include <stddef.h>
 #include <stdint.h>
 
 struct vfsd_handle {
@@ -19,6 +20,13 @@ struct vfsd_handle {
 	pthread_mutex_t dir_lock;
 	int64_t dir_offset; /* where the next getdents64() reads; protected by dir_lock */
 			    /* More follows, which belongs to handle.c. */
+};
+
+/* An open file on its way from one table to another. */
+struct vfsd_open_file {
+	uint64_t fh;
+	uint64_t nodeid;
+	int fd; /* -1: it could not be opened again */
 };
 
 struct vfsd_handles;
@@ -40,6 +48,27 @@ void vfsd_handle_put(struct vfsd_handles *handles, struct vfsd_handle *handle);
 
 /* The guest closes it; the descriptor goes with the last transient reference. 0 or -EBADF. */
 int vfsd_handle_release(struct vfsd_handles *handles, uint64_t fh, uint64_t nodeid);
+
+/* Why vfsd_handle_get() found nothing: -ESTALE for a file lost in a migration, else -EBADF. */
+int vfsd_handle_missing(struct vfsd_handles *handles, uint64_t fh, uint64_t nodeid);
+
+/*
+ * Migration; no other call runs meanwhile. Tell @each about every open file, @fd -1 for a lost one;
+ * the first answer other than 0 ends it and is returned.
+ */
+int vfsd_handles_each(struct vfsd_handles *handles,
+		      int (*each)(void *ctx, const struct vfsd_open_file *file), void *ctx);
+
+/* The generation beyond which no slot has been used. */
+uint32_t vfsd_handles_generation(struct vfsd_handles *handles);
+
+/*
+ * Fill an empty table with @n @files, as the guest knows them, all of their descriptors consumed
+ * also on error; new ones get generations beyond @generation. 0, -EINVAL (an fh twice, or none that
+ * a table gives), -ENFILE (the guest's quota) or -ENOMEM; on error nothing is open.
+ */
+int vfsd_handles_restore(struct vfsd_handles *handles, struct vfsd_open_file *files, size_t n,
+			 uint32_t generation);
 
 /* Open now. */
 uint64_t vfsd_handles_count(const struct vfsd_handles *handles);

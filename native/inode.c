@@ -256,17 +256,20 @@ static int slot_set_handle(struct vfsd_inode_slot *slot, const struct vfsd_file_
 	return 0;
 }
 
-/* A slot that nobody can see yet, with one reference. @mount is consumed on success. */
-static int slot_create(struct vfsd_inodes *inodes, const struct statx *st,
+/*
+ * A slot that nobody can see yet, with one reference. @nodeid 0: a new one. @mount is consumed on
+ * success.
+ */
+static int slot_create(struct vfsd_inodes *inodes, uint64_t nodeid, const struct statx *st,
 		       struct vfsd_host_mount *mount, const struct vfsd_file_handle *handle,
 		       struct vfsd_inode_slot **ret)
 {
 	struct vfsd_inode_slot *slot;
-	uint32_t generation;
-	uint32_t index;
+	uint32_t generation = (uint32_t)(nodeid >> 32);
+	uint32_t index = (uint32_t)nodeid;
 	int error;
 
-	error = vfsd_slot_alloc(inodes, &index);
+	error = nodeid ? vfsd_slot_alloc_at(inodes, index) : vfsd_slot_alloc(inodes, &index);
 	if (error)
 		return error;
 	slot = vfsd_slot_at(inodes, index);
@@ -275,10 +278,12 @@ static int slot_create(struct vfsd_inodes *inodes, const struct statx *st,
 		vfsd_slot_free(inodes, index);
 		return error;
 	}
-	do {
+	while (!nodeid) {
 		generation =
 			atomic_fetch_add_explicit(&inodes->generation, 1, memory_order_relaxed);
-	} while (generation == 0 && index != VFSD_NODEID_ROOT);
+		if (generation != 0 || index == VFSD_NODEID_ROOT)
+			break;
+	}
 	slot->inode = (struct vfsd_inode){
 		.nodeid = (uint64_t)generation << 32 | index,
 		.dev = statx_dev(st),
@@ -359,8 +364,9 @@ static int slot_hold(struct vfsd_inodes *inodes, struct vfsd_inode_slot *slot, i
 	return 0;
 }
 
-int vfsd_inode_lookup_fd(struct vfsd_inodes *inodes, int fd, const struct statx *st,
-			 struct vfsd_inode **ret)
+/* As vfsd_inode_lookup_fd(); as @nodeid unless that is 0 or the inode has an id already. */
+int vfsd_inode_add(struct vfsd_inodes *inodes, uint64_t nodeid, int fd, const struct statx *st,
+		   struct vfsd_inode **ret)
 {
 	VFSD_FD_GUARD guard = fd;
 	struct vfsd_file_handle handle = {.bytes = 0};
@@ -388,7 +394,7 @@ int vfsd_inode_lookup_fd(struct vfsd_inodes *inodes, int fd, const struct statx 
 	if (!mount)
 		return -ENOMEM;
 	handle.fsid = mount->fsid;
-	error = slot_create(inodes, st, mount, &handle, &slot);
+	error = slot_create(inodes, nodeid, st, mount, &handle, &slot);
 	if (error) {
 		vfsd_host_mount_put(inodes, mount);
 		return error;
@@ -398,6 +404,36 @@ int vfsd_inode_lookup_fd(struct vfsd_inodes *inodes, int fd, const struct statx 
 		vfsd_slot_put(inodes, slot);
 		return error;
 	}
+	slot_publish(inodes, slot, &wanted, &slot);
+	*ret = &slot->inode;
+	return 0;
+}
+
+int vfsd_inode_lookup_fd(struct vfsd_inodes *inodes, int fd, const struct statx *st,
+			 struct vfsd_inode **ret)
+{
+	return vfsd_inode_add(inodes, 0, fd, st, ret);
+}
+
+int vfsd_inode_add_lost(struct vfsd_inodes *inodes, uint64_t nodeid, uint32_t type,
+			struct vfsd_inode **ret)
+{
+	/* No such inode is on any host, and none that is asked for is found by this. */
+	const struct statx st = {.stx_mode = (uint16_t)type, .stx_ino = nodeid};
+	const struct vfsd_file_handle none = {.bytes = 0};
+	struct wanted wanted = wanted_ident(&st);
+	struct vfsd_host_mount *mount = vfsd_host_mount_get(inodes, -1, &st);
+	struct vfsd_inode_slot *slot;
+	int error;
+
+	if (!mount)
+		return -ENOMEM;
+	error = slot_create(inodes, nodeid, &st, mount, &none, &slot);
+	if (error) {
+		vfsd_host_mount_put(inodes, mount);
+		return error;
+	}
+	wanted.pinned = true;
 	slot_publish(inodes, slot, &wanted, &slot);
 	*ret = &slot->inode;
 	return 0;
@@ -538,6 +574,8 @@ void vfsd_inodes_clear(struct vfsd_inodes *inodes)
 
 		if (!slots) /* chunks are mapped in order */
 			return;
+		if (vfsd_slot_chunk_empty(inodes, c))
+			continue;
 		for (uint32_t i = 0; i < VFSD_INODE_CHUNK_SLOTS; i++) {
 			if (c == 0 && i <= VFSD_NODEID_ROOT)
 				continue;
@@ -607,7 +645,7 @@ static int add_root(struct vfsd_inodes *inodes, int fd)
 		wanted.which = VFSD_BY_HANDLE;
 		wanted.handle = &handle;
 	}
-	error = slot_create(inodes, &st, mount, &handle, &slot);
+	error = slot_create(inodes, 0, &st, mount, &handle, &slot);
 	if (error) {
 		vfsd_host_mount_put(inodes, mount);
 		return error;

@@ -150,6 +150,40 @@ bool vfsd_inode_is_pinned(const struct vfsd_inode *inode);
  */
 bool vfsd_inodes_can_unpin(const struct vfsd_inodes *inodes);
 
+/*
+ * Migration; no other call runs meanwhile.
+ *
+ * Tell @each about every inode that the guest holds, the root included, with its count of lookups.
+ * The first answer other than 0 ends it and is returned.
+ */
+int vfsd_inodes_each(struct vfsd_inodes *inodes,
+		     int (*each)(void *ctx, struct vfsd_inode *inode, uint64_t nlookup), void *ctx);
+
+/* What the next node id is made of; set it before ids of another table are put into this one. */
+uint32_t vfsd_inodes_generation(const struct vfsd_inodes *inodes);
+void vfsd_inodes_set_generation(struct vfsd_inodes *inodes, uint32_t generation);
+
+/*
+ * Add the inode behind @fd (O_PATH, consumed; @st: its statx) under the id that the guest knows it
+ * by, with @nlookup > 0 lookups. 0 or -errno: -EINVAL for an id that is taken or no id, -EEXIST if
+ * this inode has an id already, -ENFILE for the guest's quota.
+ */
+int vfsd_inode_restore(struct vfsd_inodes *inodes, uint64_t nodeid, uint64_t nlookup, int fd,
+		       const struct statx *st);
+
+/* Add one that cannot be found: all that is asked of it fails with -ESTALE. */
+int vfsd_inode_restore_lost(struct vfsd_inodes *inodes, uint64_t nodeid, uint64_t nlookup,
+			    uint32_t type);
+
+/*
+ * The handle that @fd, an inode's O_PATH descriptor, has; *reopenable: by open_by_handle_at() too.
+ * 0, or -errno where there are none.
+ */
+int vfsd_inode_encode(int fd, struct vfsd_file_handle *handle, bool *reopenable);
+
+/* Open (O_PATH) what a handle means on the filesystem of the root. The fd or -errno. */
+int vfsd_inode_decode(struct vfsd_inodes *inodes, const struct vfsd_file_handle *handle);
+
 /* Inodes the guest holds now (root included). */
 uint64_t vfsd_inodes_count(const struct vfsd_inodes *inodes);
 

@@ -74,12 +74,13 @@ int vfsd_host_handle_encode(int dir_fd, const char *name, bool fid_too,
 	return 0;
 }
 
-/* Open what @handle means. The fd or -errno; -ESTALE: gone. */
-static int handle_open(int mount_fd, const struct vfsd_file_handle *handle, int flags)
+int vfsd_host_handle_open(int mount_fd, const struct vfsd_file_handle *handle, int flags)
 {
 	union kernel_handle kernel;
 	int fd;
 
+	if (handle->bytes == 0) /* a migration did not find it */
+		return -ESTALE;
 	kernel.head.handle_bytes = handle->bytes;
 	kernel.head.handle_type = handle->type;
 	memcpy(kernel.head.f_handle, handle->data, handle->bytes);
@@ -165,7 +166,7 @@ bool vfsd_host_mount_reopens(struct vfsd_inodes *inodes, struct vfsd_host_mount 
 	pthread_mutex_lock(&inodes->mounts_lock);
 	if (atomic_load(&mount->fd) < 0 && !mount->no_reopen) {
 		base = reopen(inodes, fd, O_RDONLY | O_NONBLOCK | O_NOCTTY);
-		tried = base < 0 ? base : handle_open(base, handle, O_PATH);
+		tried = base < 0 ? base : vfsd_host_handle_open(base, handle, O_PATH);
 		if (tried >= 0) {
 			(void)close(tried);
 			atomic_store_explicit(&mount->fd, base, memory_order_release);
@@ -190,8 +191,8 @@ int vfsd_inode_fd_get(struct vfsd_inodes *inodes, struct vfsd_inode *inode, bool
 	*transient = fd < 0;
 	if (fd >= 0)
 		return fd;
-	return handle_open(atomic_load_explicit(&slot->mount->fd, memory_order_acquire),
-			   slot->handle, O_PATH);
+	return vfsd_host_handle_open(atomic_load_explicit(&slot->mount->fd, memory_order_acquire),
+				     slot->handle, O_PATH);
 }
 
 void vfsd_inode_fd_put(int fd, bool transient)
@@ -210,7 +211,7 @@ int vfsd_inode_handle_open(struct vfsd_inodes *inodes, const struct vfsd_file_ha
 
 		if (mount->fsid != handle->fsid || mount_fd < 0)
 			continue;
-		fd = handle_open(mount_fd, handle, O_PATH | O_NOFOLLOW);
+		fd = vfsd_host_handle_open(mount_fd, handle, O_PATH | O_NOFOLLOW);
 		break;
 	}
 	pthread_mutex_unlock(&inodes->mounts_lock);
@@ -227,8 +228,8 @@ int vfsd_inode_open(struct vfsd_inodes *inodes, struct vfsd_inode *inode, int fl
 	fd = atomic_load(&slot->fd);
 	if (fd >= 0)
 		return reopen(inodes, fd, flags);
-	return handle_open(atomic_load_explicit(&slot->mount->fd, memory_order_acquire),
-			   slot->handle, flags & ~O_NOFOLLOW);
+	return vfsd_host_handle_open(atomic_load_explicit(&slot->mount->fd, memory_order_acquire),
+				     slot->handle, flags & ~O_NOFOLLOW);
 }
 
 bool vfsd_inode_unpin(struct vfsd_inodes *inodes, struct vfsd_inode *inode)

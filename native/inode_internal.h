@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * inode_internal - what inode.c (table), inode_slot.c (its memory and reference counts) and
- * inode_host.c (descriptors, handles, mounts) share.
+ * inode_internal - what inode.c (table), inode_slot.c (its memory and reference counts),
+ * inode_host.c (descriptors, handles, mounts) and inode_restore.c (migration) share.
  * Nobody else includes this.
  */
 #ifndef VFSD_INODE_INTERNAL_H
@@ -98,6 +98,12 @@ static inline struct vfsd_inode_slot *vfsd_inode_slot(const struct vfsd_inode *i
 	return (struct vfsd_inode_slot *)(uintptr_t)inode;
 }
 
+/* inode.c, for inode_restore.c */
+int vfsd_inode_add(struct vfsd_inodes *inodes, uint64_t nodeid, int fd, const struct statx *st,
+		   struct vfsd_inode **ret);
+int vfsd_inode_add_lost(struct vfsd_inodes *inodes, uint64_t nodeid, uint32_t type,
+			struct vfsd_inode **ret);
+
 /* inode_slot.c */
 
 /* NULL if no inode ever had this index. */
@@ -119,7 +125,12 @@ static inline uint32_t vfsd_slot_index(const struct vfsd_inode_slot *slot)
 
 /* Reserve a slot, the lowest that is free. 0 or -ENOMEM. */
 int vfsd_slot_alloc(struct vfsd_inodes *inodes, uint32_t *ret);
+/* Reserve that very slot. 0, -EINVAL if it is taken or beyond the table, or -ENOMEM. */
+int vfsd_slot_alloc_at(struct vfsd_inodes *inodes, uint32_t index);
 void vfsd_slot_free(struct vfsd_inodes *inodes, uint32_t index);
+
+/* No slot of this chunk is taken: do not touch its pages, of which there may be many. */
+bool vfsd_slot_chunk_empty(struct vfsd_inodes *inodes, uint32_t chunk);
 
 /* Take a reference, unless the slot is free. What is in it must be looked at afterwards. */
 bool vfsd_slot_ref(struct vfsd_inode_slot *slot);
@@ -144,6 +155,9 @@ void vfsd_host_mount_put(struct vfsd_inodes *inodes, struct vfsd_host_mount *mou
  */
 int vfsd_host_handle_encode(int dir_fd, const char *name, bool fid_too,
 			    struct vfsd_file_handle *handle, bool *reopenable, uint64_t *mnt_id);
+
+/* Open what @handle means on the mount that @mount_fd is of. The fd or -errno; -ESTALE: gone. */
+int vfsd_host_handle_open(int mount_fd, const struct vfsd_file_handle *handle, int flags);
 
 /* Can inodes of @mount be reopened by handle? @fd and @handle are one of them, to try with. */
 bool vfsd_host_mount_reopens(struct vfsd_inodes *inodes, struct vfsd_host_mount *mount, int fd,

@@ -51,6 +51,40 @@ int vfsd_slot_alloc(struct vfsd_inodes *inodes, uint32_t *ret)
 	return error;
 }
 
+/* Chunks are mapped in order, up to the one of that slot. */
+static int map_up_to(struct vfsd_inodes *inodes, uint32_t last)
+{
+	uint32_t c = last + 1;
+
+	while (c > 0 && !atomic_load_explicit(&inodes->chunks[c - 1].slots, memory_order_relaxed))
+		c--;
+	for (; c <= last; c++)
+		if (chunk_map(&inodes->chunks[c]))
+			return -ENOMEM;
+	return 0;
+}
+
+int vfsd_slot_alloc_at(struct vfsd_inodes *inodes, uint32_t index)
+{
+	uint32_t c = index / VFSD_INODE_CHUNK_SLOTS;
+	uint32_t at = index % VFSD_INODE_CHUNK_SLOTS;
+	uint64_t bit = 1ULL << (at % 64);
+	int error;
+
+	if (c >= VFSD_INODE_CHUNKS_MAX)
+		return -EINVAL;
+	pthread_mutex_lock(&inodes->slots_lock);
+	error = map_up_to(inodes, c);
+	if (!error && inodes->chunks[c].used[at / 64] & bit)
+		error = -EINVAL;
+	if (!error) {
+		inodes->chunks[c].used[at / 64] |= bit;
+		inodes->chunks[c].n_used++;
+	}
+	pthread_mutex_unlock(&inodes->slots_lock);
+	return error;
+}
+
 void vfsd_slot_free(struct vfsd_inodes *inodes, uint32_t index)
 {
 	uint32_t c = index / VFSD_INODE_CHUNK_SLOTS;
@@ -68,6 +102,16 @@ void vfsd_slot_free(struct vfsd_inodes *inodes, uint32_t index)
 	if (c < inodes->first_free)
 		inodes->first_free = c;
 	pthread_mutex_unlock(&inodes->slots_lock);
+}
+
+bool vfsd_slot_chunk_empty(struct vfsd_inodes *inodes, uint32_t chunk)
+{
+	bool empty;
+
+	pthread_mutex_lock(&inodes->slots_lock);
+	empty = inodes->chunks[chunk].n_used == 0;
+	pthread_mutex_unlock(&inodes->slots_lock);
+	return empty;
 }
 
 /* The last reference is gone: give back all that the slot owns. */

@@ -187,6 +187,16 @@ size_t vfsd_marks_entries(const struct vfsd_marks *marks)
 	return marks->used;
 }
 
+void vfsd_marks_each(const struct vfsd_marks *marks,
+		     void (*each)(void *ctx, uint64_t nodeid, uint64_t owner, uint32_t mask),
+		     void *ctx)
+{
+	for (size_t i = 0; i < marks->capacity; i++)
+		if (marks->slots[i].nodeid != 0)
+			each(ctx, marks->slots[i].nodeid, marks->slots[i].owner,
+			     marks->slots[i].mask);
+}
+
 void vfsd_marks_clear(struct vfsd_marks *marks)
 {
 	memset(marks->slots, 0, marks->capacity * sizeof(*marks->slots));

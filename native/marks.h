@@ -46,6 +46,11 @@ size_t vfsd_marks_count(const struct vfsd_marks *marks);
 /* Interests: (inode, owner) pairs. */
 size_t vfsd_marks_entries(const struct vfsd_marks *marks);
 
+/* Tell @each about every interest; the table must not change meanwhile. */
+void vfsd_marks_each(const struct vfsd_marks *marks,
+		     void (*each)(void *ctx, uint64_t nodeid, uint64_t owner, uint32_t mask),
+		     void *ctx);
+
 void vfsd_marks_clear(struct vfsd_marks *marks);
 
 #endif

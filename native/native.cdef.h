@@ -74,6 +74,10 @@ typedef struct vfsd_engine_config {
 	uint32_t fsnotify_ring_bytes;
 	uint32_t fsnotify_max_watches; /* 0: the host's own limit */
 	int log_level;		       /* enum vfsd_log_level; -1: nothing */
+	bool migrate_by_handle;	       /* state.h, as the next three */
+	bool migrate_guest_error;
+	bool migrate_verify;
+	bool migrate_confirm;
 } vfsd_engine_config;
 
 typedef struct vfsd_engine_region {
@@ -94,6 +98,8 @@ typedef struct vfsd_engine_vring {
 	int kick_fd; /* owned, as the next two; those may be -1 */
 	int call_fd;
 	int err_fd;
+	bool log_used; /* mark writes to the used ring, which the log has at the next */
+	uint64_t log_gpa;
 } vfsd_engine_vring;
 
 typedef struct vfsd_engine_stats {
@@ -148,6 +154,27 @@ int vfsd_engine_enable_vring(vfsd_engine *engine, uint32_t index, bool enabled);
 /* @fd -1: none. */
 int vfsd_engine_set_call(vfsd_engine *engine, uint32_t index, int fd);
 int vfsd_engine_set_err(vfsd_engine *engine, uint32_t index, int fd);
+
+/*
+ * The dirty log: @size_bytes of @fd from @offset_bytes on; -1: none. Running rings rest meanwhile.
+ * -EINVAL: it is shorter than the file or the memory table asks for.
+ */
+int vfsd_engine_set_log(vfsd_engine *engine, int fd, uint64_t size_bytes, uint64_t offset_bytes);
+
+/* An eventfd to write to after pages have been marked; -1: none. */
+int vfsd_engine_set_log_fd(vfsd_engine *engine, int fd);
+
+/* Mark writes to the guest's buffers, or no more. -EINVAL: the log is too short for the memory. */
+int vfsd_engine_set_logging(vfsd_engine *engine, bool enabled);
+
+/* Mark writes to this used ring, which the log has at @log_gpa, or no more. */
+int vfsd_engine_set_vring_log(vfsd_engine *engine, uint32_t index, bool enabled, uint64_t log_gpa);
+
+/* migrate.h. No ring is started: -EBUSY. */
+int vfsd_engine_save(vfsd_engine *engine, int fd);
+int vfsd_engine_load(vfsd_engine *engine, int fd);
+int vfsd_engine_finish_transfer(vfsd_engine *engine);
+void vfsd_engine_cancel_transfer(vfsd_engine *engine);
 
 void vfsd_engine_get_stats(const vfsd_engine *engine, vfsd_engine_stats *ret);
 

@@ -137,6 +137,10 @@ class EngineConfig:
         fsnotify: who raises what in the guest; the notification queue exists unless it is off.
         fsnotify_dialect: what the guest's kernel speaks.
         fsnotify_max_watches: host watches the guest may cause; 0 means the host's own limit.
+        migrate_by_handle: a migration tells inodes by file handle where it can, not by path.
+        migrate_guest_error: one that is not found fails alone, not the migration.
+        migrate_verify: what is found has to have the file handle that the source saw.
+        migrate_confirm: paths are looked up again before they are told.
     """
 
     root_fd: int
@@ -168,6 +172,10 @@ class EngineConfig:
     fsnotify_ring_bytes: int = 1 << 20
     fsnotify_max_watches: int = 0
     log_level: LogLevel = LogLevel.INFO
+    migrate_by_handle: bool = False
+    migrate_guest_error: bool = False
+    migrate_verify: bool = False
+    migrate_confirm: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +202,7 @@ class Vring:
     kick_fd: int
     call_fd: int | None
     err_fd: int | None
+    log_gpa: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -372,6 +381,8 @@ class Engine:
                 "kick_fd": vring.kick_fd,
                 "call_fd": -1 if vring.call_fd is None else vring.call_fd,
                 "err_fd": -1 if vring.err_fd is None else vring.err_fd,
+                "log_used": vring.log_gpa is not None,
+                "log_gpa": vring.log_gpa or 0,
             },
         )
         _check(lib.vfsd_engine_start_vring(self._raw, index, raw), f"ring {index}")
@@ -409,6 +420,68 @@ class Engine:
         """
         raw = -1 if fd is None else fd
         _check(lib.vfsd_engine_set_err(self._raw, index, raw), f"ring {index}")
+
+    def set_log(self, fd: int | None, size_bytes: int = 0, offset_bytes: int = 0) -> None:
+        """Replace the dirty log, or drop it; running rings pause meanwhile.
+
+        Raises:
+            EngineError: EINVAL for a file that is shorter, or too short for the memory table; the
+                old log stays and `fd` is closed.
+        """
+        raw = -1 if fd is None else fd
+        _check(lib.vfsd_engine_set_log(self._raw, raw, size_bytes, offset_bytes), "dirty log")
+
+    def set_log_fd(self, fd: int | None) -> None:
+        """Replace the descriptor that is written to after pages have been marked."""
+        _check(lib.vfsd_engine_set_log_fd(self._raw, -1 if fd is None else fd), "dirty log")
+
+    def set_logging(self, enabled: bool) -> None:
+        """Mark what is written to the guest's buffers, or no more; running rings pause meanwhile.
+
+        Raises:
+            EngineError: EINVAL if the log is too short for the memory table.
+        """
+        _check(lib.vfsd_engine_set_logging(self._raw, enabled), "dirty log")
+
+    def set_vring_log(self, index: int, log_gpa: int | None) -> None:
+        """Mark what is written to the used ring of a started ring, or no more.
+
+        Raises:
+            EngineError: EINVAL if the ring is not started.
+        """
+        enabled = log_gpa is not None
+        _check(
+            lib.vfsd_engine_set_vring_log(self._raw, index, enabled, log_gpa or 0), f"ring {index}"
+        )
+
+    def save(self, fd: int) -> None:
+        """Begin to write the guest's session to `fd`, which the engine owns; no ring is started.
+
+        Raises:
+            EngineError: ENOENT if an inode cannot be told; the log says more.
+        """
+        _check(lib.vfsd_engine_save(self._raw, fd), "device state")
+
+    def load(self, fd: int) -> None:
+        """Begin to read a session from `fd`, which the engine owns; no ring is started.
+
+        Raises:
+            EngineError: out of memory or descriptors.
+        """
+        _check(lib.vfsd_engine_load(self._raw, fd), "device state")
+
+    def finish_transfer(self) -> None:
+        """End `save` or `load`; a session that was read is in force, or on error there is none.
+
+        Raises:
+            EngineError: EBADMSG for what is no sound state, ENOENT if an inode is not found,
+                ECANCELED if the other end is not done.
+        """
+        _check(lib.vfsd_engine_finish_transfer(self._raw), "device state")
+
+    def cancel_transfer(self) -> None:
+        """Give `save` or `load` up."""
+        lib.vfsd_engine_cancel_transfer(self._raw)
 
     def stats(self) -> Stats:
         """Count what the guest holds."""

@@ -40,6 +40,7 @@ enum {
 	IN = 0x3000,  /* reply, or NUM / 2 notification buffers in an area of their own */
 	NOTIFY_AREA = RINGS * RING_BYTES,
 	MEMORY_BYTES = NOTIFY_AREA + NUM * VFSD_NOTIFY_BYTES_OFFERED,
+	LOG_BYTES = (MEMORY_BYTES / 4096 + 8) / 8,
 	ROUNDS = 400,
 	DEADLINE_MS = 60000,
 };
@@ -55,6 +56,7 @@ struct driver {
 static struct {
 	vfsd_engine *engine;
 	int memory_fd;
+	int log_fd; /* of the dirty log */
 	uint8_t *memory;
 	struct driver drivers[RINGS];
 	int share_fd;
@@ -266,6 +268,8 @@ static void set_up(const char *share)
 
 	test.memory_fd = memfd_create("guest", MFD_CLOEXEC);
 	CHECK(ftruncate(test.memory_fd, MEMORY_BYTES) == 0);
+	test.log_fd = memfd_create("log", MFD_CLOEXEC);
+	CHECK(ftruncate(test.log_fd, LOG_BYTES) == 0);
 	test.memory =
 		mmap(NULL, MEMORY_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, test.memory_fd, 0);
 	CHECK(test.memory != MAP_FAILED);
@@ -295,6 +299,7 @@ static void tear_down(void)
 	vfsd_engine_destroy(test.engine);
 	(void)munmap(test.memory, MEMORY_BYTES);
 	(void)close(test.memory_fd);
+	(void)close(test.log_fd);
 	for (uint32_t i = 0; i < RINGS; i++) {
 		(void)close(test.drivers[i].kick_fd);
 		(void)close(test.drivers[i].call_fd);
@@ -320,6 +325,13 @@ int main(void)
 		int base;
 
 		set_memory();
+		/* A migration that begins, and is given up. */
+		CHECK_EQ(vfsd_engine_set_log(test.engine, dup(test.log_fd), LOG_BYTES, 0), 0);
+		CHECK_EQ(vfsd_engine_set_logging(test.engine, i % 3 > 0), 0);
+		for (uint32_t ring = 0; ring < RINGS; ring++)
+			CHECK_EQ(vfsd_engine_set_vring_log(test.engine, ring, i % 3 > 0,
+							   ring * RING_BYTES + USED),
+				 0);
 		for (uint32_t ring = 0; ring < RINGS; ring++)
 			CHECK_EQ(vfsd_engine_set_call(test.engine, ring,
 						      dup(test.drivers[ring].call_fd)),

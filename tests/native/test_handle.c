@@ -130,9 +130,84 @@ static void test_threads(void)
 	vfsd_handles_destroy(shared);
 }
 
+static int note(void *ctx, const struct vfsd_open_file *file)
+{
+	struct vfsd_open_file *files = ctx;
+
+	for (int i = 0; i < 3; i++) {
+		if (files[i].fh)
+			continue;
+		files[i] = *file;
+		return 0;
+	}
+	return -1;
+}
+
+/* From one table to another: the same ids, and new ones beyond them. */
+static void test_restore(void)
+{
+	unsigned int fds = tree_count_fds();
+	struct vfsd_quota quota = {.limit = 5};
+	struct vfsd_open_file files[3] = {{.fh = 0}}, again[3] = {{.fh = 0}};
+	struct vfsd_handles *from, *to;
+	uint64_t fh[4];
+
+	CHECK_EQ(vfsd_handles_create(NULL, &from), 0);
+	CHECK_EQ(vfsd_handles_create(&quota, &to), 0);
+	for (int i = 0; i < 4; i++)
+		CHECK_EQ(vfsd_handle_add(from, open_null(), NODE + (uint64_t)i, &fh[i]), 0);
+	CHECK_EQ(vfsd_handle_release(from, fh[1], NODE + 1), 0);
+	CHECK_EQ(vfsd_handle_add(from, open_null(), NODE + 1, &fh[1]), 0);
+	CHECK_EQ(vfsd_handle_release(from, fh[0], NODE), 0);
+	CHECK_EQ(vfsd_handles_each(from, note, files), 0);
+	CHECK(files[0].fh == fh[1] && files[1].fh == fh[2] && files[2].fh == fh[3]);
+
+	for (int i = 0; i < 3; i++)
+		files[i].fd = i == 1 ? -1 : open_null();
+	CHECK_EQ(vfsd_handles_restore(to, files, 3, vfsd_handles_generation(from)), 0);
+	CHECK_EQ(vfsd_handles_count(to), 3);
+	CHECK_EQ(vfsd_handles_each(to, note, again), 0);
+	for (int i = 0; i < 3; i++) {
+		struct vfsd_handle *handle = vfsd_handle_get(to, files[i].fh, files[i].nodeid);
+
+		CHECK(again[i].fh == files[i].fh && again[i].nodeid == files[i].nodeid);
+		CHECK((handle == NULL) == (i == 1));
+		CHECK_EQ(vfsd_handle_missing(to, files[i].fh, files[i].nodeid), -ESTALE);
+		CHECK_EQ(vfsd_handle_missing(to, files[i].fh, files[i].nodeid + 1), -EBADF);
+		vfsd_handle_put(to, handle);
+	}
+	CHECK_EQ(vfsd_handle_add(to, open_null(), NODE, &fh[0]), 0);
+	CHECK_EQ(fh[0] >> 32, vfsd_handles_generation(from) + 1);
+	CHECK_EQ((uint32_t)fh[0], 0);
+	CHECK_EQ(vfsd_handle_release(to, files[1].fh, files[1].nodeid), 0);
+	CHECK_EQ(vfsd_handle_release(to, files[0].fh, files[0].nodeid), 0);
+	vfsd_handles_clear(to);
+	CHECK_EQ(quota.used, 0);
+
+	/* Twice the same, none that there can be, more than the guest may have: then nothing is open. */
+	for (int i = 0; i < 3; i++) {
+		const int errors[] = {-EINVAL, -EINVAL, -ENFILE};
+		struct vfsd_open_file bad[] = {
+			{.fh = 1, .nodeid = NODE, .fd = open_null()},
+			{.fh = i == 1 ? UINT32_MAX : (uint64_t)(i + 1),
+			 .nodeid = NODE,
+			 .fd = open_null()},
+		};
+
+		quota.limit = i == 2 ? 1 : 5;
+		CHECK_EQ(vfsd_handles_restore(to, bad, 2, 0), errors[i]);
+		CHECK_EQ(vfsd_handles_count(to), 0);
+		CHECK_EQ(quota.used, 0);
+	}
+	vfsd_handles_destroy(from);
+	vfsd_handles_destroy(to);
+	CHECK_EQ(tree_count_fds(), fds);
+}
+
 int main(void)
 {
 	test_ids();
+	test_restore();
 	test_quota();
 	test_threads();
 	return 0;

@@ -18,7 +18,10 @@
 #include "tree.h"
 #include "util.h"
 
-enum { MASK = STATX_BASIC_STATS | STATX_MNT_ID };
+enum {
+	MASK = STATX_BASIC_STATS | STATX_MNT_ID,
+	VFSD_INODE_SLOTS_MAX = 32768 * 512, /* as inode_internal.h has it */
+};
 
 struct way {
 	const char *name;
@@ -570,6 +573,92 @@ static void test_threads(struct fixture *f)
 	CHECK_EQ(f->quota.used, 1);
 }
 
+struct told {
+	uint64_t nodeid, nlookup;
+};
+
+static int tell(void *ctx, struct vfsd_inode *inode, uint64_t nlookup)
+{
+	struct told *told = ctx;
+
+	if (inode->nodeid == VFSD_NODEID_ROOT)
+		return 0;
+	CHECK_EQ(told->nodeid, 0);
+	*told = (struct told){inode->nodeid, nlookup};
+	return 0;
+}
+
+static int stop_at_once(void *ctx, struct vfsd_inode *inode, uint64_t nlookup)
+{
+	(void)ctx;
+	(void)inode;
+	(void)nlookup;
+	return -7;
+}
+
+static int restore(const struct fixture *f, uint64_t nodeid, uint64_t nlookup, const char *name)
+{
+	struct statx st = stat_name(f, name);
+	int fd = openat(f->tree.fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+
+	return vfsd_inode_restore(f->inodes, nodeid, nlookup, fd, &st);
+}
+
+/* Ids of another table. */
+static void test_restore(const struct fixture *f)
+{
+	uint64_t id = UINT64_C(77) << 32 | 5000;
+	uint64_t high = UINT64_C(78) << 32 | 1000000;
+	struct told told = {0};
+	struct vfsd_inode *inode;
+	bool transient;
+
+	tree_file(&f->tree, "restored", "x");
+	tree_file(&f->tree, "other", "x");
+	CHECK_EQ(restore(f, 0, 1, "restored"), -EINVAL);
+	CHECK_EQ(restore(f, VFSD_NODEID_ROOT, 1, "restored"), -EINVAL);
+	CHECK_EQ(restore(f, UINT32_MAX, 1, "restored"), -EINVAL);
+	CHECK_EQ(restore(f, VFSD_INODE_SLOTS_MAX, 1, "restored"), -EINVAL);
+	CHECK_EQ(restore(f, id, 0, "restored"), -EINVAL);
+	CHECK_EQ(vfsd_inodes_count(f->inodes), 1);
+
+	CHECK_EQ(restore(f, id, 3, "restored"), 0);
+	CHECK_EQ(vfsd_inodes_each(f->inodes, tell, &told), 0);
+	CHECK_EQ(told.nodeid, id);
+	CHECK_EQ(told.nlookup, 3);
+	CHECK_EQ(vfsd_inodes_each(f->inodes, stop_at_once, NULL), -7);
+	CHECK_EQ(restore(f, id, 1, "other"), -EINVAL);
+	CHECK_EQ(restore(f, id + 1, 1, "restored"), -EEXIST);
+	CHECK_EQ(restore(f, high, 1, "other"), 0);
+	CHECK(is_held(f, high) && forget(f, high, 1));
+
+	vfsd_inodes_set_generation(f->inodes, 100);
+	inode = look_up(f, "restored");
+	CHECK_EQ(inode->nodeid, id);
+	vfsd_inode_put(f->inodes, inode);
+	inode = look_up(f, "other");
+	CHECK_EQ(inode->nodeid >> 32, 100);
+	CHECK(forget(f, inode->nodeid, 1));
+	vfsd_inode_put(f->inodes, inode);
+	CHECK(!forget(f, id, 3));
+	CHECK(forget(f, id, 1));
+
+	/* One that nobody finds takes up an id, and nothing else. */
+	CHECK_EQ(vfsd_inode_restore_lost(f->inodes, id, 2, S_IFREG), 0);
+	CHECK_EQ(vfsd_inode_restore_lost(f->inodes, id, 2, S_IFREG), -EINVAL);
+	inode = vfsd_inode_get(f->inodes, id);
+	CHECK(inode && inode->type == S_IFREG);
+	CHECK_EQ(vfsd_inode_fd_get(f->inodes, inode, &transient), -ESTALE);
+	CHECK_EQ(vfsd_inode_open(f->inodes, inode, O_RDONLY), -ESTALE);
+	CHECK(vfsd_inode_unpin(f->inodes, inode));
+	vfsd_inode_put(f->inodes, inode);
+	CHECK_EQ(restore(f, id + 1, 1, "restored"), 0);
+	CHECK(forget(f, id + 1, 1));
+	CHECK(forget(f, id, 2));
+	CHECK_EQ(vfsd_inodes_count(f->inodes), 1);
+	CHECK_EQ(f->quota.used, 1);
+}
+
 static bool can_open_handles(void)
 {
 	struct fixture f;
@@ -604,6 +693,7 @@ int main(void)
 		test_delete_self(&f, privileged);
 		test_quota(&f);
 		test_many(&f);
+		test_restore(&f);
 		test_threads(&f);
 		fixture_destroy(&f);
 		test_mounts(&ways[i]);

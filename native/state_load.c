@@ -1,0 +1,307 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "events.h"
+#include "fuse.h"
+#include "handle.h"
+#include "inode.h"
+#include "log.h"
+#include "state.h"
+#include "util.h"
+
+/* What a file may be opened again with. It has been created and truncated already. */
+static const uint32_t flags_kept = O_ACCMODE | O_NONBLOCK | O_DSYNC | O_SYNC | O_DIRECT | O_NOATIME;
+
+struct loading {
+	const struct vfsd_state_config *config;
+	struct vfsd_state_header header;
+	const uint8_t *at;
+	size_t left;
+	struct vfsd_open_file *files;
+	size_t n_files;
+	uint64_t lost;
+};
+
+/* The next @bytes, or NULL if there are fewer. Records begin aligned: so does the block. */
+static const void *take(struct loading *loading, size_t bytes)
+{
+	const void *at = loading->at;
+
+	if (bytes > loading->left)
+		return NULL;
+	loading->at += bytes;
+	loading->left -= bytes;
+	return at;
+}
+
+/* 0 if what is lost may be, else -ENOENT. */
+static int lose(struct loading *loading, const char *what, uint64_t nodeid, int error)
+{
+	loading->lost++;
+	VFSD_LOG_LIMITED(VFSD_LOG_WARN, "state: %s not found again nodeid=%llu errno=%d", what,
+			 (unsigned long long)nodeid, -error);
+	return loading->config->guest_error ? 0 : -ENOENT;
+}
+
+static bool is_type(uint32_t type)
+{
+	return type == S_IFREG || type == S_IFDIR || type == S_IFLNK || type == S_IFBLK ||
+	       type == S_IFCHR || type == S_IFIFO || type == S_IFSOCK;
+}
+
+/* Is what we found what the other end meant? 0 or -errno. */
+static int check_found(const struct loading *loading, const struct vfsd_state_inode *record,
+		       const struct vfsd_file_handle *wanted, int fd, struct statx *st)
+{
+	struct vfsd_file_handle handle = {.bytes = 0};
+	bool reopenable;
+	int error;
+
+	if (statx(fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_MNT_ID, st))
+		return -errno;
+	if ((st->stx_mode & S_IFMT) != record->type)
+		return -ESTALE;
+	if (!loading->config->verify && !(loading->header.flags & VFSD_STATE_VERIFY))
+		return 0;
+	error = wanted->bytes ? vfsd_inode_encode(fd, &handle, &reopenable) : -EOPNOTSUPP;
+	if (error)
+		return error;
+	handle.fsid = wanted->fsid; /* told to differ between hosts */
+	return vfsd_file_handle_equal(&handle, wanted) ? 0 : -ESTALE;
+}
+
+static int restore_inode(struct loading *loading, const struct vfsd_state_inode *record,
+			 const char *path, const struct vfsd_file_handle *handle)
+{
+	struct vfsd_inodes *inodes = loading->config->inodes;
+	bool root = record->nodeid == VFSD_NODEID_ROOT;
+	struct statx st;
+	int error;
+	int fd;
+
+	if (record->how == VFSD_STATE_LOST)
+		fd = -ENOENT;
+	else if (record->how == VFSD_STATE_BY_HANDLE)
+		fd = vfsd_inode_decode(inodes, handle);
+	else
+		fd = vfsd_state_open_path(inodes, path);
+	error = fd < 0 ? fd : check_found(loading, record, handle, fd, &st);
+	if (root) {
+		if (fd >= 0)
+			(void)close(fd);
+		/* Without the root nothing would be right. */
+		return error ? -ENOENT : 0;
+	}
+	if (!error)
+		error = vfsd_inode_restore(inodes, record->nodeid, record->nlookup,
+					   vfsd_fd_take(&fd), &st);
+	if (fd >= 0)
+		(void)close(fd);
+	if (!error)
+		return 0;
+	if (error == -EINVAL)
+		return -EBADMSG;
+	if (error == -ENOMEM)
+		return error;
+	error = lose(loading, "inode", record->nodeid, error);
+	if (!error)
+		error = vfsd_inode_restore_lost(inodes, record->nodeid, record->nlookup,
+						record->type);
+	return error == -EINVAL ? -EBADMSG : error;
+}
+
+static int load_inode(struct loading *loading, bool root)
+{
+	const struct vfsd_state_inode *record = take(loading, sizeof(*record));
+	struct vfsd_file_handle handle = {.bytes = 0};
+	char path[VFSD_STATE_PATH_MAX];
+	const void *bytes;
+
+	if (!record || record->path_bytes >= sizeof(path) ||
+	    record->handle_bytes > sizeof(handle.data) || record->how > VFSD_STATE_BY_HANDLE ||
+	    !is_type(record->type) || (record->nodeid == VFSD_NODEID_ROOT) != root)
+		return -EBADMSG;
+	bytes = take(loading, record->path_bytes);
+	if (!bytes || memchr(bytes, '\0', record->path_bytes))
+		return -EBADMSG;
+	memcpy(path, bytes, record->path_bytes);
+	path[record->path_bytes] = '\0';
+	bytes = take(loading, record->handle_bytes);
+	if (!bytes)
+		return -EBADMSG;
+	handle.type = record->handle_type;
+	handle.bytes = record->handle_bytes;
+	memcpy(handle.data, bytes, record->handle_bytes);
+	if (!take(loading, -(record->path_bytes + record->handle_bytes) & (VFSD_STATE_ALIGN - 1)))
+		return -EBADMSG;
+	if ((record->how == VFSD_STATE_BY_PATH && (record->path_bytes == 0) != root) ||
+	    (record->how != VFSD_STATE_BY_PATH && (record->path_bytes > 0 || root)) ||
+	    (record->how == VFSD_STATE_BY_HANDLE && handle.bytes == 0))
+		return -EBADMSG;
+	return restore_inode(loading, record, path, &handle);
+}
+
+static int open_again(const struct loading *loading, struct vfsd_inode *inode, uint32_t flags)
+{
+	bool writes = (flags & O_ACCMODE) != O_RDONLY;
+
+	if (loading->config->readonly && writes)
+		return -EROFS;
+	flags = (flags & flags_kept) | O_NOCTTY;
+	if (inode->type == S_IFDIR)
+		flags |= O_DIRECTORY;
+	return vfsd_inode_open(loading->config->inodes, inode, (int)flags);
+}
+
+static int load_file(struct loading *loading)
+{
+	const struct vfsd_state_file *record = take(loading, sizeof(*record));
+	struct vfsd_open_file *file = &loading->files[loading->n_files];
+	struct vfsd_inode *inode;
+	int fd = -ESTALE;
+
+	if (!record || (record->flags & O_ACCMODE) == O_ACCMODE || record->lost > 1)
+		return -EBADMSG;
+	inode = vfsd_inode_get(loading->config->inodes, record->nodeid);
+	if (!inode)
+		return -EBADMSG;
+	if (!record->lost)
+		fd = open_again(loading, inode, record->flags);
+	vfsd_inode_put(loading->config->inodes, inode);
+	*file = (struct vfsd_open_file){
+		.fh = record->fh, .nodeid = record->nodeid, .fd = fd < 0 ? -1 : fd};
+	loading->n_files++;
+	return fd < 0 ? lose(loading, "open file", record->nodeid, fd) : 0;
+}
+
+static int load_watch(struct loading *loading)
+{
+	const struct vfsd_state_watch *record = take(loading, sizeof(*record));
+	struct vfsd_inode *inode;
+	int error;
+
+	if (!record || record->mask == 0)
+		return -EBADMSG;
+	inode = vfsd_inode_get(loading->config->inodes, record->nodeid);
+	if (!inode)
+		return -EBADMSG;
+	error = vfsd_events_watch(loading->config->events, inode, record->mask);
+	vfsd_inode_put(loading->config->inodes, inode);
+	return error ? lose(loading, "watch", record->nodeid, error) : 0;
+}
+
+static int load_header(struct loading *loading)
+{
+	const struct vfsd_state_header *header = take(loading, sizeof(*header));
+
+	if (!header || header->magic != VFSD_STATE_MAGIC)
+		return -EBADMSG;
+	if (header->version != VFSD_STATE_VERSION) {
+		vfsd_log(VFSD_LOG_ERROR, "state: version %u, this daemon reads %u", header->version,
+			 (unsigned int)VFSD_STATE_VERSION);
+		return -EBADMSG;
+	}
+	if (header->flags & ~(uint32_t)(VFSD_STATE_VERIFY | VFSD_STATE_FSNOTIFY) ||
+	    header->inodes == 0 ||
+	    header->inodes > loading->left / sizeof(struct vfsd_state_inode) ||
+	    header->files > loading->left / sizeof(struct vfsd_state_file) ||
+	    header->watches > loading->left / sizeof(struct vfsd_state_watch) ||
+	    (header->watches > 0 && !(header->flags & VFSD_STATE_FSNOTIFY)))
+		return -EBADMSG;
+	loading->header = *header;
+	loading->files = calloc(header->files + 1, sizeof(*loading->files));
+	return loading->files ? 0 : -ENOMEM;
+}
+
+/* Host events as the guest was told at INIT. 0 or -errno. */
+static int resume_events(const struct loading *loading)
+{
+	int error = -ENOTSUP;
+
+	if (!(loading->header.flags & VFSD_STATE_FSNOTIFY))
+		return 0;
+	if (loading->config->events)
+		error = vfsd_events_resume(loading->config->events, loading->header.server_mask);
+	if (error)
+		vfsd_log(VFSD_LOG_ERROR,
+			 "state: the guest's host events cannot be had here, see --fsnotify "
+			 "errno=%d",
+			 -error);
+	return error;
+}
+
+static int load(struct loading *loading)
+{
+	const struct vfsd_state_config *config = loading->config;
+	int error = load_header(loading);
+
+	for (uint64_t i = 0; i < loading->header.inodes && !error; i++)
+		error = load_inode(loading, i == 0);
+	/* Opened before anything is watched: nobody is to hear of that. */
+	for (uint64_t i = 0; i < loading->header.files && !error; i++)
+		error = load_file(loading);
+	if (error)
+		return error;
+	error = vfsd_handles_restore(config->handles, loading->files, loading->n_files,
+				     loading->header.handle_generation);
+	loading->n_files = 0; /* consumed */
+	if (error)
+		return error == -EINVAL ? -EBADMSG : error;
+	vfsd_inodes_set_generation(config->inodes, loading->header.inode_generation);
+	error = resume_events(loading);
+	for (uint64_t i = 0; i < loading->header.watches && !error; i++)
+		error = load_watch(loading);
+	if (!error && loading->left > 0)
+		error = -EBADMSG;
+	if (error)
+		return error;
+	if (loading->header.watches > 0)
+		vfsd_events_tell_loss(config->events);
+	error = vfsd_fuse_resume(config->fuse, loading->header.session);
+	if (error)
+		vfsd_log(VFSD_LOG_ERROR,
+			 "state: the guest was granted what this daemon's options do not grant "
+			 "session=%#llx",
+			 (unsigned long long)loading->header.session);
+	return error;
+}
+
+static void end_session(const struct vfsd_state_config *config)
+{
+	struct vfsd_fuse_hooks hooks = {0};
+
+	if (config->events)
+		hooks = vfsd_events_hooks(config->events);
+	vfsd_fuse_end_session(config->fuse);
+	if (hooks.session_end)
+		hooks.session_end(hooks.ctx);
+}
+
+int vfsd_state_load(const struct vfsd_state_config *config, const void *data, size_t bytes)
+{
+	struct loading loading = {.config = config, .at = data, .left = bytes};
+	int error;
+
+	end_session(config);
+	error = load(&loading);
+	for (size_t i = 0; i < loading.n_files; i++)
+		if (loading.files[i].fd >= 0)
+			(void)close(loading.files[i].fd);
+	free(loading.files);
+	if (error) {
+		end_session(config);
+		vfsd_log(VFSD_LOG_ERROR, "state: not loaded bytes=%zu at=%zu errno=%d", bytes,
+			 bytes - loading.left, -error);
+		return error;
+	}
+	vfsd_log(VFSD_LOG_INFO, "state: loaded inodes=%llu files=%llu watches=%llu lost=%llu",
+		 (unsigned long long)loading.header.inodes,
+		 (unsigned long long)loading.header.files,
+		 (unsigned long long)loading.header.watches, (unsigned long long)loading.lost);
+	return 0;
+}

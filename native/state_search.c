@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "state_search.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+
+#include "inode.h"
+#include "util.h"
+
+enum { DENTS_BYTES = 64 << 10 };
+
+struct search {
+	struct vfsd_inodes *inodes;
+	struct vfsd_state_missing *missing; /* by ino, ascending */
+	size_t n;
+	size_t left; /* not found yet */
+	uint8_t *dents;
+};
+
+static int compare_ino(const void *a, const void *b)
+{
+	const struct vfsd_state_missing *left = a;
+	const struct vfsd_state_missing *right = b;
+
+	return (left->ino > right->ino) - (left->ino < right->ino);
+}
+
+/* The first with that inode number, or n. */
+static size_t first_with(const struct search *search, uint64_t ino)
+{
+	size_t low = 0, high = search->n;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+
+		if (search->missing[middle].ino < ino)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+static void look_at(struct search *search, uint64_t directory, int fd, const struct dirent64 *entry)
+{
+	size_t name_bytes = strlen(entry->d_name);
+	struct statx st;
+
+	for (size_t i = first_with(search, entry->d_ino);
+	     i < search->n && search->missing[i].ino == entry->d_ino; i++) {
+		struct vfsd_state_missing *one = &search->missing[i];
+
+		if (one->directory || name_bytes >= sizeof(one->name) ||
+		    statx(fd, entry->d_name, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT,
+			  STATX_TYPE | STATX_INO | STATX_MNT_ID, &st) ||
+		    st.stx_ino != one->ino || st.stx_mnt_id != one->mnt_id ||
+		    makedev(st.stx_dev_major, st.stx_dev_minor) != one->dev)
+			continue;
+		memcpy(one->name, entry->d_name, name_bytes + 1);
+		one->directory = directory;
+		search->left--;
+	}
+}
+
+/* One of vfsd_inodes_each()'s: 1 ends it. */
+static int search_directory(void *ctx, struct vfsd_inode *inode, uint64_t nlookup)
+{
+	struct search *search = ctx;
+	VFSD_FD_GUARD fd = -1;
+	ssize_t n;
+
+	(void)nlookup;
+	if (inode->type != S_IFDIR)
+		return 0;
+	fd = vfsd_inode_open(search->inodes, inode, O_RDONLY | O_DIRECTORY | O_NOCTTY);
+	if (fd < 0)
+		return 0;
+	while ((n = getdents64(fd, search->dents, DENTS_BYTES)) > 0) {
+		const struct dirent64 *entry;
+
+		for (ssize_t at = 0; at < n; at += entry->d_reclen) {
+			entry = (const struct dirent64 *)(search->dents + at);
+			look_at(search, inode->nodeid, fd, entry);
+		}
+	}
+	return search->left == 0;
+}
+
+int vfsd_state_search(struct vfsd_inodes *inodes, struct vfsd_state_missing *missing, size_t n)
+{
+	struct search search = {.inodes = inodes, .missing = missing, .n = n, .left = n};
+
+	if (n == 0)
+		return 0;
+	search.dents = malloc(DENTS_BYTES);
+	if (!search.dents)
+		return -ENOMEM;
+	qsort(missing, n, sizeof(*missing), compare_ino);
+	(void)vfsd_inodes_each(inodes, search_directory, &search);
+	free(search.dents);
+	return 0;
+}

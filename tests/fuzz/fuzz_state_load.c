@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * A session's state as another daemon might send it: loaded, or refused without a trace. The seeds
+ * are states of a small tree, one for each way of finding inodes again.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "fuzz.h"
+#define VFSD_CHECK_ABORT
+#include "../native/check.h"
+#include "../native/null_hostfs.h"
+#include "../native/tree.h"
+#include "events.h"
+#include "fuse.h"
+#include "handle.h"
+#include "inode.h"
+#include "quota.h"
+#include "source.h"
+#include "state.h"
+
+enum { SEEDS = 3, FILES = 4 };
+
+struct session {
+	struct vfsd_quota quota;
+	struct vfsd_state_config config;
+};
+
+static struct tree tree;
+
+static void clean_up(void)
+{
+	tree_destroy(&tree);
+}
+
+static void make_tree(void)
+{
+	if (tree.fd > 0)
+		return;
+	tree_create(&tree);
+	CHECK(mkdirat(tree.fd, "d", 0700) == 0);
+	tree_file(&tree, "d/f", "data");
+	CHECK(symlinkat("d", tree.fd, "l") == 0);
+	CHECK(mkfifoat(tree.fd, "p", 0600) == 0);
+	(void)atexit(clean_up);
+}
+
+static void session_create(struct session *session, uint32_t seed)
+{
+	const struct vfsd_inodes_config inodes = {
+		.handles = seed == 2 ? VFSD_HANDLES_PREFER : VFSD_HANDLES_NEVER,
+		.need_handles = true,
+		.fd_quota = &session->quota,
+		.proc_self_fd = tree_proc_self_fd(),
+	};
+	struct vfsd_state_config *config = &session->config;
+	const struct vfsd_fuse_config fuse = {.cache = VFSD_CACHE_AUTO};
+	struct vfsd_events_config events = {
+		.source = &vfsd_source_inotify,
+		.proc_self_fd = inodes.proc_self_fd,
+		.ring_bytes = 1 << 14,
+	};
+
+	session->quota = (struct vfsd_quota){.limit = 100};
+	*config = (struct vfsd_state_config){
+		.proc_self_fd = inodes.proc_self_fd,
+		.by_handle = seed > 0,
+		.guest_error = true,
+		.verify = seed == 1,
+		.confirm = true,
+	};
+	CHECK_EQ(vfsd_inodes_create(&inodes, dup(tree.fd), &config->inodes), 0);
+	CHECK_EQ(vfsd_handles_create(&session->quota, &config->handles), 0);
+	events.inodes = config->inodes;
+	CHECK_EQ(vfsd_events_create(&events, &config->events), 0);
+	CHECK_EQ(vfsd_fuse_create(&fuse, NULL, NULL, NULL, config->inodes, config->handles,
+				  &config->fuse),
+		 0);
+}
+
+static void session_destroy(struct session *session)
+{
+	const struct vfsd_state_config *config = &session->config;
+
+	vfsd_fuse_destroy(config->fuse);
+	vfsd_events_destroy(config->events);
+	vfsd_handles_destroy(config->handles);
+	vfsd_inodes_destroy(config->inodes);
+	CHECK_EQ(session->quota.used, 0);
+	(void)close(config->proc_self_fd);
+}
+
+size_t vfsd_fuzz_seed(uint32_t index, uint8_t *bytes, size_t max)
+{
+	static const char *const names[FILES] = {"d", "d/f", "l", "p"};
+	struct session session;
+	size_t n;
+	void *data;
+
+	if (index >= SEEDS)
+		return 0;
+	make_tree();
+	session_create(&session, index);
+	CHECK_EQ(vfsd_events_resume(session.config.events, vfsd_source_inotify.server_mask), 0);
+	for (size_t i = 0; i < FILES; i++) {
+		int fd = openat(tree.fd, names[i], O_PATH | O_NOFOLLOW | O_CLOEXEC);
+		struct vfsd_inode *inode;
+		struct statx st;
+		uint64_t fh;
+
+		CHECK(statx(fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_MNT_ID, &st) == 0);
+		CHECK_EQ(vfsd_inode_lookup_fd(session.config.inodes, fd, &st, &inode), 0);
+		if (i < 2) {
+			CHECK_EQ(vfsd_handle_add(session.config.handles,
+						 vfsd_inode_open(session.config.inodes, inode,
+								 O_RDONLY),
+						 inode->nodeid, &fh),
+				 0);
+			CHECK_EQ(vfsd_events_watch(session.config.events, inode, 0x100), 0);
+		}
+		vfsd_inode_put(session.config.inodes, inode);
+	}
+	CHECK_EQ(vfsd_state_save(&session.config, &data, &n), 0);
+	CHECK(n <= max);
+	memcpy(bytes, data, n);
+	free(data);
+	session_destroy(&session);
+	return n;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	unsigned int fds;
+	struct session session;
+	/* From malloc: aligned, and a byte beyond is found out. */
+	void *copy = malloc(size ? size : 1);
+
+	make_tree();
+	fds = tree_count_fds();
+	memcpy(copy, data, size);
+	session_create(&session, 2);
+	if (vfsd_state_load(&session.config, copy, size) != 0) {
+		CHECK_EQ(vfsd_inodes_count(session.config.inodes), 1);
+		CHECK_EQ(vfsd_handles_count(session.config.handles), 0);
+		CHECK_EQ(vfsd_fuse_session(session.config.fuse), 0);
+	} else {
+		size_t bytes;
+		void *again;
+
+		/* What was taken can be told again. */
+		CHECK_EQ(vfsd_state_save(&session.config, &again, &bytes), 0);
+		free(again);
+	}
+	session_destroy(&session);
+	CHECK_EQ(tree_count_fds(), fds);
+	free(copy);
+	return 0;
+}
