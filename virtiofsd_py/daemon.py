@@ -27,7 +27,14 @@ from virtiofsd_py import idmap, sandbox
 from virtiofsd_py.device import VirtioFsDevice
 from virtiofsd_py.errors import ConfigError, EngineError, StartError
 from virtiofsd_py.fuse import Handlers
-from virtiofsd_py.options import FileHandles, Fsnotify, LogLevel, Options
+from virtiofsd_py.options import (
+    FileHandles,
+    Fsnotify,
+    LogLevel,
+    MigrationMode,
+    MigrationOnError,
+    Options,
+)
 from virtiofsd_py.sandbox import capabilities
 from virtiofsd_py.vhost_user import (
     DEFAULT_PROTOCOL_FEATURES,
@@ -127,6 +134,9 @@ def _serve_one(
         # The front-end reads notify_buf_size from the configuration space.
         if options.tag is None and not fsnotify:
             features &= ~ProtocolFeature.CONFIG
+        # What Python functions remember is not in the state that is transferred.
+        if extensions.opcodes:
+            features &= ~ProtocolFeature.DEVICE_STATE
         watch: dict[int, Callable[[], bool]] = {
             ended.fileno(): lambda: False,
             engine.log_fd: lambda: _pass_on_log(engine),
@@ -186,7 +196,8 @@ def _plan(options: Options) -> sandbox.Plan:
         gid_map=options.gid_map,
         seccomp=options.seccomp,
         capabilities=capabilities.kept(
-            file_handles=options.inode_file_handles is not FileHandles.NEVER,
+            file_handles=options.inode_file_handles is not FileHandles.NEVER
+            or options.migration_mode is MigrationMode.FILE_HANDLES,
             changes=options.modcaps,
         ),
     )
@@ -335,6 +346,10 @@ def _make_engine(
             fsnotify_ring_bytes=options.fsnotify_ring_kib * 1024,
             fsnotify_max_watches=options.fsnotify_max_watches,
             log_level=_CORE_LEVELS[options.log_level],
+            migrate_by_handle=options.migration_mode is MigrationMode.FILE_HANDLES,
+            migrate_guest_error=options.migration_on_error is MigrationOnError.GUEST_ERROR,
+            migrate_verify=options.migration_verify_handles,
+            migrate_confirm=options.migration_confirm_paths,
         )
     )
 

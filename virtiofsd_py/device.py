@@ -15,7 +15,14 @@ from typing import Final
 
 from virtiofsd_py.engine import NOTIFY_BUF_BYTES, Engine, Region, Vring
 from virtiofsd_py.errors import EngineError
-from virtiofsd_py.vhost_user import BackendError, MemoryRegion, VringSetup
+from virtiofsd_py.vhost_user import (
+    BackendError,
+    DirtyLog,
+    GuestAddress,
+    MemoryRegion,
+    TransferDirection,
+    VringSetup,
+)
 
 _CONFIG: Final = struct.Struct("<36sII")
 
@@ -117,6 +124,7 @@ class VirtioFsDevice:
                     kick_fd=setup.kick_fd,
                     call_fd=setup.call_fd,
                     err_fd=setup.err_fd,
+                    log_gpa=setup.log_address,
                 ),
             )
 
@@ -144,6 +152,46 @@ class VirtioFsDevice:
         """Keep the channel; nothing is sent on it yet."""
         self.close()
         self._channel = fd
+
+    def set_log(self, log: DirtyLog | None) -> None:
+        """Replace the dirty log, or drop it."""
+        with _refusals():
+            if log is None:
+                self._engine.set_log(None)
+            else:
+                self._engine.set_log(log.fd, log.size_bytes, log.mmap_offset_bytes)
+
+    def set_log_fd(self, fd: int | None) -> None:
+        """Replace the descriptor to write to after pages have been marked."""
+        with _refusals():
+            self._engine.set_log_fd(fd)
+
+    def set_logging(self, enabled: bool) -> None:
+        """Mark what is written to buffers, or no more."""
+        with _refusals():
+            self._engine.set_logging(enabled)
+
+    def set_vring_log(self, index: int, log_address: GuestAddress | None) -> None:
+        """Mark what is written to a used ring, or no more."""
+        with _refusals():
+            self._engine.set_vring_log(index, log_address)
+
+    def start_transfer(self, direction: TransferDirection, fd: int) -> None:
+        """Begin to save or load the guest's session."""
+        with _refusals():
+            if direction is TransferDirection.SAVE:
+                self._engine.save(fd)
+            else:
+                self._engine.load(fd)
+
+    def finish_transfer(self) -> None:
+        """Have the session saved or in force."""
+        with _refusals():
+            self._engine.finish_transfer()
+
+    def cancel_transfer(self) -> None:
+        """Give it up."""
+        self._engine.cancel_transfer()
 
     def set_status(self, status: int) -> None:
         """Nothing hangs on the status: rings say when they start and stop."""

@@ -17,6 +17,7 @@ import pytest
 
 from tests.daemon.running import Daemon
 from tests.frontend import ROOT_ID, FuseError, Opcode, Session
+from tests.frontend.vhost import P_DEVICE_STATE
 from virtiofsd_py import engine as core
 from virtiofsd_py.device import VirtioFsDevice
 from virtiofsd_py.fuse import Handlers, Request, example
@@ -120,6 +121,8 @@ def test_command_of_ones_own_serves_it_inside_the_sandbox(tmp_path: Path) -> Non
     with Daemon(tmp_path, launcher=[sys.executable, "-P", "-c", OWN_COMMAND]) as daemon:
         (daemon.share / "f").write_bytes(b"content")
         with Session.connect(daemon.socket) as session:
+            # What the handlers remember could not be migrated.
+            assert not session.front_end.protocol_features & P_DEVICE_STATE
             session.fuse.init()
             node = session.fuse.lookup(ROOT_ID, "f").nodeid
             reply = session.fuse.request(example.CHECKSUM, node, struct.pack("=QQ", 0, 0))

@@ -47,6 +47,7 @@ class Session:
         request_queues: int | None = None,
         notify_buffers: int = 16,
         chunk_bytes: int | None = None,
+        state: bytes | None = None,
     ) -> None:
         """Bring the device up over a fresh connection, which the session owns from now on.
 
@@ -59,11 +60,12 @@ class Session:
             request_queues: how many to use; None: all there are.
             notify_buffers: how many notification buffers to post, if the ring has room.
             chunk_bytes: see `FuseClient`.
+            state: another device's, to go on with; its rings were empty.
         """
         with ExitStack() as stack:
             stack.callback(front_end.close)
             self.front_end = front_end
-            front_end.negotiate(features, protocol_features)
+            front_end.negotiate(features, protocol_features, state)
             self.memory = stack.enter_context(GuestMemory(memory_bytes))
             self.notify_buf_bytes = _NOTIFY_BUF_BYTES
             self._has_notification = bool(front_end.features & vhost.F_FS_NOTIFICATION)
@@ -108,6 +110,7 @@ class Session:
         request_queues: int | None = None,
         notify_buffers: int = 16,
         chunk_bytes: int | None = None,
+        state: bytes | None = None,
     ) -> Self:
         """Bring up the device that listens at `path`; for the rest see the class."""
         return cls(
@@ -119,6 +122,7 @@ class Session:
             request_queues=request_queues,
             notify_buffers=notify_buffers,
             chunk_bytes=chunk_bytes,
+            state=state,
         )
 
     def stop(self) -> list[int]:

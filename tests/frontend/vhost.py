@@ -30,13 +30,19 @@ F_PROTOCOL_FEATURES = 1 << 30
 F_VERSION_1 = 1 << 32
 F_FS_NOTIFICATION = 1 << 0
 
+F_LOG_ALL = 1 << 26
+
 P_MQ = 1 << 0
+P_LOG_SHMFD = 1 << 1
 P_REPLY_ACK = 1 << 3
 P_BACKEND_REQ = 1 << 5
 P_CONFIG = 1 << 9
 P_RESET_DEVICE = 1 << 13
 P_CONFIGURE_MEM_SLOTS = 1 << 15
 P_STATUS = 1 << 16
+P_DEVICE_STATE = 1 << 19
+
+_SAVE, _LOAD = struct.pack("=II", 0, 0), struct.pack("=II", 1, 0)
 
 
 class Req(enum.IntEnum):
@@ -47,6 +53,8 @@ class Req(enum.IntEnum):
     SET_OWNER = 3
     RESET_OWNER = 4
     SET_MEM_TABLE = 5
+    SET_LOG_BASE = 6
+    SET_LOG_FD = 7
     SET_VRING_NUM = 8
     SET_VRING_ADDR = 9
     SET_VRING_BASE = 10
@@ -67,6 +75,8 @@ class Req(enum.IntEnum):
     REM_MEM_REG = 38
     SET_STATUS = 39
     GET_STATUS = 40
+    SET_DEVICE_STATE_FD = 42
+    CHECK_DEVICE_STATE = 43
 
 
 class RefusedByBackend(Exception):
@@ -178,6 +188,7 @@ class FrontEnd:
         self,
         features: int = F_RING_INDIRECT | F_RING_EVENT_IDX | F_VERSION_1 | F_FS_NOTIFICATION,
         protocol_features: int = ~0,
+        state: bytes | None = None,
     ) -> None:
         """Take the session and acknowledge those of the named features that are offered.
 
@@ -185,6 +196,7 @@ class FrontEnd:
             features: virtio features; F_PROTOCOL_FEATURES is taken if offered and any protocol
                 feature is wanted.
             protocol_features: likewise; ~0 for all that are offered, 0 to ask for none.
+            state: device state to load, as QEMU does it: before it knows the driver's features.
         """
         offered = self.ask_u64(Req.GET_FEATURES)
         if offered & F_PROTOCOL_FEATURES and protocol_features:
@@ -193,6 +205,8 @@ class FrontEnd:
             self.tell_u64(Req.SET_PROTOCOL_FEATURES, wanted)
             self.protocol_features = wanted
         self.tell(Req.SET_OWNER)
+        if state is not None:
+            self.load_state(state)
         self.features = offered & features
         self.tell_u64(Req.SET_FEATURES, self.features)
 
@@ -252,6 +266,74 @@ class FrontEnd:
         echoed, base = struct.unpack("=II", reply)
         assert echoed == index
         return int(base)
+
+    def begin_transfer(self, direction: bytes, fd: int) -> None:
+        """Hand over one end of a pipe.
+
+        Raises:
+            RefusedByBackend: it says no.
+        """
+        (reply,) = struct.unpack("=Q", self.ask(Req.SET_DEVICE_STATE_FD, direction, [fd]))
+        if reply & 0xFF:
+            raise RefusedByBackend(f"state transfer: {reply:#x}")
+        assert reply == NO_FD
+
+    def check_state(self) -> None:
+        """End a transfer; raises RefusedByBackend if it failed."""
+        result = self.ask_u64(Req.CHECK_DEVICE_STATE)
+        if result:
+            raise RefusedByBackend(f"check of the state: {result:#x}")
+
+    def begin_save(self) -> int:
+        """Return the end of a pipe to read the state from."""
+        ours, theirs = os.pipe()
+        try:
+            self.begin_transfer(_SAVE, theirs)
+        except BaseException:
+            os.close(ours)
+            raise
+        finally:
+            os.close(theirs)
+        return ours
+
+    def begin_load(self) -> int:
+        """Return the end of a pipe to write the state to."""
+        theirs, ours = os.pipe()
+        try:
+            self.begin_transfer(_LOAD, theirs)
+        except BaseException:
+            os.close(ours)
+            raise
+        finally:
+            os.close(theirs)
+        return ours
+
+    def save_state(self) -> bytes:
+        """Return the device's state; the rings are stopped.
+
+        Raises:
+            RefusedByBackend: it has none to give.
+        """
+        with os.fdopen(self.begin_save(), "rb") as pipe:
+            state = pipe.read()
+        self.check_state()
+        return state
+
+    def load_state(self, state: bytes) -> None:
+        """Give the device its state; raises RefusedByBackend if it does not take it."""
+        with os.fdopen(self.begin_load(), "wb") as pipe:
+            pipe.write(state)
+        self.check_state()
+
+    def set_log_base(self, fd: int, size_bytes: int, offset_bytes: int = 0) -> None:
+        """Share a dirty log; raises RefusedByBackend if it is not taken."""
+        payload = struct.pack("=QQ", size_bytes, offset_bytes)
+        (result,) = struct.unpack("=Q", self.ask(Req.SET_LOG_BASE, payload, [fd]))
+        if result:
+            raise RefusedByBackend(f"dirty log: {result:#x}")
+
+    def set_log_fd(self, fd: int) -> None:
+        self.tell(Req.SET_LOG_FD, b"", [fd])
 
     def get_config(self, offset_bytes: int, size_bytes: int) -> bytes | None:
         """Return a piece of the configuration space, or None if the back-end refuses."""

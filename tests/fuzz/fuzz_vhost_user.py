@@ -56,16 +56,23 @@ BASE = 0x7000_0000
 SIZE = 0x10_0000
 PROTOCOL_FEATURES = 1 << 30
 VERSION_1 = 1 << 32
+LOG_ALL = 1 << 26
 CAN_FAIL = (
     "read_config",
+    "finish_transfer",
     "replace_memory",
     "reset_device",
     "set_backend_channel",
     "set_features",
+    "set_log",
+    "set_log_fd",
+    "set_logging",
     "set_status",
     "set_vring_call",
     "set_vring_enabled",
     "set_vring_err",
+    "set_vring_log",
+    "start_transfer",
     "start_vring",
     "write_config",
 )
@@ -110,9 +117,9 @@ def state(index: int, num: int) -> bytes:
     return struct.pack("=II", index, num)
 
 
-def address(index: int) -> bytes:
+def address(index: int, *, log: bool = False) -> bytes:
     at = BASE + index * 0x4000
-    return struct.pack("=IIQQQQ", index, 0, at, at + 0x2000, at + 0x1000, 0)
+    return struct.pack("=IIQQQQ", index, log, at, at + 0x2000, at + 0x1000, at - BASE + 0x2000)
 
 
 def region(number: int) -> bytes:
@@ -192,7 +199,33 @@ def plain() -> Iterator[Piece]:
     yield message(R.RESET_OWNER)
 
 
-HONEST: tuple[Conversation, ...] = (list(qemu()), list(uml()), list(plain()))
+def migration() -> Iterator[Piece]:
+    """QEMU: the destination's side, and then the source's of the next migration."""
+    features = VERSION_1 | PROTOCOL_FEATURES
+    yield message(R.SET_PROTOCOL_FEATURES, u64(SUPPORTED_PROTOCOL_FEATURES))
+    yield message(R.SET_OWNER)
+    yield message(R.SET_DEVICE_STATE_FD, state(1, 0), 1)
+    yield message(R.CHECK_DEVICE_STATE)
+    yield message(R.SET_FEATURES, u64(features))
+    yield message(R.SET_MEM_TABLE, state(1, 0) + region(0), 1, ack=True)
+    for index in range(RINGS):
+        yield from start_ring(index)
+        yield message(R.SET_VRING_ENABLE, state(index, 1))
+    yield message(R.SET_LOG_BASE, struct.pack("=QQ", 0x1000, 0), 1)
+    yield message(R.SET_LOG_FD, fds=1)
+    yield message(R.SET_FEATURES, u64(features | LOG_ALL), ack=True)
+    for index in range(RINGS):
+        yield message(R.SET_VRING_ADDR, address(index, log=True), ack=True)
+    yield message(R.SET_LOG_BASE, struct.pack("=QQ", 0x2000, 0), 1)
+    for index in range(RINGS):
+        yield message(R.SET_VRING_ENABLE, state(index, 0))
+        yield message(R.GET_VRING_BASE, state(index, 0))
+    yield message(R.SET_FEATURES, u64(features), ack=True)
+    yield message(R.SET_DEVICE_STATE_FD, state(0, 0), 1)
+    yield message(R.CHECK_DEVICE_STATE)
+
+
+HONEST: tuple[Conversation, ...] = (list(qemu()), list(uml()), list(plain()), list(migration()))
 
 
 # Mutations.
@@ -362,7 +395,8 @@ def converse(talk: Conversation, sent_fd: int, room: int | None) -> Outcome:
             to_the_end = False
         finally:
             backend.fail = set()
-    kept = (backend.running, backend.fds, backend.memory, backend.channel)
+    migrating = (backend.log, backend.log_fd, backend.logging)
+    kept = (backend.running, backend.fds, backend.memory, backend.channel, *migrating)
     if any(kept):
         raise WrongError(f"the device still has {kept}")
     return Outcome(to_the_end, refused)

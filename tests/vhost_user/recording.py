@@ -6,7 +6,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 
-from virtiofsd_py.vhost_user import BackendError, MemoryRegion, VringSetup
+from virtiofsd_py.vhost_user import (
+    BackendError,
+    DirtyLog,
+    GuestAddress,
+    MemoryRegion,
+    TransferDirection,
+    VringSetup,
+)
 
 STEP = 7
 """How far each run of a ring gets before it is stopped."""
@@ -21,6 +28,10 @@ class RecordingBackend:
         running: the rings that run, as they were set up.
         enabled: whether they are.
         memory: the current table.
+        log: the dirty log.
+        logging: whether buffers are logged.
+        vring_logs: where the used rings of running rings are, for the log.
+        transfer: the state transfer that is not finished.
     """
 
     def __init__(
@@ -38,6 +49,11 @@ class RecordingBackend:
         self.features: int | None = None
         self.status: int | None = None
         self.channel: int | None = None
+        self.log: DirtyLog | None = None
+        self.log_fd: int | None = None
+        self.logging = False
+        self.vring_logs: dict[int, GuestAddress | None] = {}
+        self.transfer: tuple[TransferDirection, int] | None = None
 
     @property
     def num_queues(self) -> int:
@@ -76,14 +92,16 @@ class RecordingBackend:
         assert not setup.desc_user_address % 16
         assert not setup.avail_user_address % 2
         assert not setup.used_user_address % 4
+        assert not self.transfer
         self.running[index] = setup
+        self.vring_logs[index] = setup.log_address
         self.enabled[index] = setup.enabled
         self.fds[index] = dict(zip(("kick", "call", "err"), fds, strict=True))
 
     def stop_vring(self, index: int) -> int:
         self._call("stop_vring")
         _close(self.fds.pop(index).values())
-        del self.enabled[index]
+        del self.enabled[index], self.vring_logs[index]
         return (self.running.pop(index).base + STEP) & 0xFFFF
 
     def set_vring_enabled(self, index: int, enabled: bool) -> None:
@@ -103,6 +121,48 @@ class RecordingBackend:
         self._call("set_backend_channel", fd)
         _close([self.channel])
         self.channel = fd
+
+    def set_log(self, log: DirtyLog | None) -> None:
+        self._call("set_log", log.fd if log else None)
+        _close([self.log.fd if self.log else None])
+        self.log = log
+
+    def set_log_fd(self, fd: int | None) -> None:
+        self._call("set_log_fd", fd)
+        _close([self.log_fd])
+        self.log_fd = fd
+
+    def set_logging(self, enabled: bool) -> None:
+        self._call("set_logging")
+        assert enabled is not self.logging
+        assert self.log or not (enabled and self.running)
+        self.logging = enabled
+
+    def set_vring_log(self, index: int, log_address: GuestAddress | None) -> None:
+        self._call("set_vring_log")
+        assert self.vring_logs[index] != log_address
+        self.vring_logs[index] = log_address
+
+    def start_transfer(self, direction: TransferDirection, fd: int) -> None:
+        assert not self.running
+        assert not self.transfer
+        self._call("start_transfer", fd)
+        self.transfer = (direction, fd)
+
+    def finish_transfer(self) -> None:
+        assert self.transfer
+        assert not self.running
+        self._end_transfer()
+        self._call("finish_transfer")
+
+    def cancel_transfer(self) -> None:
+        self._call("cancel_transfer")
+        assert self.transfer
+        self._end_transfer()
+
+    def _end_transfer(self) -> None:
+        _close([self.transfer[1] if self.transfer else None])
+        self.transfer = None
 
     def set_status(self, status: int) -> None:
         self._call("set_status")

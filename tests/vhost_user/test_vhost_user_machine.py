@@ -27,12 +27,21 @@ QUEUES = 3
 MAX_SIZE = 256
 SLOTS = 3
 BIT30 = 1 << 30
-OFFERED = 1 << 32 | 1 | BIT30
+LOG_ALL = 1 << 26
+OFFERED = 1 << 32 | 1 | BIT30 | LOG_ALL
 PAGE = 0x1000
 USER = 0x5000_0000
 
 # Regions are slots of one page: numbers that meet the next one's make an overlap.
 Region = tuple[int, int, int]  # guest address, size, user address
+# How these say no.
+NEGATIVE = {
+    Request.GET_CONFIG: b"",
+    Request.SET_LOG_BASE: struct.pack("=Q", 1),
+    Request.SET_DEVICE_STATE_FD: struct.pack("=Q", 0x101),
+    Request.CHECK_DEVICE_STATE: struct.pack("=Q", 1),
+}
+
 regions = st.tuples(
     st.integers(0, 3).map(lambda n: n * PAGE),
     st.sampled_from([PAGE, PAGE, PAGE, PAGE + 1]),
@@ -63,6 +72,7 @@ class ModelRing:
     started_base: int = 0
     call: bool = False
     err: bool = False
+    log: int | None = None
 
 
 @dataclass
@@ -75,6 +85,11 @@ class Model:
     table: list[Region] = field(default_factory=list)
     rings: list[ModelRing] = field(default_factory=lambda: [ModelRing() for _ in range(QUEUES)])
     channel: bool = False
+    log: bool = False
+    log_refused: bool = False
+    log_fd: bool = False
+    logging: bool = False
+    transfer: bool = False
 
     def has(self, feature: ProtocolFeature) -> bool:
         return bool(self.negotiated & feature)
@@ -112,7 +127,8 @@ class Model:
             (ring.call + ring.err) * (2 if ring.running else 1) + ring.running
             for ring in self.rings
         )
-        return 2 * len(self.table) + rings + self.channel
+        migration = self.log + self.log_fd + self.transfer
+        return 2 * len(self.table) + rings + self.channel + migration
 
 
 def overlap(table: list[Region]) -> bool:
@@ -132,7 +148,7 @@ class ServerMachine(RuleBasedStateMachine):
 
     def connect(self) -> None:
         self.model = Model()
-        self.backend = RecordingBackend(QUEUES, OFFERED & ~BIT30)
+        self.backend = RecordingBackend(QUEUES, OFFERED & ~BIT30 & ~LOG_ALL)
         self.server = Server(
             self.backend,
             protocol_features=SUPPORTED_PROTOCOL_FEATURES,
@@ -166,7 +182,7 @@ class ServerMachine(RuleBasedStateMachine):
         header = Header(request, flags, len(payload))
         acked = (
             wants_ack
-            and not request.name.startswith("GET_")
+            and not (request.name.startswith("GET_") or request in NEGATIVE)
             and self.model.has(ProtocolFeature.REPLY_ACK)
         )
         reply: bytes | None
@@ -175,7 +191,10 @@ class ServerMachine(RuleBasedStateMachine):
         except MessageRefused as error:
             self.must_not_be(allowed, error)
             assert not request.name.startswith("GET_") or request is Request.GET_CONFIG
-            reply, answer = error.reply, b"" if request is Request.GET_CONFIG else None
+            reply, answer = error.reply, NEGATIVE.get(request)
+            if request is Request.SET_LOG_BASE and not self.model.has(ProtocolFeature.LOG_SHMFD):
+                answer = None
+                acked = wants_ack and self.model.has(ProtocolFeature.REPLY_ACK)
             result = 1
         except ProtocolViolation as error:
             self.must_not_be(allowed, error)
@@ -195,8 +214,8 @@ class ServerMachine(RuleBasedStateMachine):
 
     @rule(
         bits=st.one_of(
-            st.sampled_from([SUPPORTED_PROTOCOL_FEATURES.value] * 3 + [0, 8, 1 << 1, 1 << 63]),
-            st.integers(0, (1 << 17) - 1).map(lambda n: n & SUPPORTED_PROTOCOL_FEATURES),
+            st.sampled_from([SUPPORTED_PROTOCOL_FEATURES.value] * 3 + [0, 8, 1 << 2, 1 << 63]),
+            st.integers(0, (1 << 20) - 1).map(lambda n: n & SUPPORTED_PROTOCOL_FEATURES),
         ),
         fds=surplus,
         ack=need_reply,
@@ -209,7 +228,12 @@ class ServerMachine(RuleBasedStateMachine):
         self.exchange(Request.SET_PROTOCOL_FEATURES, payload, fds, ack, allowed)
 
     @rule(
-        bits=st.sampled_from([OFFERED, OFFERED, OFFERED & ~BIT30, OFFERED & ~1, 1 << 34, 1 << 63]),
+        bits=st.sampled_from(
+            [
+                *(OFFERED, OFFERED, OFFERED & ~LOG_ALL, OFFERED & ~LOG_ALL, OFFERED & ~BIT30),
+                *(OFFERED & ~1, 1 << 34, 1 << 63),
+            ]
+        ),
         fds=surplus,
         ack=need_reply,
     )
@@ -217,13 +241,22 @@ class ServerMachine(RuleBasedStateMachine):
         model = self.model
         running = [ring for ring in model.rings if ring.running]
         allowed = not fds
-        if allowed and not (running and bits == model.features):
+        logs = bool(bits & LOG_ALL)
+        if not allowed:
+            pass
+        elif running and model.features is not None and not (bits ^ model.features) & ~LOG_ALL:
+            allowed = model.log or not logs or model.logging
+            if allowed:
+                model.features, model.logging = bits, logs
+        else:
             allowed = not any(map(model.is_enabled, running))
             if allowed:
                 for ring in running:
                     model.stop(ring)
                 allowed = not bits & ~OFFERED
                 model.features = bits if allowed else None
+                if allowed:
+                    model.logging = logs
         self.exchange(Request.SET_FEATURES, struct.pack("=Q", bits), fds, ack, allowed)
 
     @rule(
@@ -244,16 +277,20 @@ class ServerMachine(RuleBasedStateMachine):
         payload = struct.pack("=II", index, base)
         self.exchange(Request.SET_VRING_BASE, payload, fds, True, allowed)
 
-    @rule(index=indices, where=parts, fds=surplus, flags=st.sampled_from([0, 0, 0, 1, 2]))
+    @rule(index=indices, where=parts, fds=surplus, flags=st.sampled_from([0, 0, 0, 1, 1, 2]))
     def set_vring_addr(self, index: int, where: tuple[int, int, int], fds: int, flags: int) -> None:
-        allowed = index < QUEUES and not fds and not flags and not where[0] % 16
+        allowed = index < QUEUES and not fds and flags < 2 and not where[0] % 16
+        if flags == 1:
+            allowed = allowed and self.model.has(ProtocolFeature.LOG_SHMFD)
         if allowed:
             ring = self.model.rings[index]
             if not (ring.running and ring.parts == where):
                 allowed = self.model.configurable(ring)
                 if allowed:
                     ring.parts = where
-        payload = struct.pack("=IIQQQQ", index, flags, *where, 0)
+            if allowed:
+                ring.log = 0x40 if flags else None
+        payload = struct.pack("=IIQQQQ", index, flags, *where, 0x40)
         self.exchange(Request.SET_VRING_ADDR, payload, fds, True, allowed)
 
     @rule(
@@ -271,6 +308,7 @@ class ServerMachine(RuleBasedStateMachine):
             if allowed:
                 model.stop(ring)
                 ring.running, ring.started_base = True, ring.base
+                model.transfer = False
         payload = struct.pack("=Q", index | no_fd << 8)
         self.exchange(Request.SET_VRING_KICK, payload, fds, ack, allowed)
 
@@ -401,11 +439,43 @@ class ServerMachine(RuleBasedStateMachine):
                 ring.enabled = False
         self.exchange(request, b"", fds, True, not fds)
 
+    @rule(size=st.sampled_from([0x1000, 0x1000, 0]), fds=st.sampled_from([1, 1, 1, 0, 2]))
+    def set_log_base(self, size: int, fds: int) -> None:
+        allowed = self.model.has(ProtocolFeature.LOG_SHMFD) and fds == 1 and size > 0
+        self.model.log = self.model.log or allowed
+        self.model.log_refused = not allowed
+        payload = struct.pack("=QQ", size, 0)
+        self.exchange(Request.SET_LOG_BASE, payload, fds, True, allowed, bytes(8))
+
+    @rule(fds=st.sampled_from([1, 1, 0, 2]), ack=need_reply)
+    def set_log_fd(self, fds: int, ack: bool) -> None:
+        allowed = self.model.has(ProtocolFeature.LOG_SHMFD) and fds == 1
+        self.model.log_fd = self.model.log_fd or allowed
+        self.exchange(Request.SET_LOG_FD, b"", fds, ack, allowed)
+
+    @rule(direction=st.sampled_from([0, 1, 2]), fds=st.sampled_from([1, 1, 1, 0, 2]))
+    def set_device_state_fd(self, direction: int, fds: int) -> None:
+        model = self.model
+        allowed = model.has(ProtocolFeature.DEVICE_STATE) and fds == 1 and direction < 2
+        allowed = allowed and not any(ring.running for ring in model.rings)
+        allowed = allowed and not (direction == 0 and model.log_refused)
+        model.transfer = model.transfer or allowed
+        payload = struct.pack("=II", direction, 0)
+        answer = struct.pack("=Q", 0x100)
+        self.exchange(Request.SET_DEVICE_STATE_FD, payload, fds, True, allowed, answer)
+
+    @rule(fds=surplus)
+    def check_device_state(self, fds: int) -> None:
+        allowed = self.model.has(ProtocolFeature.DEVICE_STATE) and not fds and self.model.transfer
+        if allowed:
+            self.model.transfer = False
+        self.exchange(Request.CHECK_DEVICE_STATE, b"", fds, True, allowed, bytes(8))
+
     @rule(fds=surplus)
     def reset_device(self, fds: int) -> None:
         allowed = self.model.has(ProtocolFeature.RESET_DEVICE) and not fds
         if allowed:
-            self.model.features, self.model.status = None, 0
+            self.model.features, self.model.status, self.model.logging = None, 0, False
             self.model.rings = [ModelRing(call=r.call, err=r.err) for r in self.model.rings]
         self.exchange(Request.RESET_DEVICE, b"", fds, True, allowed)
 
@@ -430,6 +500,8 @@ class ServerMachine(RuleBasedStateMachine):
         if request in (Request.GET_CONFIG, Request.SET_CONFIG):
             return
         before = (self.server, dict(self.backend.running), list(self.backend.memory))
+        if request is Request.SET_LOG_BASE:
+            self.model.log_refused = True
         flags = HeaderFlag.NEED_REPLY
         try:
             self.server.receive(
@@ -460,6 +532,10 @@ class ServerMachine(RuleBasedStateMachine):
             assert (fds["call"] is not None, fds["err"] is not None) == (ring.call, ring.err)
         table = [(r.guest_address, r.size_bytes, r.user_address) for r in backend.memory]
         assert table == model.table
+        assert backend.logging == model.logging
+        assert (backend.log is not None) == model.log
+        assert (backend.transfer is not None) == model.transfer
+        assert backend.vring_logs == {index: model.rings[index].log for index in running}
 
     @invariant()
     def every_descriptor_is_accounted_for(self) -> None:

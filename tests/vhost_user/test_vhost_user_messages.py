@@ -17,12 +17,16 @@ from virtiofsd_py.vhost_user.messages import (
     ConfigSpace,
     Header,
     HeaderFlag,
+    LogArea,
     MemoryTable,
     NoPayload,
     Payload,
     RegionDescription,
     Request,
     SingleRegion,
+    StateTransfer,
+    TransferDirection,
+    TransferPhase,
     VringAddress,
     VringAddressFlag,
     VringFile,
@@ -41,6 +45,8 @@ CODECS: list[type[Payload]] = [
     MemoryTable,
     SingleRegion,
     ConfigSpace,
+    LogArea,
+    StateTransfer,
 ]
 
 u32 = st.integers(0, (1 << 32) - 1)
@@ -95,6 +101,8 @@ valid = st.one_of(
         st.sampled_from([ConfigFlag(0), ConfigFlag.LIVE_MIGRATION]),
         st.binary(min_size=1, max_size=128),
     ),
+    st.builds(LogArea, st.integers(1, 1 << 62), st.integers(0, 1 << 62)),
+    st.builds(StateTransfer, st.sampled_from(TransferDirection), st.just(TransferPhase.STOPPED)),
 )
 
 
@@ -194,3 +202,18 @@ def test_layout_is_the_specified_one() -> None:
     assert encode_reply(Request.GET_FEATURES, U64(9).encode()) == struct.pack("=IIIQ", 1, 5, 8, 9)
     config = ConfigSpace(4, ConfigFlag(0), b"abc")
     assert config.encode() == struct.pack("=III", 4, 3, 0) + b"abc"
+    assert LogArea(0x1000, 0x2000).encode() == struct.pack("=QQ", 0x1000, 0x2000)
+    load = StateTransfer(TransferDirection.LOAD, TransferPhase.STOPPED)
+    assert load.encode() == struct.pack("=II", 1, 0)
+
+
+@pytest.mark.parametrize("fields", [(0, 0), (1, 1 << 63), (1 << 63, 1), ((1 << 63) - 1, 2)])
+def test_logs_that_no_file_holds_are_bad(fields: tuple[int, int]) -> None:
+    with pytest.raises(BadMessage):
+        LogArea.parse_untrusted(struct.pack("=QQ", *fields))
+
+
+@pytest.mark.parametrize("fields", [(2, 0), (0, 1), (1 << 31, 0)])
+def test_unknown_transfers_are_bad(fields: tuple[int, int]) -> None:
+    with pytest.raises(BadMessage):
+        StateTransfer.parse_untrusted(struct.pack("=II", *fields))

@@ -24,6 +24,7 @@ from virtiofsd_py.vhost_user import (
 
 F_PROTOCOL_FEATURES = 1 << 30
 F_VERSION_1 = 1 << 32
+F_LOG_ALL = 1 << 26
 BASE = 0x7000_0000
 SIZE = 0x10_0000
 ADDRESS = (BASE, BASE + 0x2000, BASE + 0x1000)  # desc, used, avail
@@ -99,8 +100,8 @@ def peer(backend: RecordingBackend) -> Iterator[Peer]:
 
 
 def test_offers(peer: Peer) -> None:
-    assert peer.ask_u64(Request.GET_FEATURES) == F_VERSION_1 | F_PROTOCOL_FEATURES | 1
-    assert peer.ask_u64(Request.GET_PROTOCOL_FEATURES) == 0b1_1000_0010_0010_1001
+    assert peer.ask_u64(Request.GET_FEATURES) == F_VERSION_1 | F_PROTOCOL_FEATURES | F_LOG_ALL | 1
+    assert peer.ask_u64(Request.GET_PROTOCOL_FEATURES) == 0b1001_1000_0010_0010_1011
     assert peer.ask_u64(Request.GET_QUEUE_NUM) == 3
 
 
@@ -121,7 +122,7 @@ def test_each_protocol_feature_can_be_left_out(backend: RecordingBackend) -> Non
         {"max_queue_size": 65536},
         {"max_memory_slots": 0},
         {"max_memory_slots": 510},
-        {"protocol_features": ProtocolFeature.LOG_SHMFD},
+        {"protocol_features": ProtocolFeature.PAGEFAULT},
     ],
 )
 def test_arguments_are_checked(arguments: dict[str, int]) -> None:
@@ -301,7 +302,6 @@ def test_ring_sizes(peer: Peer, num: int) -> None:
         (Request.SET_VRING_ADDR, struct.pack("=IIQQQQ", 0, 0, 8, 0, 0, 0), 0),
         (Request.SET_VRING_ADDR, struct.pack("=IIQQQQ", 0, 0, 0, 2, 0, 0), 0),
         (Request.SET_VRING_ADDR, struct.pack("=IIQQQQ", 0, 0, 0, 0, 1, 0), 0),
-        (Request.SET_VRING_ADDR, struct.pack("=IIQQQQ", 0, 1, 0, 0, 0, 0), 0),
         (Request.SET_VRING_ENABLE, struct.pack("=II", 3, 1), 0),
         (Request.SET_VRING_ENABLE, struct.pack("=II", 0, 2), 0),
         (Request.SET_VRING_KICK, struct.pack("=Q", 0 | 1 << 8), 0),
@@ -320,7 +320,8 @@ def test_ring_sizes(peer: Peer, num: int) -> None:
         (Request.SET_CONFIG, struct.pack("=III", 0, 1, 1) + b"x", 0),
         (Request.SET_FEATURES, struct.pack("=Q", 1 << 63), 0),
         (Request.SET_FEATURES, b"", 0),
-        (Request.SET_LOG_FD, b"", 1),
+        (Request.SET_LOG_FD, b"", 0),
+        (Request.SET_LOG_FD, b"x", 1),
         (Request.RESET_DEVICE, b"", 0),
         (Request.SEND_RARP, bytes(8), 0),
     ],
@@ -347,7 +348,6 @@ def test_refusals_are_acknowledged_and_survived(
         (Request.SET_PROTOCOL_FEATURES, struct.pack("=Q", 1 << 63), 0),
         (Request.SET_PROTOCOL_FEATURES, struct.pack("=Q", 1 << 14), 0),
         (Request.GET_INFLIGHT_FD, bytes(20), 0),
-        (Request.SET_LOG_BASE, bytes(16), 1),
     ],
 )
 def test_questions_without_an_answer_end_the_connection(
@@ -568,3 +568,136 @@ def test_close_takes_everything_back(peer: Peer) -> None:
     assert not peer.backend.memory
     assert peer.backend.channel is None
     peer.server.close()
+
+
+# Migration.
+
+LOG = struct.pack("=QQ", 0x1000, 0)
+SAVE, LOAD = struct.pack("=II", 0, 0), struct.pack("=II", 1, 0)
+
+
+def test_logging_is_switched_while_rings_run(peer: Peer) -> None:
+    peer.start()
+    peer.ring(Request.SET_VRING_ENABLE, 0, 1)
+    features = F_VERSION_1 | F_PROTOCOL_FEATURES
+
+    def is_logging() -> bool:
+        assert peer.backend.running
+        assert peer.backend.features == F_VERSION_1
+        return peer.backend.logging
+
+    with pytest.raises(MessageRefused, match="no log"):
+        peer.u64(Request.SET_FEATURES, features | F_LOG_ALL)
+    assert not is_logging()
+    assert peer.send(Request.SET_LOG_BASE, LOG, 1) == bytes(8)
+    peer.u64(Request.SET_FEATURES, features | F_LOG_ALL)
+    assert is_logging()
+    peer.u64(Request.SET_FEATURES, features)
+    assert not is_logging()
+    with pytest.raises(MessageRefused, match="cannot change"):
+        peer.u64(Request.SET_FEATURES, features | F_LOG_ALL | 1)
+
+
+def test_log_address_of_a_running_ring(peer: Peer) -> None:
+    peer.start()
+    for flags, log, wanted in ((1, 0x40, 0x40), (1, 0x40, 0x40), (0, 0x40, None)):
+        peer.send(Request.SET_VRING_ADDR, struct.pack("=IIQQQQ", 0, flags, *ADDRESS, log))
+        assert peer.backend.vring_logs == {0: wanted}
+    assert peer.backend.calls.count("set_vring_log") == 2
+
+
+def test_log_address_of_a_ring_to_be_started(peer: Peer) -> None:
+    peer.prepare()
+    peer.send(Request.SET_VRING_ADDR, struct.pack("=IIQQQQ", 0, 1, *ADDRESS, 0x123))
+    peer.u64(Request.SET_VRING_KICK, 0, 1)
+    assert peer.backend.running[0].log_address == 0x123
+
+
+@pytest.mark.parametrize(
+    ("request_", "payload", "fds", "no"),
+    [
+        (Request.SET_LOG_BASE, bytes(16), 1, 1),
+        (Request.SET_LOG_BASE, LOG, 0, 1),
+        (Request.SET_LOG_BASE, LOG, 2, 1),
+        (Request.SET_LOG_BASE, LOG[:-1], 1, 1),
+        (Request.SET_DEVICE_STATE_FD, SAVE, 1, 0x101),  # a ring is running
+        (Request.SET_DEVICE_STATE_FD, LOAD, 0, 0x101),
+        (Request.SET_DEVICE_STATE_FD, struct.pack("=II", 2, 0), 1, 0x101),
+        (Request.SET_DEVICE_STATE_FD, struct.pack("=II", 0, 1), 1, 0x101),
+        (Request.SET_DEVICE_STATE_FD, b"", 1, 0x101),
+        (Request.CHECK_DEVICE_STATE, b"", 0, 1),  # nothing was transferred
+        (Request.CHECK_DEVICE_STATE, b"x", 0, 1),
+        (Request.CHECK_DEVICE_STATE, b"", 1, 1),
+    ],
+)
+def test_refusals_in_the_reply_itself(
+    peer: Peer, request_: Request, payload: bytes, fds: int, no: int
+) -> None:
+    peer.start()
+    for need_reply in (False, True):
+        with pytest.raises(MessageRefused) as caught:
+            peer.send(request_, payload, fds, need_reply=need_reply)
+        assert unwrap(request_, caught.value.reply) == struct.pack("=Q", no)
+    assert peer.backend.running
+
+
+def test_state_is_transferred_once(peer: Peer) -> None:
+    peer.prepare()
+    for direction in (SAVE, LOAD):
+        reply = peer.send(Request.SET_DEVICE_STATE_FD, direction, 1)
+        assert reply == struct.pack("=Q", 0x100)
+        assert peer.backend.transfer is not None
+        assert peer.send(Request.CHECK_DEVICE_STATE) == bytes(8)
+        with pytest.raises(MessageRefused, match="no state"):
+            peer.send(Request.CHECK_DEVICE_STATE)
+
+
+@pytest.mark.parametrize("method", ["start_transfer", "finish_transfer"])
+def test_a_failed_transfer_is_told_and_survived(peer: Peer, method: str) -> None:
+    peer.prepare()
+    peer.backend.fail.add(method)
+    with pytest.raises(MessageRefused, match="told to fail"):  # noqa: PT012
+        peer.send(Request.SET_DEVICE_STATE_FD, SAVE, 1)
+        peer.send(Request.CHECK_DEVICE_STATE)
+    peer.backend.fail.clear()
+    peer.send(Request.SET_DEVICE_STATE_FD, SAVE, 1)
+    peer.send(Request.CHECK_DEVICE_STATE)
+
+
+def test_a_ring_that_starts_ends_the_transfer(peer: Peer) -> None:
+    peer.prepare()
+    peer.send(Request.SET_DEVICE_STATE_FD, SAVE, 1)
+    peer.u64(Request.SET_VRING_KICK, 0, 1)
+    assert peer.backend.transfer is None
+    with pytest.raises(MessageRefused, match="no state"):
+        peer.send(Request.CHECK_DEVICE_STATE)
+
+
+def test_without_a_whole_log_nothing_is_saved(peer: Peer) -> None:
+    """QEMU does not look at the reply to SET_LOG_BASE."""
+    peer.prepare()
+    peer.send(Request.SET_LOG_BASE, LOG, 1)
+    peer.backend.fail.add("set_log")
+    with pytest.raises(MessageRefused):
+        peer.send(Request.SET_LOG_BASE, LOG, 1)
+    with pytest.raises(MessageRefused, match="log was refused"):
+        peer.send(Request.SET_DEVICE_STATE_FD, SAVE, 1)
+    peer.send(Request.SET_DEVICE_STATE_FD, LOAD, 1)
+    peer.backend.fail.clear()
+    peer.send(Request.SET_LOG_BASE, LOG, 1)
+    peer.send(Request.SET_DEVICE_STATE_FD, SAVE, 1)
+
+
+def test_without_log_shmfd_nothing_is_logged(backend: RecordingBackend) -> None:
+    left = DEFAULT_PROTOCOL_FEATURES & ~ProtocolFeature.LOG_SHMFD
+    with Server(backend, protocol_features=left) as server:
+        peer = Peer(server, backend)
+        assert not peer.ask_u64(Request.GET_FEATURES) & F_LOG_ALL
+        peer.u64(Request.SET_PROTOCOL_FEATURES, left)
+        with pytest.raises(MessageRefused, match="LOG_SHMFD"):
+            peer.address(0, ADDRESS, flags=1)
+        with pytest.raises(MessageRefused) as caught:
+            peer.send(Request.SET_LOG_BASE, LOG, 1)
+        assert caught.value.reply is None  # in this dialect it has none
+        with pytest.raises(MessageRefused, match="not offered"):
+            peer.u64(Request.SET_FEATURES, F_VERSION_1 | F_PROTOCOL_FEATURES | F_LOG_ALL)

@@ -15,6 +15,7 @@ Spec: QEMU docs/interop/vhost-user.rst.
 
 from virtiofsd_py.vhost_user.backend import (
     Backend,
+    DirtyLog,
     GuestAddress,
     MemoryRegion,
     UserAddress,
@@ -36,6 +37,7 @@ from virtiofsd_py.vhost_user.messages import (
     HeaderFlag,
     ProtocolFeature,
     Request,
+    TransferDirection,
     VirtioFeature,
 )
 from virtiofsd_py.vhost_user.server import (
@@ -53,6 +55,7 @@ __all__ = [
     "BackendRequest",
     "BadMessage",
     "Connection",
+    "DirtyLog",
     "Disconnected",
     "GuestAddress",
     "Header",
@@ -66,6 +69,7 @@ __all__ = [
     "ProtocolViolation",
     "Request",
     "Server",
+    "TransferDirection",
     "TransportError",
     "UserAddress",
     "VhostUserError",

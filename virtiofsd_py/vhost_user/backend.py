@@ -16,6 +16,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NewType, Protocol
 
+from virtiofsd_py.vhost_user.messages import TransferDirection
+
 GuestAddress = NewType("GuestAddress", int)
 """A physical address of the guest: what descriptors hold."""
 UserAddress = NewType("UserAddress", int)
@@ -52,6 +54,7 @@ class VringSetup:
             driver polls.
         err_fd: likewise, when the ring is found broken.
         enabled: if not, buffers stay where they are until `Backend.set_vring_enabled`.
+        log_address: see `Backend.set_vring_log`.
     """
 
     num: int
@@ -63,6 +66,19 @@ class VringSetup:
     call_fd: int | None
     err_fd: int | None
     enabled: bool
+    log_address: GuestAddress | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DirtyLog:
+    """A bitmap to map from `fd`: the bit of each 4 KiB of the guest that the device writes to.
+
+    As the front-end gave it: it may be too short for the memory table, or the file for it.
+    """
+
+    size_bytes: int
+    mmap_offset_bytes: int
+    fd: int
 
 
 class Backend(Protocol):
@@ -117,6 +133,48 @@ class Backend(Protocol):
 
     def set_backend_channel(self, fd: int | None) -> None:
         """Take the socket or pipe on which `BackendRequest` messages may be sent, or drop it."""
+
+    def set_log(self, log: DirtyLog | None) -> None:
+        """Replace the dirty log, or drop it, possibly while rings are running.
+
+        What is marked is decided by `set_logging` and `set_vring_log`. Raise if the log is too
+        short for the memory table; `replace_memory` has to raise if it is a table that the log in
+        use is too short for.
+        """
+
+    def set_log_fd(self, fd: int | None) -> None:
+        """Take the descriptor to write to (8 bytes) after pages have been marked, or drop it."""
+
+    def set_logging(self, enabled: bool) -> None:
+        """Mark, from now on or no more, what is written to the guest's buffers.
+
+        Rings may be running. Without a log there is nothing to mark in, until `set_log` brings one.
+        """
+
+    def set_vring_log(self, index: int, log_address: GuestAddress | None) -> None:
+        """Mark, for a running ring, what is written to its used ring.
+
+        Args:
+            index: the ring.
+            log_address: where the used ring begins as far as the log is concerned; None: don't.
+        """
+
+    def start_transfer(self, direction: TransferDirection, fd: int) -> None:
+        """Begin to write this device's state to `fd`, or to read one from it; no ring is running.
+
+        Must not wait for the other end. One of the next two calls ends it, before another begins
+        or a ring is started.
+        """
+
+    def finish_transfer(self) -> None:
+        """End the transfer, whose other end is done; raise unless all of it went well.
+
+        After a LOAD, what was read is in force when this returns, or nothing of it. The transfer is
+        over also if it raises.
+        """
+
+    def cancel_transfer(self) -> None:
+        """Give up the transfer. Must not fail."""
 
     def set_status(self, status: int) -> None:
         """Take the virtio device status (8 bits); at 0 no ring is running."""

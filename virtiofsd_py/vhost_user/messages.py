@@ -172,6 +172,22 @@ class ConfigFlag(enum.IntFlag):
     LIVE_MIGRATION = 1 << 0
 
 
+class TransferDirection(enum.IntEnum):
+    """Which way a device's state goes.
+
+    Spec: vhost-user.rst, "Device state transfer parameters".
+    """
+
+    SAVE = 0
+    LOAD = 1
+
+
+class TransferPhase(enum.IntEnum):
+    """In which phase of a migration it does."""
+
+    STOPPED = 0
+
+
 class Payload(Protocol):
     """What every payload type does."""
 
@@ -495,6 +511,65 @@ class ConfigSpace:
     def encode(self) -> bytes:
         """Return the wire form."""
         return self.STRUCT.pack(self.offset_bytes, len(self.data), self.flags) + self.data
+
+
+@dataclass(frozen=True, slots=True)
+class LogArea:
+    """The dirty log of SET_LOG_BASE, without its descriptor: a bit for each 4 KiB of the guest.
+
+    Spec: vhost-user.rst, "Log description", "Migration".
+    """
+
+    size_bytes: int
+    mmap_offset_bytes: int
+    STRUCT: ClassVar[struct.Struct] = struct.Struct("=QQ")
+
+    @classmethod
+    def parse_untrusted(cls, raw: bytes) -> Self:
+        """Decode one log description.
+
+        Raises:
+            BadMessage: wrong length, an empty log, or one beyond the end of any file. Nothing else.
+        """
+        size, offset = _unpack(cls.STRUCT, raw, "log")
+        if not size:
+            raise BadMessage("log: empty")
+        if offset >= _U64_LIMIT >> 1 or size > (_U64_LIMIT >> 1) - offset:
+            raise BadMessage("log: beyond the end of any file")
+        return cls(size, offset)
+
+    def encode(self) -> bytes:
+        """Return the wire form."""
+        return self.STRUCT.pack(self.size_bytes, self.mmap_offset_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class StateTransfer:
+    """The parameters of SET_DEVICE_STATE_FD.
+
+    Spec: vhost-user.rst, "Device state transfer parameters".
+    """
+
+    direction: TransferDirection
+    phase: TransferPhase
+    STRUCT: ClassVar[struct.Struct] = struct.Struct("=II")
+
+    @classmethod
+    def parse_untrusted(cls, raw: bytes) -> Self:
+        """Decode the parameters.
+
+        Raises:
+            BadMessage: wrong length, an unknown direction or phase. Nothing else.
+        """
+        direction, phase = _unpack(cls.STRUCT, raw, "state transfer")
+        try:
+            return cls(TransferDirection(direction), TransferPhase(phase))
+        except ValueError as error:
+            raise BadMessage(f"state transfer: {error}") from None
+
+    def encode(self) -> bytes:
+        """Return the wire form."""
+        return self.STRUCT.pack(self.direction, self.phase)
 
 
 MAX_PAYLOAD_BYTES: Final = (

@@ -39,6 +39,7 @@ class Ring:
 
     num: int | None = None
     parts: RingParts | None = None
+    log_address: int | None = None
     base: int = 0
     enabled: bool = False
     running: bool = False
@@ -49,6 +50,7 @@ class Ring:
         """Return to the initial state, keeping only the call and error descriptors."""
         self.num = None
         self.parts = None
+        self.log_address = None
         self.base = 0
         self.enabled = False
 

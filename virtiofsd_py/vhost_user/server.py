@@ -16,6 +16,9 @@ Where the specification leaves a choice:
 - A refused SET_FEATURES leaves no features acknowledged, so that no ring can start with a format
   that the driver does not have in mind.
 - Status 0 stops all rings: it is the driver's reset.
+- LOG_ALL may change while rings run, in a SET_FEATURES that is otherwise the same; not without a
+  log, though. QEMU does not look at the reply to SET_LOG_BASE, so a front-end whose log was refused
+  cannot have the state saved either: its copy of guest memory would not be whole.
 
 Thread: all calls from one thread.
 
@@ -30,7 +33,13 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
 
-from virtiofsd_py.vhost_user.backend import Backend, UserAddress, VringSetup
+from virtiofsd_py.vhost_user.backend import (
+    Backend,
+    DirtyLog,
+    GuestAddress,
+    UserAddress,
+    VringSetup,
+)
 from virtiofsd_py.vhost_user.errors import (
     BackendError,
     BadMessage,
@@ -48,11 +57,14 @@ from virtiofsd_py.vhost_user.messages import (
     ConfigSpace,
     Header,
     HeaderFlag,
+    LogArea,
     MemoryTable,
     NoPayload,
     ProtocolFeature,
     Request,
     SingleRegion,
+    StateTransfer,
+    TransferDirection,
     VirtioFeature,
     VringAddress,
     VringAddressFlag,
@@ -66,12 +78,14 @@ _log = logging.getLogger(__name__)
 
 SUPPORTED_PROTOCOL_FEATURES: Final = (
     ProtocolFeature.MQ
+    | ProtocolFeature.LOG_SHMFD
     | ProtocolFeature.REPLY_ACK
     | ProtocolFeature.BACKEND_REQ
     | ProtocolFeature.CONFIG
     | ProtocolFeature.RESET_DEVICE
     | ProtocolFeature.CONFIGURE_MEM_SLOTS
     | ProtocolFeature.STATUS
+    | ProtocolFeature.DEVICE_STATE
 )
 """What `Server` can serve."""
 DEFAULT_PROTOCOL_FEATURES: Final = SUPPORTED_PROTOCOL_FEATURES & ~ProtocolFeature.RESET_DEVICE
@@ -80,6 +94,9 @@ DEFAULT_PROTOCOL_FEATURES: Final = SUPPORTED_PROTOCOL_FEATURES & ~ProtocolFeatur
 _NO_FEATURE: Final = ProtocolFeature(0)
 # A plain integer: the complement of an IntFlag lacks the bits that it does not know.
 _PROTOCOL_FEATURES_BIT: Final = VirtioFeature.PROTOCOL_FEATURES.value
+_LOG_ALL_BIT: Final = VirtioFeature.LOG_ALL.value
+_NO_STATE_FD: Final = 1 << 8
+_REFUSED: Final = 1
 
 # These have a reply of their own kind: no acknowledgement can stand in for it.
 _QUERIES: Final = frozenset(
@@ -91,18 +108,22 @@ _QUERIES: Final = frozenset(
         Request.GET_CONFIG,
         Request.GET_MAX_MEM_SLOTS,
         Request.GET_STATUS,
-        Request.SET_LOG_BASE,
         Request.IOTLB_MSG,
         Request.CREATE_CRYPTO_SESSION,
         Request.POSTCOPY_ADVISE,
         Request.POSTCOPY_END,
         Request.GET_INFLIGHT_FD,
         Request.GET_SHARED_OBJECT,
-        Request.SET_DEVICE_STATE_FD,
-        Request.CHECK_DEVICE_STATE,
         Request.GET_SHMEM_CONFIG,
     }
 )
+# These can say no in their own way.
+_NEGATIVE_REPLIES: Final = {
+    Request.GET_CONFIG: b"",
+    Request.SET_LOG_BASE: U64(_REFUSED).encode(),
+    Request.SET_DEVICE_STATE_FD: U64(_NO_STATE_FD | _REFUSED).encode(),
+    Request.CHECK_DEVICE_STATE: U64(_REFUSED).encode(),
+}
 
 
 class Server:
@@ -143,6 +164,10 @@ class Server:
         self._negotiated = _NO_FEATURE
         self._features: int | None = None
         self._status = 0
+        self._has_log = False
+        self._log_refused = False
+        self._logging = False
+        self._transferring = False
         self._open = True
 
     @property
@@ -186,6 +211,10 @@ class Server:
         self._open = False
         steps: list[Callable[[], object]] = [
             self._stop_all,
+            self._give_up_transfer,
+            lambda: self._set_logging(False),
+            lambda: self._backend.set_log(None),
+            lambda: self._backend.set_log_fd(None),
             lambda: self._backend.set_backend_channel(None),
             lambda: self._backend.replace_memory([]),
         ]
@@ -235,12 +264,16 @@ class Server:
 
     def _refusal(self, header: Header, error: Exception) -> ProtocolError:
         reason = f"{header.request.name}: {error}"
-        if header.request is Request.GET_CONFIG:
-            # An empty reply is this query's way to say no.
-            return MessageRefused(reason, encode_reply(header.request))
+        if header.request is Request.SET_LOG_BASE:
+            self._log_refused = True
+            if ProtocolFeature.LOG_SHMFD not in self._negotiated:  # then it has no reply
+                return MessageRefused(reason, self._acknowledgement(header, _REFUSED))
+        if header.request in _NEGATIVE_REPLIES:
+            answer = encode_reply(header.request, _NEGATIVE_REPLIES[header.request])
+            return MessageRefused(reason, answer)
         if header.request in _QUERIES:
             return ProtocolViolation(reason)
-        return MessageRefused(reason, self._acknowledgement(header, 1))
+        return MessageRefused(reason, self._acknowledgement(header, _REFUSED))
 
     # Features.
 
@@ -251,7 +284,9 @@ class Server:
     def _set_features(self, payload: bytes, _fds: ReceivedFds) -> None:
         features = U64.parse_untrusted(payload).value
         running = [ring for ring in self._rings if ring.running]
-        if running and features == self._features:
+        if running and self._differ_in_logging_only(features):
+            self._set_logging(bool(features & _LOG_ALL_BIT))
+            self._features = features
             return
         if any(self._is_enabled(ring) for ring in running):
             raise MessageRefused("features cannot change while a ring is running")
@@ -260,7 +295,8 @@ class Server:
         surplus = features & ~(self._device_features | _PROTOCOL_FEATURES_BIT)
         if surplus:
             raise MessageRefused(f"features {surplus:#x} were not offered")
-        self._backend.set_features(features & ~_PROTOCOL_FEATURES_BIT)
+        self._backend.set_features(features & ~_PROTOCOL_FEATURES_BIT & ~_LOG_ALL_BIT)
+        self._set_logging(bool(features & _LOG_ALL_BIT))
         self._features = features
 
     def _get_protocol_features(self, payload: bytes, _fds: ReceivedFds) -> bytes:
@@ -297,6 +333,7 @@ class Server:
     def _reset_device(self, payload: bytes, _fds: ReceivedFds) -> None:
         NoPayload.parse_untrusted(payload)
         self._stop_all()
+        self._set_logging(False)
         self._backend.reset_device()
         for ring in self._rings:
             ring.forget()
@@ -370,13 +407,19 @@ class Server:
     def _set_vring_addr(self, payload: bytes, _fds: ReceivedFds) -> None:
         address = VringAddress.parse_untrusted(payload)
         ring = self._ring(address.index)
+        log_address = None
         if VringAddressFlag.LOG in address.flags:
-            raise MessageRefused("logging is not negotiated")
+            if ProtocolFeature.LOG_SHMFD not in self._negotiated:
+                raise MessageRefused("LOG_SHMFD is not negotiated")
+            log_address = GuestAddress(address.log_guest_address)
         parts = RingParts(
             address.desc_user_address, address.avail_user_address, address.used_user_address
         )
         if not (ring.running and ring.parts == parts):
             self._configurable(address.index).parts = parts
+        elif log_address != ring.log_address:
+            self._backend.set_vring_log(address.index, log_address)
+        ring.log_address = log_address
 
     def _set_vring_kick(self, payload: bytes, fds: ReceivedFds) -> None:
         file = VringFile.parse_untrusted(payload)
@@ -404,7 +447,9 @@ class Server:
             call_fd=call_fd,
             err_fd=err_fd,
             enabled=self._is_enabled(ring),
+            log_address=None if ring.log_address is None else GuestAddress(ring.log_address),
         )
+        self._give_up_transfer()
         self._backend.start_vring(file.index, setup)
         ring.running = True
 
@@ -438,11 +483,69 @@ class Server:
             self._stop(index)
         return VringState(index, ring.base).encode()
 
+    # Migration.
+
+    def _set_log_base(self, payload: bytes, fds: ReceivedFds) -> bytes:
+        area = LogArea.parse_untrusted(payload)
+        fds.expect(1)
+        self._backend.set_log(DirtyLog(area.size_bytes, area.mmap_offset_bytes, fds.take()))
+        self._has_log = True
+        self._log_refused = False
+        return U64(0).encode()
+
+    def _set_log_fd(self, payload: bytes, fds: ReceivedFds) -> None:
+        NoPayload.parse_untrusted(payload)
+        fds.expect(1)
+        self._backend.set_log_fd(fds.take())
+
+    def _set_device_state_fd(self, payload: bytes, fds: ReceivedFds) -> bytes:
+        wanted = StateTransfer.parse_untrusted(payload)
+        fds.expect(1)
+        if any(ring.running for ring in self._rings):
+            raise MessageRefused("a ring is running")
+        if wanted.direction is TransferDirection.SAVE and self._log_refused:
+            raise MessageRefused("the dirty log was refused")
+        self._give_up_transfer()
+        self._backend.start_transfer(wanted.direction, fds.take())
+        self._transferring = True
+        return U64(_NO_STATE_FD).encode()
+
+    def _check_device_state(self, payload: bytes, _fds: ReceivedFds) -> bytes:
+        NoPayload.parse_untrusted(payload)
+        if not self._transferring:
+            raise MessageRefused("no state was transferred")
+        self._transferring = False
+        self._backend.finish_transfer()
+        return U64(0).encode()
+
+    def _give_up_transfer(self) -> None:
+        if self._transferring:
+            self._transferring = False
+            self._backend.cancel_transfer()
+
     # Helpers.
 
     @property
     def _device_features(self) -> int:
-        return int(self._backend.device_features) & ~_PROTOCOL_FEATURES_BIT
+        own = int(self._backend.device_features) & ~(_PROTOCOL_FEATURES_BIT | _LOG_ALL_BIT)
+        return own | self._log_all_offered
+
+    @property
+    def _log_all_offered(self) -> int:
+        return _LOG_ALL_BIT if ProtocolFeature.LOG_SHMFD in self._offered else 0
+
+    def _differ_in_logging_only(self, features: int) -> bool:
+        return self._features is not None and not (
+            (features ^ self._features) & ~self._log_all_offered
+        )
+
+    def _set_logging(self, enabled: bool) -> None:
+        if enabled == self._logging:
+            return
+        if enabled and not self._has_log and any(ring.running for ring in self._rings):
+            raise MessageRefused("there is no log to write to")
+        self._backend.set_logging(enabled)
+        self._logging = enabled
 
     @property
     def _rings_can_be_disabled(self) -> bool:
@@ -545,4 +648,10 @@ _RULES: Final[dict[Request, _Rule]] = {
     Request.SET_VRING_CALL: _Rule(Server._set_vring_call, takes_fds=True),
     Request.SET_VRING_ERR: _Rule(Server._set_vring_err, takes_fds=True),
     Request.SET_VRING_ENABLE: _Rule(Server._set_vring_enable),
+    Request.SET_LOG_BASE: _Rule(Server._set_log_base, ProtocolFeature.LOG_SHMFD, takes_fds=True),
+    Request.SET_LOG_FD: _Rule(Server._set_log_fd, ProtocolFeature.LOG_SHMFD, takes_fds=True),
+    Request.SET_DEVICE_STATE_FD: _Rule(
+        Server._set_device_state_fd, ProtocolFeature.DEVICE_STATE, takes_fds=True
+    ),
+    Request.CHECK_DEVICE_STATE: _Rule(Server._check_device_state, ProtocolFeature.DEVICE_STATE),
 }
