@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import signal
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType as StackFrame
 from typing import Final
@@ -38,6 +40,7 @@ class Run:
         self._logs.mkdir(parents=True, exist_ok=True)
         self._share = asked.share or workspace.directory("share")
         self._daemons: list[Daemon] = []
+        self._moves = 0
         self._end_s = None if asked.timeout_s is None else time.monotonic() + asked.timeout_s
         self._vmm: Child | None = None
         self._session: Session | None = None
@@ -63,7 +66,8 @@ class Run:
                 self._vmm.end(grace_s=0)
         booted = self._session is not None and self._session.booted
         faults += [fault for daemon in self._daemons for fault in daemon.faults_at_end(booted)]
-        faults += [f"console: {line}" for line in complaints(read_log(self._logs / "console.log"))]
+        for console in sorted(self._logs.glob("console*.log")):
+            faults += [f"console: {line}" for line in complaints(read_log(console))]
         self._write("result.json", status=status, faults=faults, **self._statuses())
         if not faults:
             return status
@@ -72,23 +76,51 @@ class Run:
 
     def _converse(self) -> int:
         ours, theirs = socket.socketpair()
-        with ours:
-            with theirs:
-                self._start(theirs)
-            assert self._vmm is not None
-            self._write("state.json", vmm_pid=self._vmm.pid, **self._state())
+        with theirs:
+            self._vmm = self._start(theirs)
+        with _move_signal() as wishes:
+            self._write("state.json", **self._state())
             self._session = Session(
-                ours, self._vmm, paths.GUEST_SHARE, self._asked.command, self._end_s
+                ours,
+                self._vmm,
+                paths.GUEST_SHARE,
+                self._asked.command,
+                self._end_s,
+                wishes,
+                self._move,
             )
-            status = self._session.run()
-            vmm_status = self._vmm.wait(_POWER_OFF_DEADLINE_S)
+            with contextlib.closing(self._session):
+                status = self._session.run()
+                vmm_status = self._vmm.wait(_POWER_OFF_DEADLINE_S)
         if vmm_status is None:
             raise GuestFailedError(f"the guest does not power off ({_POWER_OFF_DEADLINE_S:.0f} s)")
         if vmm_status != 0:
             raise GuestFailedError(f"{self._vmm.name} ended with status {vmm_status}")
         return status
 
-    def _start(self, channel: socket.socket) -> None:
+    def _move(self) -> tuple[socket.socket, Child]:
+        from . import qemu
+
+        old, old_qmp = self._vmm, self._path("qmp")
+        if self._asked.vmm != "qemu" or old is None:
+            raise UsageError("only a QEMU guest can be moved")
+        self._moves += 1
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._vmm = self._start(theirs, incoming=True)
+        qemu.migrate(old_qmp, self._vmm, self._path("qmp"), self._path("incoming"))
+        old.end()
+        self._write("state.json", **self._state())
+        return ours, self._vmm
+
+    def _name(self, name: str) -> str:
+        """The same for the next VMM, if the guest has moved."""
+        return f"{name}-{self._moves}" if self._moves else name
+
+    def _path(self, name: str) -> Path:
+        return self._workspace.path / self._name(name)
+
+    def _start(self, channel: socket.socket, *, incoming: bool = False) -> Child:
         asked = self._asked
         machine = Machine(
             kernel=asked.kernel,
@@ -103,12 +135,9 @@ class Run:
         if not asked.notification and asked.vmm == "uml":
             arguments.append("--fsnotify=off")  # a UML guest has the queues that the daemon offers
         share = self._daemon(asked.daemon, self._share, _TAG, arguments)
-        console = self._logs / "console.log"
+        console = self._logs / f"{self._name('console')}.log"
         if asked.vmm == "uml":
-            self._vmm = uml.start(
-                self._workspace, machine, console, channel, share.socket, self._share
-            )
-            return
+            return uml.start(self._workspace, machine, console, channel, share.socket, self._share)
         from . import qemu  # needs qemu.qmp, which a UML run does not
 
         accel = asked.accel
@@ -116,8 +145,10 @@ class Run:
             works = qemu.kvm_works(self._workspace, asked.qemu, paths.FIRMWARE, asked.kernel)
             accel = "kvm" if works else "tcg"
         root_arguments = ["--readonly", "--cache=always", "--fsnotify=off"]
+        # The guest has seen /proc of this machine, where processes end.
+        root_arguments.append("--migration-on-error=guest-error")
         root = self._daemon(asked.root_daemon, Path("/"), qemu.ROOT_TAG, root_arguments)
-        self._vmm = qemu.start(
+        return qemu.start(
             self._workspace,
             machine,
             qemu.Emulator(asked.qemu, paths.FIRMWARE, accel),
@@ -125,23 +156,30 @@ class Run:
             channel,
             share.socket,
             root.socket,
-            self._workspace.path / "qmp",
-            self._logs / "qemu.log",
+            self._path("qmp"),
+            self._logs / f"{self._name('qemu')}.log",
+            incoming,
         )
 
     def _daemon(self, program: Path, shared: Path, tag: str, arguments: Sequence[str]) -> Daemon:
-        log = self._logs / f"{tag}.log"
-        daemon = Daemon(self._workspace, log, program, shared, tag, arguments)
+        name = self._name(tag)
+        log = self._logs / f"{name}.log"
+        daemon = Daemon(self._workspace, log, program, shared, tag, arguments, name=name)
         self._daemons.append(daemon)
         return daemon
 
     def _state(self) -> dict[str, object]:
+        assert self._vmm is not None
+        daemon = [each for each in self._daemons if each.tag == _TAG][-1]
         return {
-            "daemon_pid": self._daemons[0].child.pid,
-            "socket": str(self._daemons[0].socket),
+            "pid": os.getpid(),
+            "vmm_pid": self._vmm.pid,
+            "daemon_pid": daemon.child.pid,
+            "socket": str(daemon.socket),
             "share": str(self._share),
-            "qmp": str(self._workspace.path / "qmp"),
+            "qmp": str(self._path("qmp")),
             "workspace": str(self._workspace.path),
+            "moves": self._moves,
         }
 
     def _statuses(self) -> dict[str, object]:
@@ -165,6 +203,18 @@ class Run:
         print("----", file=sys.stderr)
         for fault in faults:
             print(f"run-guest: {fault}", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def _move_signal() -> Iterator[socket.socket]:
+    """Turns SIGUSR1 into bytes on a socket, for the length of a block."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        before = signal.signal(signal.SIGUSR1, lambda *_: theirs.send(b"m"))
+        try:
+            yield ours
+        finally:
+            signal.signal(signal.SIGUSR1, before)
 
 
 def _interrupt(signum: int, _frame: StackFrame | None) -> None:

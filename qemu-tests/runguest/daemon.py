@@ -33,6 +33,8 @@ class Daemon:
         shared_dir: Path,
         tag: str,
         extra: Sequence[str] = (),
+        *,
+        name: str | None = None,
     ) -> None:
         """Starts it; returns when it listens.
 
@@ -41,14 +43,16 @@ class Daemon:
             log: takes what it prints.
             program: a virtiofsd by its command line.
             shared_dir: what it serves.
-            tag: virtio-fs tag, also the name of the socket's directory.
+            tag: virtio-fs tag.
             extra: further arguments.
+            name: of the socket's directory, if not the tag.
 
         Raises:
             UsageError: the program cannot be run.
             GuestFailedError: it ended, or did not listen in time.
         """
-        self.directory = workspace.directory(tag)
+        self.tag = tag
+        self.directory = workspace.directory(name or tag)
         self.socket = self.directory / "socket"
         argv = [
             os.fspath(program),
@@ -58,7 +62,7 @@ class Daemon:
             *extra,
         ]
         # SIGTERM when we are killed: it removes its socket.
-        self.child = workspace.adopt(Child(tag, argv, log, death_signal=signal.SIGTERM))
+        self.child = workspace.adopt(Child(name or tag, argv, log, death_signal=signal.SIGTERM))
         self._await_listening()
 
     def _await_listening(self) -> None:

@@ -16,6 +16,8 @@ The share is mounted at {paths.GUEST_SHARE} in the guest, which is COMMAND's wor
 The guest's root is this machine's, read-only, with empty tmpfs on /tmp, /run, /mnt and /var/tmp.
 A UML guest also sees the share at {paths.GUEST_HOST}: what is done there is done by the host.
 
+SIGUSR1 moves a QEMU guest to another QEMU, with daemons of its own, on this machine.
+
 exit status: that of COMMAND (128 + N if signal N killed it); 124 if --timeout ran out; 125 if
 guest, VMM or daemon failed: no answer, a crash, a BUG or WARNING on the console, a daemon that did
 not end cleanly (the logs are shown); 126 or 127 if COMMAND cannot be run; 2 for a wrong command

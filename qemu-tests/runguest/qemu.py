@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -14,6 +17,7 @@ from qemu.qmp.legacy import QEMUMonitorProtocol
 
 from . import paths
 from .console import read_log
+from .errors import GuestFailedError
 from .processes import Child, Workspace
 from .vmm import Machine, kernel_parameters
 
@@ -21,6 +25,7 @@ PORT_NAME: Final = "org.virtiofsd-py.run-guest"
 ROOT_TAG: Final = "vfsd-root"
 _KVM_DEADLINE_S: Final = 20.0
 _QMP_DEADLINE_S: Final = 60.0
+_MIGRATION_DEADLINE_S: Final = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +59,7 @@ def start(
     root_socket: Path,
     qmp_socket: Path,
     log: Path,
+    incoming: bool = False,
 ) -> Child:
     """Starts the guest; its root is the virtio-fs device behind ``root_socket``.
 
@@ -69,6 +75,7 @@ def start(
         root_socket: of the root's daemon.
         qmp_socket: where to listen for a QMP client.
         log: what QEMU itself prints.
+        incoming: wait for a guest that runs elsewhere, instead of booting one; see ``migrate``.
 
     Raises:
         UsageError: QEMU cannot be run.
@@ -103,8 +110,20 @@ def start(
         *("-chardev", f"socket,id=channel,fd={channel.fileno()}"),
         *("-device", f"virtserialport,chardev=channel,name={PORT_NAME}"),
         *("-kernel", os.fspath(machine.kernel), "-append", " ".join(parameters)),
+        *(["-incoming", "defer"] if incoming else []),
     ]
     return workspace.adopt(Child("qemu", argv, log, pass_fds=[channel.fileno()]))
+
+
+@contextlib.contextmanager
+def _monitor(qmp_socket: Path) -> Iterator[QEMUMonitorProtocol]:
+    monitor = QEMUMonitorProtocol(os.fspath(qmp_socket))
+    monitor.settimeout(_QMP_DEADLINE_S)
+    monitor.connect(negotiate=True)
+    try:
+        yield monitor
+    finally:
+        monitor.close()
 
 
 def system_reset(qmp_socket: Path) -> None:
@@ -113,14 +132,55 @@ def system_reset(qmp_socket: Path) -> None:
     Raises:
         qemu.qmp.QMPError: no such QEMU, or it refused.
     """
-    monitor = QEMUMonitorProtocol(os.fspath(qmp_socket))
-    monitor.settimeout(_QMP_DEADLINE_S)
-    monitor.connect(negotiate=True)
-    try:
+    with _monitor(qmp_socket) as monitor:
         monitor.cmd("set-action", reboot="reset")
         monitor.cmd("system_reset")
-    finally:
-        monitor.close()
+
+
+def _await_listening(child: Child, path: Path, end_s: float) -> None:
+    # There is no event for "listens"; QMP takes one client after the other.
+    while time.monotonic() < end_s and child.status is None:
+        with socket.socket(socket.AF_UNIX) as probe:
+            try:
+                probe.connect(os.fspath(path))
+            except OSError:
+                time.sleep(0.01)
+            else:
+                return
+    raise GuestFailedError(f"{child.name} does not listen at {path}")
+
+
+def migrate(qmp_socket: Path, target: Child, target_qmp: Path, channel: Path) -> None:
+    """Moves the guest to another QEMU, started with ``incoming``; returns when it runs there.
+
+    Args:
+        qmp_socket: of the QEMU where it runs.
+        target: the other one.
+        target_qmp: its QMP socket.
+        channel: where to make the socket that the guest goes through.
+
+    Raises:
+        GuestFailedError: it goes on where it was, or nowhere.
+        qemu.qmp.QMPError: no such QEMU.
+    """
+    end = time.monotonic() + _MIGRATION_DEADLINE_S
+    _await_listening(target, target_qmp, end)
+    with _monitor(target_qmp) as monitor:
+        monitor.cmd("migrate-incoming", uri=f"unix:{channel}")
+    with _monitor(qmp_socket) as monitor:
+        monitor.cmd(
+            "migrate-set-capabilities", capabilities=[{"capability": "events", "state": True}]
+        )
+        monitor.cmd("migrate", uri=f"unix:{channel}")
+        while True:
+            event = monitor.pull_event(wait=max(0.0, end - time.monotonic()))
+            if event is None:
+                raise GuestFailedError(f"migration takes {_MIGRATION_DEADLINE_S:.0f} s")
+            status = event["data"]["status"] if event["event"] == "MIGRATION" else None
+            if status == "completed":
+                return
+            if status == "failed":
+                raise GuestFailedError(f"migration failed: {monitor.cmd('query-migrate')}")
 
 
 def kvm_works(workspace: Workspace, program: Path, firmware: Path, kernel: Path) -> bool:

@@ -9,7 +9,7 @@ import socket
 import sys
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from .errors import GuestFailedError, TimedOutError
@@ -23,6 +23,10 @@ SILENCE_DEADLINE_S: Final = 120.0
 """How long a booted guest may leave a ping unanswered."""
 
 
+Move = Callable[[], tuple[socket.socket, Child]]
+"""Moves the guest to another VMM and ends the old one; returns the new channel and VMM."""
+
+
 class Session:
     """One command in one guest. Single-threaded; reads descriptor 0, writes 1 and 2.
 
@@ -31,16 +35,25 @@ class Session:
     """
 
     def __init__(
-        self, channel: socket.socket, vmm: Child, cwd: str, argv: Sequence[str], end_s: float | None
+        self,
+        channel: socket.socket,
+        vmm: Child,
+        cwd: str,
+        argv: Sequence[str],
+        end_s: float | None,
+        wishes: socket.socket,
+        move: Move,
     ) -> None:
         """Prepares; nothing is sent before the guest says HELLO.
 
         Args:
-            channel: the host's end of the data channel; closed with the session's owner.
+            channel: the host's end of the data channel.
             vmm: its end is the guest's end.
             cwd: the command's directory in the guest.
             argv: the command.
             end_s: ``time.monotonic()`` at which to give up, or None.
+            wishes: each byte that comes is somebody's wish that the guest be moved.
+            move: does so.
 
         Raises:
             UsageError: the command is too long.
@@ -51,6 +64,8 @@ class Session:
         self._command = command_frames(cwd, argv)
         self._command_left: deque[Frame] = deque()
         self._end_s = end_s
+        self._wishes = wishes
+        self._move = move
         self._parser = FrameParser()
         self._outgoing: deque[bytes] = deque()
         self.booted = False
@@ -86,6 +101,7 @@ class Session:
         poll = select.poll()
         poll.register(self._channel, events)
         poll.register(self._vmm.pidfd, select.POLLIN)
+        poll.register(self._wishes, select.POLLIN)
         if want_stdin:
             poll.register(0, select.POLLIN)
         ready = dict(poll.poll(self._patience_s() * 1000))
@@ -98,6 +114,21 @@ class Session:
             raise self._ended_early()
         if want_stdin and 0 in ready and self._status is None:
             self._forward_stdin()
+        if self._wishes.fileno() in ready and self._wishes.recv(1):
+            self._change_over()
+
+    def _change_over(self) -> None:
+        channel, self._vmm = self._move()
+        with self._channel:
+            while data := self._channel.recv(1 << 18):  # up to the end of the old VMM
+                for frame in self._parser.feed(data):
+                    self._handle(frame)
+        self._channel = channel
+        self._channel.setblocking(False)
+
+    def close(self) -> None:
+        """Closes the channel."""
+        self._channel.close()
 
     def _ended_early(self) -> GuestFailedError:
         status = self._vmm.wait(10)
