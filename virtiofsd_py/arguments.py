@@ -39,7 +39,10 @@ PROGRAM: Final = "virtiofsd-py"
 
 # What a management tool may rely on; the installed 50-virtiofsd-py.json says the same.
 # Spec: QEMU docs/interop/vhost-user.json, "VHostUserBackendCapabilities".
-CAPABILITIES: Final[Mapping[str, object]] = {"type": "fs", "features": ["separate-options"]}
+CAPABILITIES: Final[Mapping[str, object]] = {
+    "type": "fs",
+    "features": ["migrate-precopy", "separate-options"],
+}
 
 TAG_MAX_BYTES: Final = 36
 QUEUES_MAX: Final = 64
@@ -452,28 +455,28 @@ OPTIONS: Final[Mapping[str, tuple[Option, ...]]] = {
             default="1000000 or, if less, fs.nr_open",
         ),
     ),
-    "Migration (accepted; the device says that it cannot migrate)": (
+    "Migration": (
         Option(
             name="migration-mode",
             field="migration_mode",
             value=choice(MigrationMode),
-            help="how to find inodes again",
+            help="what the target finds inodes by",
         ),
         Option(
             name="migration-on-error",
             field="migration_on_error",
             value=choice(MigrationOnError),
-            help="what to do about one that is lost",
+            help="one that is lost stops the migration, or fails in the guest",
         ),
         Option(
             name="migration-verify-handles",
             field="migration_verify_handles",
-            help="compare file handles",
+            help="the target compares file handles of what it finds",
         ),
         Option(
             name="migration-confirm-paths",
             field="migration_confirm_paths",
-            help="look paths up again at the end",
+            help="the source looks up the paths that it tells",
         ),
     ),
     "Log": (

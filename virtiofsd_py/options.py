@@ -51,14 +51,14 @@ class Seccomp(enum.StrEnum):
 
 
 class MigrationMode(enum.StrEnum):
-    """How a migrated daemon would find its inodes again."""
+    """How the other daemon finds the guest's inodes in a migration."""
 
     FIND_PATHS = "find-paths"
     FILE_HANDLES = "file-handles"
 
 
 class MigrationOnError(enum.StrEnum):
-    """What an inode that cannot be found again would mean for a migration."""
+    """What an inode that cannot be found means for a migration."""
 
     ABORT = "abort"
     GUEST_ERROR = "guest-error"
@@ -153,11 +153,14 @@ class Options:
             reported by us, unless `fsnotify` is off.
         fsnotify_max_watches: host watches a guest may cause; 0 means as many as the host allows.
         fsnotify_ring_kib: event ring of one guest, in KiB, a power of two.
-        migration_mode: accepted and without effect, as are the next three: the front-end is told
-            that this device cannot migrate.
-        migration_on_error: see `migration_mode`.
-        migration_verify_handles: see `migration_mode`.
-        migration_confirm_paths: see `migration_mode`.
+        migration_mode: what the source tells of an inode, for the target to find it by.
+        migration_on_error: what an inode without that, or one that is not found, leads to: no
+            migration, or ESTALE for whoever uses it in the guest. Each end has its own.
+        migration_verify_handles: whether the target compares the file handle of what it finds with
+            the one that the source saw, which takes the same filesystem at both ends. Said at
+            either end.
+        migration_confirm_paths: whether the source looks up each path that the kernel tells, in
+            case something else is there by now.
         log_level: the least severe line logged.
         syslog: whether the log goes to syslog instead of standard error.
     """
