@@ -35,6 +35,7 @@ struct ring {
 	vfsd_engine_vring vring; /* base is where to go on; descriptors owned; -1 when stopped */
 	bool started;
 	bool running;
+	bool anew;		  /* begins at 0 though it had got somewhere: another guest's */
 	struct vfsd_queue *queue; /* of a running request ring */
 };
 
@@ -89,6 +90,20 @@ static struct vfsd_vring_setup ring_setup(const struct vfsd_engine *engine, cons
 	};
 }
 
+/* Rings that every driver uses at once: not that of urgent requests, which few guests ever do. */
+static bool is_ordinary(const struct vfsd_engine *engine, uint32_t index)
+{
+	return index != VFSD_RING_HIPRIO && !is_notification(engine, index);
+}
+
+static bool serves_requests(const struct vfsd_engine *engine)
+{
+	for (uint32_t i = 0; i < engine->config.num_rings; i++)
+		if (is_ordinary(engine, i) && engine->rings[i].running)
+			return true;
+	return false;
+}
+
 static int ring_run(struct vfsd_engine *engine, uint32_t index)
 {
 	struct ring *ring = &engine->rings[index];
@@ -102,7 +117,7 @@ static int ring_run(struct vfsd_engine *engine, uint32_t index)
 	if (is_notification(engine, index)) {
 		err = vfsd_events_start_ring(engine->events, engine->mem, &setup,
 					     ring->vring.kick_fd, ring->vring.call_fd,
-					     ring->vring.err_fd);
+					     ring->vring.err_fd, !serves_requests(engine));
 	} else {
 		const struct vfsd_queue_config config = {
 			.index = index,
@@ -114,6 +129,9 @@ static int ring_run(struct vfsd_engine *engine, uint32_t index)
 			.err_fd = ring->vring.err_fd,
 		};
 
+		if (engine->events && is_ordinary(engine, index))
+			vfsd_events_requests_begin(engine->events, ring->anew);
+		ring->anew = false;
 		err = vfsd_queue_start(&config, &ring->queue);
 	}
 	ring->running = err == 0;
@@ -317,6 +335,7 @@ int vfsd_engine_start_vring(vfsd_engine *engine, uint32_t index, const vfsd_engi
 		return -EINVAL;
 	}
 	ring = &engine->rings[index];
+	ring->anew = vring->base == 0 && ring->vring.base != 0;
 	ring->vring = *vring;
 	ring->started = true;
 	err = ring_run(engine, index);

@@ -50,6 +50,7 @@ struct vfsd_events {
 	bool offered;
 	int kick_fd;   /* -1 while the ring is stopped */
 	uint16_t base; /* where the driver's ring was when it stopped */
+	bool muted;    /* until a request ring tells whose the notification ring is */
 	int err_fd;
 
 	/* Watched inodes, so that an unwatched share pays one load for its barriers. */
@@ -114,7 +115,7 @@ static void flush(void *ctx)
 {
 	struct vfsd_events *events = ctx;
 
-	if (vfsd_notify_flush(events->notify) == 0)
+	if (events->muted || vfsd_notify_flush(events->notify) == 0)
 		return;
 	vfsd_log(VFSD_LOG_ERROR, "events: broken notification ring stopped");
 	if (events->err_fd >= 0)
@@ -412,13 +413,17 @@ void vfsd_events_tell_loss(struct vfsd_events *events)
 
 int vfsd_events_start_ring(struct vfsd_events *events, const struct vfsd_mem *mem,
 			   const struct vfsd_vring_setup *setup, int kick_fd, int call_fd,
-			   int err_fd)
+			   int err_fd, bool alone)
 {
 	int err;
 
 	pthread_mutex_lock(&events->lock);
-	/* A ring that begins anew belongs to a guest that does, and has not said INIT yet. */
-	if (setup->base == 0 && events->base != 0)
+	/*
+	 * A ring that begins anew may belong to a guest that does, and has not said INIT yet: what
+	 * waits for its predecessor is not for it.
+	 */
+	events->muted = setup->base == 0 && alone;
+	if (setup->base == 0 && events->base != 0 && !alone)
 		end_session(events);
 	err = vfsd_notify_start(events->notify, mem, setup, call_fd);
 	if (!err)
@@ -432,6 +437,16 @@ int vfsd_events_start_ring(struct vfsd_events *events, const struct vfsd_mem *me
 	}
 	pthread_mutex_unlock(&events->lock);
 	return err;
+}
+
+void vfsd_events_requests_begin(struct vfsd_events *events, bool anew)
+{
+	pthread_mutex_lock(&events->lock);
+	if (anew && events->muted)
+		end_session(events);
+	events->muted = false;
+	flush(events);
+	pthread_mutex_unlock(&events->lock);
 }
 
 uint16_t vfsd_events_stop_ring(struct vfsd_events *events)

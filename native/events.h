@@ -69,10 +69,18 @@ int vfsd_events_watch(struct vfsd_events *events, struct vfsd_inode *inode, uint
 /* Nobody knows what happened until now: have the guest told that it missed events. */
 void vfsd_events_tell_loss(struct vfsd_events *events);
 
-/* The notification ring. Descriptors and @mem are borrowed until the stop; call may be -1. */
+/*
+ * The notification ring. Descriptors and @mem are borrowed until the stop; call may be -1.
+ * @alone: no request ring runs yet, so that a ring at its beginning may be a new guest's.
+ */
 int vfsd_events_start_ring(struct vfsd_events *events, const struct vfsd_mem *mem,
 			   const struct vfsd_vring_setup *setup, int kick_fd, int call_fd,
-			   int err_fd);
+			   int err_fd, bool alone);
+/*
+ * A request ring is about to run. @anew: one that had got somewhere begins anew. If the notification
+ * ring does too, whoever drives them is another guest.
+ */
+void vfsd_events_requests_begin(struct vfsd_events *events, bool anew);
 uint16_t vfsd_events_stop_ring(struct vfsd_events *events);
 void vfsd_events_set_call(struct vfsd_events *events, int call_fd);
 

@@ -397,6 +397,33 @@ def test_a_new_session_hears_nothing_of_the_old(watched: Watched, daemon: Daemon
     assert until_sentinel(guest, watched.path, again) == []
 
 
+def with_an_event_that_waits(watched: Watched) -> Session:
+    """Return a guest whose first event waits: its notification ring is where it began."""
+    guest = watched.guest
+    guest.front_end.set_vring_enable(1, False)
+    (watched.path / "old").mkdir()
+    guest.fuse.fsnotify(watched.dir, CREATE | DELETE | ON_CHILD)  # its barrier
+    return guest
+
+
+def test_a_new_session_hears_nothing_that_waited_for_the_first_event(watched: Watched) -> None:
+    guest = with_an_event_that_waits(watched)
+    guest.reset()
+    guest.fuse.init()
+    again = guest.fuse.lookup(ROOT_ID, "d").nodeid
+    guest.fuse.fsnotify(again, CREATE | DELETE | ON_CHILD)
+    assert until_sentinel(guest, watched.path, again) == []
+
+
+def test_a_guest_that_goes_on_hears_what_waited_for_the_first_event(watched: Watched) -> None:
+    guest = with_an_event_that_waits(watched)
+    bases = guest.stop()
+    assert bases[1] == 0
+    for index, ring in enumerate(guest.rings):
+        guest.front_end.start_ring(index, ring, bases[index])
+    assert watched.short() == [(CREATE | FS_ISDIR, b"old")]
+
+
 def test_stopped_ring_keeps_what_waits(watched: Watched) -> None:
     guest = watched.guest
     assert guest.notifications is not None
