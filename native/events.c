@@ -30,9 +30,6 @@
  */
 enum { GROUP_INTERESTS_MAX = 1 << 20 };
 
-/* Whose interests those of any other dialect are: the guest's as a whole. */
-enum { OWNER_GUEST = 0 };
-
 enum wakeup { WAKE_STOP, WAKE_SOURCE, WAKE_KICK };
 
 struct vfsd_events {
@@ -264,8 +261,8 @@ static void hook_session_end(void *ctx)
 	pthread_mutex_unlock(&events->lock);
 }
 
-static int subscribe(struct vfsd_events *events, struct vfsd_inode *inode,
-		     const struct vfsd_fuse_interest *interest)
+static int set_interest(struct vfsd_events *events, struct vfsd_inode *inode,
+			const struct vfsd_fuse_interest *interest)
 {
 	uint32_t mask = (uint32_t)interest->mask;
 	struct vfsd_marks_change change;
@@ -304,14 +301,15 @@ static int hook_subscribe(void *ctx, struct vfsd_inode *inode,
 		return -EPERM; /* the guest then watches this filesystem locally */
 	if (interest->flags != 0)
 		return -EINVAL;
-	return subscribe(ctx, inode, interest);
+	return set_interest(ctx, inode, interest);
 }
 
-int vfsd_events_watch(struct vfsd_events *events, struct vfsd_inode *inode, uint32_t mask)
+int vfsd_events_watch(struct vfsd_events *events, struct vfsd_inode *inode, uint64_t owner,
+		      uint32_t mask)
 {
-	const struct vfsd_fuse_interest interest = {.mask = mask, .owner = OWNER_GUEST};
+	const struct vfsd_fuse_interest interest = {.owner = owner, .mask = mask};
 
-	return subscribe(events, inode, &interest);
+	return set_interest(events, inode, &interest);
 }
 
 static void hook_forgotten(void *ctx, struct vfsd_inode *inode)
@@ -359,30 +357,22 @@ void vfsd_events_set_offered(struct vfsd_events *events, bool offered)
 	pthread_mutex_unlock(&events->lock);
 }
 
-/* One of vfsd_events_save()'s, without the owner. */
-struct saving {
-	void (*each)(void *ctx, uint64_t nodeid, uint32_t mask);
-	void *ctx;
-};
-
-static void save_mark(void *ctx, uint64_t nodeid, uint64_t owner, uint32_t mask)
+/* What a guest goes by: who reports what, or the old dialect, which is like no such mask. */
+static uint32_t agreement(const struct vfsd_events *events)
 {
-	const struct saving *saving = ctx;
-
-	if (owner == OWNER_GUEST)
-		saving->each(saving->ctx, nodeid, mask);
+	return events->config.rfc2021 ? UINT32_MAX : events->config.source->server_mask;
 }
 
 int vfsd_events_save(struct vfsd_events *events, uint32_t *server_mask,
-		     void (*each)(void *ctx, uint64_t nodeid, uint32_t mask), void *ctx)
+		     void (*each)(void *ctx, uint64_t nodeid, uint64_t owner, uint32_t mask),
+		     void *ctx)
 {
-	struct saving saving = {.each = each, .ctx = ctx};
 	int err = -ENOENT;
 
 	pthread_mutex_lock(&events->lock);
 	if (events->source) {
-		*server_mask = events->config.source->server_mask;
-		vfsd_marks_each(events->marks, save_mark, &saving);
+		*server_mask = agreement(events);
+		vfsd_marks_each(events->marks, each, ctx);
 		err = 0;
 	}
 	pthread_mutex_unlock(&events->lock);
@@ -395,7 +385,7 @@ int vfsd_events_resume(struct vfsd_events *events, uint32_t server_mask)
 
 	pthread_mutex_lock(&events->lock);
 	end_session(events);
-	if (server_mask == events->config.source->server_mask)
+	if (server_mask == agreement(events))
 		err = start_session(events);
 	if (err)
 		end_session(events);

@@ -52,10 +52,12 @@ struct vfsd_fuse_hooks vfsd_events_hooks(struct vfsd_events *events);
 
 /*
  * Migration. Tell @each about every watch, after *server_mask: what the source reports for
- * everybody's doing. -ENOENT: there is no session with events. The guest's rings rest.
+ * everybody's doing (all bits: in the old dialect). -ENOENT: there is no session with events. The
+ * guest's rings rest.
  */
 int vfsd_events_save(struct vfsd_events *events, uint32_t *server_mask,
-		     void (*each)(void *ctx, uint64_t nodeid, uint32_t mask), void *ctx);
+		     void (*each)(void *ctx, uint64_t nodeid, uint64_t owner, uint32_t mask),
+		     void *ctx);
 
 /*
  * Go on with a session that another daemon began, without a watch at first. 0 or -errno;
@@ -64,7 +66,8 @@ int vfsd_events_save(struct vfsd_events *events, uint32_t *server_mask,
 int vfsd_events_resume(struct vfsd_events *events, uint32_t server_mask);
 
 /* Watch @inode, as a guest's FUSE_FSNOTIFY does. 0 or -errno. */
-int vfsd_events_watch(struct vfsd_events *events, struct vfsd_inode *inode, uint32_t mask);
+int vfsd_events_watch(struct vfsd_events *events, struct vfsd_inode *inode, uint64_t owner,
+		      uint32_t mask);
 
 /* Nobody knows what happened until now: have the guest told that it missed events. */
 void vfsd_events_tell_loss(struct vfsd_events *events);

@@ -81,6 +81,7 @@ struct vfsd_state_file {
 
 struct vfsd_state_watch {
 	uint64_t nodeid;
+	uint64_t owner; /* as the guest has it: 0, or a group of the old dialect */
 	uint32_t mask;
 	uint32_t reserved; /* 0 */
 };

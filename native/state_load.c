@@ -190,7 +190,7 @@ static int load_watch(struct loading *loading)
 	inode = vfsd_inode_get(loading->config->inodes, record->nodeid);
 	if (!inode)
 		return -EBADMSG;
-	error = vfsd_events_watch(loading->config->events, inode, record->mask);
+	error = vfsd_events_watch(loading->config->events, inode, record->owner, record->mask);
 	vfsd_inode_put(loading->config->inodes, inode);
 	return error ? lose(loading, "watch", record->nodeid, error) : 0;
 }

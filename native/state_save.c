@@ -342,10 +342,10 @@ static int save_file(void *ctx, const struct vfsd_open_file *file)
 	return saving->blob.failed ? -ENOMEM : 0;
 }
 
-static void save_watch(void *ctx, uint64_t nodeid, uint32_t mask)
+static void save_watch(void *ctx, uint64_t nodeid, uint64_t owner, uint32_t mask)
 {
 	struct saving *saving = ctx;
-	const struct vfsd_state_watch record = {.nodeid = nodeid, .mask = mask};
+	const struct vfsd_state_watch record = {.nodeid = nodeid, .owner = owner, .mask = mask};
 
 	put(&saving->blob, &record, sizeof(record));
 	saving->header.watches++;

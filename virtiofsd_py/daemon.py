@@ -30,7 +30,6 @@ from virtiofsd_py.fuse import Handlers
 from virtiofsd_py.options import (
     FileHandles,
     Fsnotify,
-    FsnotifyDialect,
     LogLevel,
     MigrationMode,
     MigrationOnError,
@@ -135,9 +134,8 @@ def _serve_one(
         # The front-end reads notify_buf_size from the configuration space.
         if options.tag is None and not fsnotify:
             features &= ~ProtocolFeature.CONFIG
-        # What Python functions remember is not in the state that is transferred, nor are groups.
-        rfc2021 = options.fsnotify_dialect is FsnotifyDialect.RFC2021
-        if extensions.opcodes or rfc2021:
+        # What Python functions remember is not in the state that is transferred.
+        if extensions.opcodes:
             features &= ~ProtocolFeature.DEVICE_STATE
         watch: dict[int, Callable[[], bool]] = {
             ended.fileno(): lambda: False,

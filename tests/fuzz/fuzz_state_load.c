@@ -119,7 +119,7 @@ size_t vfsd_fuzz_seed(uint32_t index, uint8_t *bytes, size_t max)
 								 O_RDONLY),
 						 inode->nodeid, &fh),
 				 0);
-			CHECK_EQ(vfsd_events_watch(session.config.events, inode, 0x100), 0);
+			CHECK_EQ(vfsd_events_watch(session.config.events, inode, 0, 0x100), 0);
 		}
 		vfsd_inode_put(session.config.inodes, inode);
 	}
