@@ -18,6 +18,8 @@ from typing import Self
 DEADLINE_S = 60.0
 # Another build of the same command, such as the instrumented one.
 COMMAND = os.environ.get("VIRTIOFSD_PY", str(Path(sys.executable).parent / "virtiofsd-py"))
+# Such a build uses memory of its own.
+INSTRUMENTED = "VIRTIOFSD_PY" in os.environ
 
 
 class Daemon:

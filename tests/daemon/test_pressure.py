@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.daemon.running import Daemon
+from tests.daemon.running import INSTRUMENTED, Daemon
 from tests.daemon.test_events import ATTRIB, CREATE, DELETE, ON_CHILD
 from tests.frontend import ROOT_ID, Record, Session
 from tests.frontend.notify import FS_Q_OVERFLOW
@@ -161,7 +161,7 @@ def test_events_at_full_speed(hear: Callable[..., Hearing], mode: str, pairs: in
             guest.take()
     guest.settle()
     guest.check(pairs)
-    assert most_kib(guest.daemon) - before < GROWTH_KIB
+    assert most_kib(guest.daemon) - before < GROWTH_KIB or INSTRUMENTED
     guest.check_correct_again()
 
 
@@ -183,7 +183,7 @@ def test_guest_that_gives_no_buffers_back(
     other.settle()
     # The other guest heard everything to the end while this one holds up only itself.
     other.check(pairs)
-    assert most_kib(mute.daemon) - before < GROWTH_KIB
+    assert most_kib(mute.daemon) - before < GROWTH_KIB or INSTRUMENTED
     mute.records = mute.queue.read_now()  # of the two buffers there were
     mute.queue.repost = True
     mute.queue.post()

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.daemon.running import Daemon
+from tests.daemon.running import INSTRUMENTED, Daemon
 from tests.daemon.test_events import (
     ACCESS,
     ALL,
@@ -441,7 +441,7 @@ def test_nothing_grows_with_use(start: Callable[..., Daemon]) -> None:
         use(tree, 200)
         assert descriptors() == before[0]
         # 4000 notifications and 400 watches: 128 bytes for each would show.
-        assert resident_kib() - before[1] < 256
+        assert resident_kib() - before[1] < 256 or INSTRUMENTED
 
 
 def test_an_idle_daemon_sleeps(tree: Tree, daemon: Daemon) -> None:
