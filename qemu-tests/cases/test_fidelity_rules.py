@@ -16,7 +16,7 @@ class Example:
 
     Attributes:
         rule: its name.
-        line: GIVEN :: SCRIPT :: WATCHED, the latter with masks.
+        line: GIVEN :: SCRIPT :: WATCHED; the latter without masks: by fanotify.
         actor: one of its actors.
         other: one that it is not about; empty: it is about all.
         local: on a local file system.
@@ -176,6 +176,24 @@ EXAMPLES = [
         refused=(". OPEN f, . MODIFY f, . DELETE f, . DELETE g", ". OPEN f, . DELETE f"),
     ),
     Example(
+        "fanotify-end",
+        "mkdir d :: rm d :: .",
+        actor="host",
+        other="guest",
+        local="d OPEN|DELETE_SELF|ISDIR ., . DELETE|ISDIR d",
+        excused="d OPEN|ISDIR ., d DELETE_SELF|ISDIR ., . DELETE|ISDIR d",
+        refused=("d OPEN|ISDIR ., . DELETE|ISDIR d", "d DELETE_SELF|ISDIR ., . DELETE|ISDIR d"),
+    ),
+    Example(
+        "fanotify-stranger",
+        ":: mkdir d; chmod d 0700 :: .",
+        actor="host",
+        other="guest",
+        local=". CREATE|ISDIR d, wd-0 ATTRIB|ISDIR .",
+        excused=". CREATE|ISDIR d, . ATTRIB|ISDIR .",
+        refused=(". CREATE|ISDIR d", "wd-0 CREATE|ISDIR d, wd-0 ATTRIB|ISDIR ."),
+    ),
+    Example(
         "server-silence",
         "file f :: append f; mv f g :: .:ALL f:ALL",
         actor="server-host",
@@ -231,7 +249,8 @@ def explained(example: Example, actor: str, seen: str) -> list[str] | None:
     """What the rules make of it."""
     (parsed,) = scenario.parse(f"it :: {example.line}")
     local, here = (tuple(text.split(", ")) if text else () for text in (example.local, seen))
-    return rules.explain(actor, parsed, "as written", (local,), (here,))
+    way = "as written" if "as written" in parsed.ways else scenario.FANOTIFY
+    return rules.explain(actor, parsed, way, (local,), (here,))
 
 
 EACH_EXAMPLE = pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.rule)

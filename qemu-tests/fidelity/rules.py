@@ -421,6 +421,42 @@ def without_what_comes_too_late(_: About, pair: Pair) -> Pair:
     return stripped(pair[0]), stripped(pair[1])
 
 
+# -- fanotify groups in the guest: several bits an event -------------------------------------------
+
+
+def without_merged_ends(_: About, pair: Pair) -> Pair:
+    """With DELETE_SELF taken out of the events that it is merged with, and put last."""
+
+    def stripped(sighting: Sighting) -> Sighting:
+        head, tail = [], []
+        for event in sighting:
+            watch, bits, *name = event.split(" ")
+            rest = [bit for bit in bits.split("|") if bit != "DELETE_SELF"]
+            if "DELETE_SELF" in bits.split("|"):
+                tail.append(f"{watch} DELETE_SELF")
+            if rest not in ([], ["ISDIR"]):
+                head.append(" ".join([watch, "|".join(rest), *name]))
+        return (*head, *sorted(tail))
+
+    return stripped(pair[0]), stripped(pair[1])
+
+
+def without_whose_directory(_: About, pair: Pair) -> Pair:
+    """Without the handles of directories in events of themselves."""
+
+    def renamed(event: str) -> str:
+        words = event.split(" ")
+        if is_of_directory(event) and name_of(event) == ".":
+            words[0] = "?"
+        return " ".join(words)
+
+    return tuple(map(renamed, pair[0])), tuple(map(renamed, pair[1]))
+
+
+def _by_fanotify(about: About) -> bool:
+    return any(watch.fanotify for watch in about.watches)
+
+
 # -- the rules -------------------------------------------------------------------------------------
 
 _BURSTS: Final = frozenset({"host-burst", "guest2-burst"})
@@ -535,6 +571,22 @@ RULES: Final[Sequence[Rule]] = [
         about=lambda about: bool(about.flagged(Mask.EXCL_UNLINK)),
     ),
     Rule(
+        "fanotify-end",
+        "fanotify merges events by process. The end of an object is raised by the guest's kernel, "
+        "and by another process than what was reported before it.",
+        frozenset({"host"}),
+        strip=without_merged_ends,
+        about=_by_fanotify,
+    ),
+    Rule(
+        "fanotify-stranger",
+        "A guest that has never looked a directory up has no handle of it: its events come with "
+        "that of the one that it is in.",
+        frozenset({"host"}),
+        strip=without_whose_directory,
+        about=_by_fanotify,
+    ),
+    Rule(
         "server-silence",
         "inotify does not say who acts, so in server mode OPEN, ACCESS, CLOSE_* and MOVE_SELF are "
         "the guest's own only. Everything else is told.",
@@ -584,6 +636,8 @@ def _explain(actor: str, about: About, pair: Pair) -> list[str] | None:
     if pair[0] == pair[1]:
         return []
     rules = [rule for rule in RULES if actor in rule.actors and rule.about(about)]
+    if _by_fanotify(about):
+        rules = [rule for rule in rules if not rule.alike]  # they expect one bit an event
     for count in range(1, 4):
         for chosen in itertools.combinations(rules, count):
             if _alike(about, pair, chosen):

@@ -6,16 +6,17 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from runguest.agent import Agent
 from runguest.events import Event, Mask
 from runguest.words import decode, encode
 
-from .scenario import Observers, Scenario
+from .scenario import Observers, Scenario, Watch
 
 EVENT_DEADLINE_MS: Final = 30_000
+_FAN_DIRECTORIES: Final = 0x40000000 | 0x08000000  # FAN_ONDIR, FAN_EVENT_ON_CHILD
 _MARKERS: Final = b".markers"
 _numbers: Final = itertools.count()
 
@@ -86,14 +87,15 @@ class Stage:
         labels: dict[tuple[int, int], str] = {}
         for index, watches in enumerate(way):
             for watch in watches:
-                self._watch(home, index, watch.name, watch.mask, labels)
+                self._watch(home, index, watch, labels)
         try:
             for phase in scenario.phases:
                 self._script(self._actor, home, phase.script, self._paced)
                 for index in range(len(way)):
                     if phase.watch:
                         self._settle()
-                        self._watch(home, index, phase.watch, Mask.ALL, labels)
+                        like = replace(way[index][0], name=phase.watch, mask=Mask.ALL)
+                        self._watch(home, index, like, labels)
                     if phase.unwatch:
                         self._settle()
                         self._unwatch(index, phase.unwatch, labels)
@@ -106,11 +108,14 @@ class Stage:
         return _observation(words, len(way), labels)
 
     def _watch(
-        self, home: bytes, index: int, name: str, mask: Mask, labels: dict[tuple[int, int], str]
+        self, home: bytes, index: int, watch: Watch, labels: dict[tuple[int, int], str]
     ) -> None:
-        path = _below(self._observer, home + b"/" + name.encode())
-        wd = self._observer.agent.call("observe", index, int(mask), path)
-        labels.setdefault((index, wd), name)
+        path = _below(self._observer, home + b"/" + watch.name.encode())
+        if watch.fanotify:
+            wd = self._observer.agent.call("mark", index, int(watch.mask) | _FAN_DIRECTORIES, path)
+        else:
+            wd = self._observer.agent.call("observe", index, int(watch.mask), path)
+        labels.setdefault((index, wd), watch.name)
 
     def _unwatch(self, index: int, name: str, labels: Mapping[tuple[int, int], str]) -> None:
         for (known, wd), label in labels.items():
@@ -151,7 +156,7 @@ def _observation(
     for head, name in zip(words[0::2], words[1::2], strict=True):
         index, wd, mask, cookie = (int(word, 0) for word in head.split(":"))
         event = Event(wd, Mask(mask), cookie, decode(name))
-        shown = [labels.get((index, wd), f"wd {wd}"), event.kind]
+        shown = [labels.get((index, wd), f"wd-{wd}"), event.kind]
         if event.name:
             shown.append(encode(event.name))
         if cookie:

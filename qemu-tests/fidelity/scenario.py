@@ -31,14 +31,19 @@ class Watch:
     Attributes:
         name: what is watched, below the scenario's directory.
         mask: events and flags, as for ``inotify_add_watch()``.
+        fanotify: by a mark, of a group that reports names; with those events of ``mask``.
     """
 
     name: str
     mask: Mask = Mask.ALL
+    fanotify: bool = False
 
 
 Observers = Sequence[Sequence[Watch]]
-"""The watches of each inotify instance."""
+"""The watches of each inotify instance or fanotify group."""
+
+FANOTIFY: Final = "fanotify"
+"""The way with such a group."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +110,9 @@ def parse(text: str) -> list[Scenario]:
             raise ValueError(f"line {number}: no such mask: {error}") from error
         names = list(dict.fromkeys(watch.name for watch in watches))
         ways = {"as written": [watches]} if ":" in watched else _ways(names)
+        # Events of several processes are not merged locally; to a guest the host's are all one's.
+        if ":" not in watched and "(" not in act and "@unwatch" not in act:
+            ways[FANOTIFY] = [[Watch(name, fanotify=True) for name in names]]
         scenarios[name] = Scenario(name, given, before.strip(), _phases(act), names, ways)
     return list(scenarios.values())
 
