@@ -256,6 +256,9 @@ int vfsd_engine_create(const vfsd_engine_config *config, vfsd_engine **ret)
 		return -ENOMEM;
 	engine->config = *config;
 	engine->dirtylog_fd = -1;
+	/* A thread that is to stop gives back the request that Python has not answered: the last one. */
+	if (config->pool_threads == 0 || config->n_upcalls > 0)
+		engine->config.pool_threads = 1;
 	engine->config.proc_self_fd = vfsd_fd_take(&proc_self_fd);
 	engine->rings = calloc(config->num_rings, sizeof(*engine->rings));
 	err = engine->rings ? 0 : -ENOMEM;

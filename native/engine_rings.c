@@ -78,6 +78,7 @@ static int ring_run(struct vfsd_engine *engine, uint32_t index)
 	} else {
 		const struct vfsd_queue_config config = {
 			.index = index,
+			.threads = is_ordinary(engine, index) ? engine->config.pool_threads : 1,
 			.fuse = engine->fuse,
 			.mem = engine->mem,
 			.setup = setup,

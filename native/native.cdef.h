@@ -47,8 +47,9 @@ typedef struct vfsd_engine_config {
 	int root_fd;	  /* O_PATH of the shared directory; owned */
 	int proc_self_fd; /* O_PATH of /proc/self/fd; owned */
 	uint32_t num_rings;
-	int cache;	  /* enum vfsd_cache */
-	int file_handles; /* enum vfsd_handle_policy */
+	uint32_t pool_threads; /* for each ring of ordinary requests; 0 is 1, so is any with upcalls */
+	int cache;	       /* enum vfsd_cache */
+	int file_handles;      /* enum vfsd_handle_policy */
 	bool readdirplus;
 	bool writeback;
 	bool readonly;

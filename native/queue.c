@@ -18,15 +18,28 @@
 /* The driver is signalled at least this often while a batch goes on. */
 enum { BATCH_MAX = 32 };
 
+struct member {
+	struct vfsd_queue *queue;
+	struct vfsd_fuse_worker *worker;
+	pthread_t thread;
+	struct vfsd_chain chain;
+};
+
 struct vfsd_queue {
 	struct vfsd_queue_config config;
 	struct vfsd_vring ring;
-	struct vfsd_fuse_worker *worker;
-	pthread_t thread;
 	int stop_fd;
 	pthread_mutex_t call_lock;
 	int call_fd; /* protected by call_lock */
-	struct vfsd_chain chain;
+
+	/* Of a pool; protects the ring as well. */
+	pthread_mutex_t ring_lock;
+	pthread_cond_t turn; /* to lead, or to end */
+	bool led;
+	bool over;
+
+	uint32_t running; /* members with a thread */
+	struct member members[];
 };
 
 static void signal_driver(struct vfsd_queue *queue)
@@ -38,9 +51,10 @@ static void signal_driver(struct vfsd_queue *queue)
 }
 
 /* Serve what is there, at most one batch. 1: there may be more; 0: empty; -EPROTO. */
-static int serve_batch(struct vfsd_queue *queue)
+static int serve_batch(struct member *member)
 {
-	struct vfsd_chain *chain = &queue->chain;
+	struct vfsd_queue *queue = member->queue;
+	struct vfsd_chain *chain = &member->chain;
 	bool wanted = false;
 	int got = 1;
 
@@ -50,7 +64,7 @@ static int serve_batch(struct vfsd_queue *queue)
 		got = vfsd_vring_pop(&queue->ring, chain);
 		if (got <= 0)
 			break;
-		written = vfsd_fuse_serve(queue->worker, chain->iov, chain->n_in,
+		written = vfsd_fuse_serve(member->worker, chain->iov, chain->n_in,
 					  chain->iov + chain->n_in, chain->n_out);
 		if (VFSD_UNLIKELY(written == VFSD_FUSE_NOT_SERVED)) {
 			/* We are to stop: whoever goes on from our base serves it. */
@@ -107,89 +121,189 @@ static void wait_for_stop(struct vfsd_queue *queue)
 		;
 }
 
-static void *run(void *arg)
+static void tell_broken(struct vfsd_queue *queue)
 {
-	struct vfsd_queue *queue = arg;
-	char name[16];
+	vfsd_log(VFSD_LOG_ERROR, "queue: broken ring stopped ring=%u", queue->config.index);
+	if (queue->config.err_fd >= 0)
+		(void)eventfd_write(queue->config.err_fd, 1);
+}
+
+static void run_alone(struct member *member)
+{
+	struct vfsd_queue *queue = member->queue;
 	int got;
 
-	/* By the thread itself: others would need /proc, which a sandbox takes for the share's. */
-	(void)snprintf(name, sizeof(name), "vfsd-ring-%u", queue->config.index % 1000);
-	(void)pthread_setname_np(pthread_self(), name);
 	do {
 		vfsd_vring_disable_kick(&queue->ring);
 		do {
-			got = serve_batch(queue);
+			got = serve_batch(member);
 			/* A driver that keeps its ring full must not keep us from stopping. */
 			if (got > 0 && stopping(queue))
-				return NULL;
+				return;
 		} while (got > 0 || (got == 0 && vfsd_vring_enable_kick(&queue->ring)));
 		if (got < 0) {
-			vfsd_log(VFSD_LOG_ERROR, "queue: broken ring stopped ring=%u",
-				 queue->config.index);
-			if (queue->config.err_fd >= 0)
-				(void)eventfd_write(queue->config.err_fd, 1);
+			tell_broken(queue);
 			wait_for_stop(queue);
-			return NULL;
+			return;
 		}
 	} while (wait_for_kick(queue));
+}
+
+/* Wait for a request and take it. False: there will be none. Ring lock held, but while it sleeps. */
+static bool lead(struct vfsd_queue *queue, struct vfsd_chain *chain)
+{
+	while (!queue->over) {
+		int got = vfsd_vring_pop(&queue->ring, chain);
+		bool kicked;
+
+		if (got > 0)
+			return true;
+		if (got < 0) {
+			tell_broken(queue);
+			return false;
+		}
+		if (vfsd_vring_enable_kick(&queue->ring))
+			continue;
+		pthread_mutex_unlock(&queue->ring_lock);
+		kicked = wait_for_kick(queue);
+		pthread_mutex_lock(&queue->ring_lock);
+		if (!kicked)
+			return false;
+		vfsd_vring_disable_kick(&queue->ring);
+	}
+	return false;
+}
+
+static void run_in_pool(struct member *member)
+{
+	struct vfsd_queue *queue = member->queue;
+	struct vfsd_chain *chain = &member->chain;
+
+	pthread_mutex_lock(&queue->ring_lock);
+	for (;;) {
+		uint32_t written;
+		bool wanted;
+
+		while (queue->led && !queue->over)
+			pthread_cond_wait(&queue->turn, &queue->ring_lock);
+		if (queue->over)
+			break;
+		queue->led = true;
+		if (!lead(queue, chain)) {
+			queue->over = true;
+			pthread_cond_broadcast(&queue->turn);
+			break;
+		}
+		queue->led = false;
+		pthread_cond_signal(&queue->turn);
+		pthread_mutex_unlock(&queue->ring_lock);
+		written = vfsd_fuse_serve(member->worker, chain->iov, chain->n_in,
+					  chain->iov + chain->n_in, chain->n_out);
+		pthread_mutex_lock(&queue->ring_lock);
+		vfsd_vring_log_chain(&queue->ring, chain);
+		vfsd_vring_push(&queue->ring, chain->head, written);
+		wanted = vfsd_vring_publish(&queue->ring);
+		if (wanted)
+			signal_driver(queue);
+	}
+	pthread_mutex_unlock(&queue->ring_lock);
+}
+
+static void *run(void *arg)
+{
+	struct member *member = arg;
+	char name[16];
+
+	/* By the thread itself: others would need /proc, which a sandbox takes for the share's. */
+	(void)snprintf(name, sizeof(name), "vfsd-ring-%u", member->queue->config.index % 1000);
+	(void)pthread_setname_np(pthread_self(), name);
+	if (member->queue->config.threads == 1)
+		run_alone(member);
+	else
+		run_in_pool(member);
 	return NULL;
 }
 
-static void queue_free(struct vfsd_queue *queue)
+/* End the threads there are, and free. */
+static void queue_end(struct vfsd_queue *queue)
 {
-	vfsd_fuse_worker_destroy(queue->worker);
+	if (queue->stop_fd >= 0)
+		(void)eventfd_write(queue->stop_fd, 1);
+	pthread_mutex_lock(&queue->ring_lock);
+	queue->over = true;
+	pthread_cond_broadcast(&queue->turn);
+	pthread_mutex_unlock(&queue->ring_lock);
+	for (uint32_t i = 0; i < queue->running; i++)
+		vfsd_fuse_worker_stop(queue->members[i].worker);
+	for (uint32_t i = 0; i < queue->running; i++)
+		(void)pthread_join(queue->members[i].thread, NULL);
+	for (uint32_t i = 0; i < queue->config.threads; i++)
+		vfsd_fuse_worker_destroy(queue->members[i].worker);
 	if (queue->stop_fd >= 0)
 		(void)close(queue->stop_fd);
+	pthread_cond_destroy(&queue->turn);
+	pthread_mutex_destroy(&queue->ring_lock);
 	pthread_mutex_destroy(&queue->call_lock);
-	free(queue);
+}
+
+static int start_member(struct vfsd_queue *queue, struct member *member)
+{
+	sigset_t all, before;
+	int err;
+
+	member->queue = queue;
+	err = vfsd_fuse_worker_create(queue->config.fuse, &member->worker);
+	if (err)
+		return err;
+	/* Signals are the control thread's business. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	err = -pthread_create(&member->thread, NULL, run, member);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (!err)
+		queue->running++;
+	return err;
 }
 
 int vfsd_queue_start(const struct vfsd_queue_config *config, struct vfsd_queue **ret)
 {
-	struct vfsd_queue *queue = calloc(1, sizeof(*queue));
-	sigset_t all, before;
+	struct vfsd_queue *queue;
 	int err;
 
+	queue = calloc(1, sizeof(*queue) + config->threads * sizeof(queue->members[0]));
 	if (!queue)
 		return -ENOMEM;
 	queue->config = *config;
 	queue->call_fd = config->call_fd;
 	pthread_mutex_init(&queue->call_lock, NULL);
+	pthread_mutex_init(&queue->ring_lock, NULL);
+	pthread_cond_init(&queue->turn, NULL);
 	queue->stop_fd = eventfd(0, EFD_CLOEXEC);
-	if (queue->stop_fd < 0) {
-		err = -errno;
-		goto fail;
+	err = queue->stop_fd < 0 ? -errno : 0;
+	if (!err)
+		err = vfsd_vring_init(&queue->ring, config->mem, &config->setup);
+	for (uint32_t i = 0; !err && i < config->threads; i++)
+		err = start_member(queue, &queue->members[i]);
+	if (err && queue->running == 0) {
+		queue_end(queue);
+		free(queue);
+		return err;
 	}
-	err = vfsd_vring_init(&queue->ring, config->mem, &config->setup);
 	if (err)
-		goto fail;
-	err = vfsd_fuse_worker_create(config->fuse, &queue->worker);
-	if (err)
-		goto fail;
-	/* Signals are the control thread's business. */
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	err = -pthread_create(&queue->thread, NULL, run, queue);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	if (err)
-		goto fail;
+		vfsd_log(VFSD_LOG_WARN,
+			 "queue: fewer threads than asked for ring=%u threads=%u errno=%d",
+			 config->index, queue->running, -err);
 	*ret = queue;
 	return 0;
-fail:
-	queue_free(queue);
-	return err;
 }
 
 uint16_t vfsd_queue_stop(struct vfsd_queue *queue)
 {
 	uint16_t base;
 
-	(void)eventfd_write(queue->stop_fd, 1);
-	vfsd_fuse_worker_stop(queue->worker);
-	(void)pthread_join(queue->thread, NULL);
+	queue_end(queue);
 	base = vfsd_vring_base(&queue->ring);
-	queue_free(queue);
+	free(queue);
 	return base;
 }
 

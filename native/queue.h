@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * queue - one thread that serves one ring of requests.
+ * queue - one thread, or a pool of them, that serves one ring of requests.
  *
- * It sleeps in poll until kicked, then takes requests until the ring is empty, makes each reply
- * visible at once and signals the driver once per batch. A broken ring is left alone: the thread
- * logs it, signals the error descriptor and waits for its stop; other queues go on.
+ * One thread sleeps in poll until kicked, then takes requests until the ring is empty, makes each
+ * reply visible at once and signals the driver once per batch. In a pool one thread at a time, the
+ * leader, waits for requests; it takes one, has another thread lead, and serves it. So a request that
+ * has to wait for the host keeps no other waiting, at the price of a wake-up for each.
+ * A broken ring is left alone: that is logged, the error descriptor signalled; other queues go on.
  * Owner thread: the control thread makes and stops it.
  */
 #ifndef VFSD_QUEUE_H
@@ -19,7 +21,8 @@ struct vfsd_mem;
 struct vfsd_queue;
 
 struct vfsd_queue_config {
-	uint32_t index; /* of the ring, for names and logs */
+	uint32_t index;	  /* of the ring, for names and logs */
+	uint32_t threads; /* at least 1; 1 where requests may be VFSD_FUSE_NOT_SERVED */
 	struct vfsd_fuse *fuse;
 	const struct vfsd_mem *mem;
 	struct vfsd_vring_setup setup;
@@ -32,7 +35,7 @@ struct vfsd_queue_config {
 /* 0 or -errno. */
 int vfsd_queue_start(const struct vfsd_queue_config *config, struct vfsd_queue **ret);
 
-/* Finish the request at hand, end the thread, free the queue. Returns the next avail index. */
+/* Finish the requests at hand, end the threads, free the queue. Returns the next avail index. */
 uint16_t vfsd_queue_stop(struct vfsd_queue *queue);
 
 /* From now on signal @call_fd (borrowed, -1: nobody); the old one is not used after the return. */

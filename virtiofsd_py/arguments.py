@@ -46,6 +46,7 @@ CAPABILITIES: Final[Mapping[str, object]] = {
 
 TAG_MAX_BYTES: Final = 36
 QUEUES_MAX: Final = 64
+POOL_MAX: Final = 1024
 RING_KIB_MIN: Final = 64
 RING_KIB_MAX: Final = 65536
 
@@ -250,8 +251,9 @@ OPTIONS: Final[Mapping[str, tuple[Option, ...]]] = {
         Option(
             name="thread-pool-size",
             field="thread_pool_size",
-            value=number(0),
-            help="no effect: every request queue has a thread of its own",
+            value=number(0, POOL_MAX),
+            help="threads for each request queue, so that a slow request holds up no other; 0 is "
+            "one thread, the fastest where nothing is slow",
         ),
     ),
     "Filesystem": (

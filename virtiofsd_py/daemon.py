@@ -313,6 +313,7 @@ def _make_engine(
             root_fd=place.root_fd,
             proc_self_fd=place.proc_self_fd,
             num_rings=_num_rings(),
+            pool_threads=options.thread_pool_size,
             upcalls=extensions.opcodes,
             cache=core.Cache[options.cache.name],
             file_handles=core.FileHandles[options.inode_file_handles.name],

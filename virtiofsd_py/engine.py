@@ -122,6 +122,7 @@ class EngineConfig:
         root_fd: O_PATH descriptor of the shared directory; the engine owns it.
         proc_self_fd: O_PATH descriptor of /proc/self/fd; the engine owns it.
         num_rings: rings a front-end may start, at most `MAX_RINGS`.
+        pool_threads: threads for each ring of ordinary requests; 0 is 1. With `upcalls` it is 1.
         allow_mmap: whether the guest may map files shared that it does not cache.
         killpriv_v2: whether the guest leaves the clearing of set-user-id bits to us.
         xattr: whether there are extended attributes; `posix_acl`, `security_label` need them.
@@ -146,6 +147,7 @@ class EngineConfig:
     root_fd: int
     proc_self_fd: int
     num_rings: int
+    pool_threads: int = 0
     cache: Cache = Cache.AUTO
     file_handles: FileHandles = FileHandles.NEVER
     readdirplus: bool = True

@@ -122,8 +122,7 @@ class Options:
         socket_group: group that may connect; None means the owner only.
         tag: mount tag for the configuration space, 1 to 36 bytes as UTF-8; None means that the
             front-end provides it.
-        thread_pool_size: accepted and without effect: each request queue has one thread, which
-            serves what it takes from its ring. More threads come with `num_request_queues`.
+        thread_pool_size: threads that serve each request queue; 0 is one.
         num_request_queues: request queues offered, a thread each.
         cache: what the guest may cache.
         readdirplus: whether READDIRPLUS is offered; always False with ``cache=never``.

@@ -247,12 +247,13 @@ static void *notified_thread(void *arg)
 	return NULL;
 }
 
-static void set_up(const char *share)
+static void set_up(const char *share, uint32_t pool_threads)
 {
 	vfsd_engine_config config = {
 		.root_fd = open(share, O_PATH | O_DIRECTORY | O_CLOEXEC),
 		.proc_self_fd = open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC),
 		.num_rings = RINGS,
+		.pool_threads = pool_threads,
 		.file_handles = VFSD_HANDLES_PREFER,
 		.readdirplus = true,
 		.max_write_bytes = 1 << 20,
@@ -306,7 +307,7 @@ static void tear_down(void)
 	}
 }
 
-int main(void)
+static void run(uint32_t pool_threads)
 {
 	char share[] = "/var/tmp/vfsd-engine-XXXXXX", command[64];
 	pthread_t guests[2], host, notified;
@@ -315,7 +316,8 @@ int main(void)
 	CHECK(mkdtemp(share) != NULL);
 	test.share_fd = open(share, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	CHECK(mkdirat(test.share_fd, "d", 0700) == 0);
-	set_up(share);
+	atomic_store(&test.done, false);
+	set_up(share, pool_threads);
 	for (int i = 0; i < 2; i++)
 		CHECK(pthread_create(&guests[i], NULL, guest_thread, &test.drivers[2 + i]) == 0);
 	CHECK(pthread_create(&host, NULL, host_thread, NULL) == 0);
@@ -353,5 +355,12 @@ int main(void)
 	tear_down();
 	(void)close(test.share_fd);
 	(void)snprintf(command, sizeof(command), "rm -rf %s", share);
-	return system(command);
+	CHECK_EQ(system(command), 0);
+}
+
+int main(void)
+{
+	run(1);
+	run(3);
+	return 0;
 }

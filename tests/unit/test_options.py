@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from virtiofsd_py.arguments import (
     OPTIONS,
+    POOL_MAX,
     QUEUES_MAX,
     RING_KIB_MAX,
     RING_KIB_MIN,
@@ -199,7 +200,10 @@ def test_legacy_source_is_enough() -> None:
             ["--posix-acl", "--translate-uid=map:0:1:2"],
             "--posix-acl: cannot be used with --translate-uid",
         ),
-        (["--thread-pool-size", "-1"], "--thread-pool-size: '-1' is not accepted; use a number, 0"),
+        (
+            ["--thread-pool-size", "-1"],
+            "--thread-pool-size: '-1' is not accepted; use a number from 0 to 1024",
+        ),
         (["--fd", "3"], "--fd: cannot be used with --socket-path"),
         (["--socket", ""], "--socket: '' is not accepted; use a path of 1 to 107 bytes"),
         (["--socket-path", "/" + "x" * 107], "use a path of 1 to 107 bytes"),
@@ -264,6 +268,7 @@ def test_questions_need_nothing_else(argv: Sequence[str], inform: Inform) -> Non
 
 BOUNDED = [
     ("--num-request-queues", "num_request_queues", 1, QUEUES_MAX),
+    ("--thread-pool-size", "thread_pool_size", 0, POOL_MAX),
     ("--fsnotify-max-watches", "fsnotify_max_watches", 0, None),
     ("--rlimit-nofile", "rlimit_nofile", 0, None),
 ]
