@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.daemon.running import Daemon
+from tests.daemon.running import INSTRUMENTED, Daemon
 from tests.frontend import ROOT_ID, FuseError, Opcode, Session
 from tests.frontend.fuse_wire import InitFlag
 
@@ -359,8 +359,8 @@ def test_many_files_few_descriptors(start: Callable[..., Daemon]) -> None:
             fuse.getattr(nodes[0][0])
         empty = resident_kib(daemon)
         sys.stderr.write(f"{files=} rss_kib: {before=} {full=} {empty=}\n")
-        # All but what an allocator may keep.
-        assert empty - before < (full - before) / 4 + 512
+        # All but what an allocator may keep; ASan keeps most of what is freed.
+        assert empty - before < (full - before) / 4 + 512 or INSTRUMENTED
     assert daemon.wait() == 0
 
 
