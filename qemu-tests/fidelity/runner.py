@@ -112,7 +112,9 @@ class Stage:
     ) -> None:
         path = _below(self._observer, home + b"/" + watch.name.encode())
         if watch.fanotify:
-            wd = self._observer.agent.call("mark", index, int(watch.mask) | _FAN_DIRECTORIES, path)
+            wd = self._observer.agent.call(
+                "fanobserve", index, int(watch.mask) | _FAN_DIRECTORIES, path
+            )
         else:
             wd = self._observer.agent.call("observe", index, int(watch.mask), path)
         labels.setdefault((index, wd), watch.name)

@@ -303,6 +303,11 @@ static int64_t do_observe(struct words *w) /* OBSERVER MASK PATH -> watch descri
 	return observe_add(integer(w, 1), w->at[3], (uint32_t)words_number(w, 2));
 }
 
+static int64_t do_fanobserve(struct words *w) /* OBSERVER MASK PATH -> as a watch descriptor */
+{
+	return observe_mark(integer(w, 1), w->at[3], (uint64_t)words_number(w, 2));
+}
+
 static int64_t do_unobserve(struct words *w) /* OBSERVER WD */
 {
 	return observe_remove(integer(w, 1), integer(w, 2));
@@ -347,18 +352,43 @@ static const struct verb {
 	int arguments; /* at least */
 	int64_t (*run)(struct words *words);
 } verbs[] = {
-	{"init", 0, do_init},	      {"add", 3, do_add},	  {"rm", 2, do_rm},
-	{"events", 2, do_events},     {"race", 4, do_race},	  {"open", 3, do_open},
-	{"close", 1, do_close},	      {"read", 2, do_read},	  {"write", 2, do_write},
-	{"append", 2, do_append},     {"mknod", 2, do_mknod},	  {"mkdir", 2, do_mkdir},
-	{"rmdir", 1, do_rmdir},	      {"unlink", 1, do_unlink},	  {"rename", 2, do_rename},
-	{"link", 2, do_link},	      {"symlink", 2, do_symlink}, {"chmod", 2, do_chmod},
-	{"truncate", 2, do_truncate}, {"utime", 2, do_utime},	  {"size", 1, do_size},
-	{"fanotify", 1, do_fanotify}, {"mark", 4, do_mark},	  {"marked", 1, do_marked},
-	{"dnotify", 2, do_dnotify},   {"signals", 1, do_signals}, {"umount", 1, do_umount},
-	{"script", 3, do_script},     {"observe", 3, do_observe}, {"unobserve", 2, do_unobserve},
-	{"markers", 1, do_markers},   {"await", 2, do_await},	  {"collect", 0, do_collect},
-	{"end", 0, do_end},	      {"rmtree", 1, do_rmtree},	  {"rounds", 5, do_rounds},
+	{"init", 0, do_init},
+	{"add", 3, do_add},
+	{"rm", 2, do_rm},
+	{"events", 2, do_events},
+	{"race", 4, do_race},
+	{"open", 3, do_open},
+	{"close", 1, do_close},
+	{"read", 2, do_read},
+	{"write", 2, do_write},
+	{"append", 2, do_append},
+	{"mknod", 2, do_mknod},
+	{"mkdir", 2, do_mkdir},
+	{"rmdir", 1, do_rmdir},
+	{"unlink", 1, do_unlink},
+	{"rename", 2, do_rename},
+	{"link", 2, do_link},
+	{"symlink", 2, do_symlink},
+	{"chmod", 2, do_chmod},
+	{"truncate", 2, do_truncate},
+	{"utime", 2, do_utime},
+	{"size", 1, do_size},
+	{"fanotify", 1, do_fanotify},
+	{"mark", 4, do_mark},
+	{"marked", 1, do_marked},
+	{"dnotify", 2, do_dnotify},
+	{"signals", 1, do_signals},
+	{"umount", 1, do_umount},
+	{"script", 3, do_script},
+	{"observe", 3, do_observe},
+	{"unobserve", 2, do_unobserve},
+	{"fanobserve", 3, do_fanobserve},
+	{"markers", 1, do_markers},
+	{"await", 2, do_await},
+	{"collect", 0, do_collect},
+	{"end", 0, do_end},
+	{"rmtree", 1, do_rmtree},
+	{"rounds", 5, do_rounds},
 	{"latency", 3, do_latency},
 };
 
