@@ -140,8 +140,8 @@ int vfsd_marks_set(struct vfsd_marks *marks, uint64_t nodeid, uint64_t owner, ui
 		else
 			erase(marks, entry);
 	} else if (mask != 0) {
-		/* At most 3/4 full, so that probe runs stay short. */
-		if ((marks->used + 1) * 4 > marks->capacity * 3) {
+		/* At most 7/8 full: 27 to 55 bytes for an interest, runs of five or so for a hit. */
+		if ((marks->used + 1) * 8 > marks->capacity * 7) {
 			err = grow(marks);
 			if (err)
 				return err;
