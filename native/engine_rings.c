@@ -321,16 +321,22 @@ int vfsd_engine_enable_vring(vfsd_engine *engine, uint32_t index, bool enabled)
 	return 0;
 }
 
+/* The ring that @fd is for. NULL, and @fd is closed: it is not started, or there is none. */
+static struct ring *started_ring(struct vfsd_engine *engine, uint32_t index, int fd)
+{
+	if (index < engine->config.num_rings && engine->rings[index].started)
+		return &engine->rings[index];
+	if (fd >= 0)
+		(void)close(fd);
+	return NULL;
+}
+
 int vfsd_engine_set_call(vfsd_engine *engine, uint32_t index, int fd)
 {
-	struct ring *ring;
+	struct ring *ring = started_ring(engine, index, fd);
 
-	if (index >= engine->config.num_rings || !engine->rings[index].started) {
-		if (fd >= 0)
-			(void)close(fd);
+	if (!ring)
 		return -EINVAL;
-	}
-	ring = &engine->rings[index];
 	if (ring->running) {
 		if (ring->queue)
 			vfsd_queue_set_call(ring->queue, fd);
@@ -343,14 +349,10 @@ int vfsd_engine_set_call(vfsd_engine *engine, uint32_t index, int fd)
 
 int vfsd_engine_set_err(vfsd_engine *engine, uint32_t index, int fd)
 {
-	struct ring *ring;
+	struct ring *ring = started_ring(engine, index, fd);
 
-	if (index >= engine->config.num_rings || !engine->rings[index].started) {
-		if (fd >= 0)
-			(void)close(fd);
+	if (!ring)
 		return -EINVAL;
-	}
-	ring = &engine->rings[index];
 	/* Rare enough that the ring may rest for it. */
 	ring_pause(engine, index);
 	replace_fd(&ring->vring.err_fd, fd);

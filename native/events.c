@@ -190,9 +190,8 @@ int vfsd_events_probe(struct vfsd_events *events, int *why)
 	if (!vfsd_inodes_can_unpin(events->config.inodes))
 		vfsd_log(VFSD_LOG_WARN, "events: directories are held open for want of file "
 					"handles "
-					"(CAP_DAC_READ_SEARCH, --inode-file-handles): who watches "
-					"one does not see "
-					"the host remove it");
+					"(CAP_DAC_READ_SEARCH, --inode-file-handles): "
+					"who watches one does not see the host remove it");
 	*why = open_source(events, &source);
 	if (*why && events->config.fallback) {
 		events->config.source = events->config.fallback;

@@ -224,7 +224,7 @@ static void *run(void *arg)
 	return NULL;
 }
 
-/* End the threads there are, and free. */
+/* End the threads there are, and free all but the queue itself. */
 static void queue_end(struct vfsd_queue *queue)
 {
 	if (queue->stop_fd >= 0)
