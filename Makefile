@@ -52,8 +52,8 @@ build: build-daemon build-guest build-qemu
 # -- Debian packages -----------------------------------------------------------------------------
 
 # The script skips what is installed; apt serves one caller at a time.
-.PHONY: deps-daemon deps-kernel deps-qemu
-deps-daemon deps-kernel deps-qemu: deps-%:
+.PHONY: deps-daemon deps-kernel deps-qemu deps-tests
+deps-daemon deps-kernel deps-qemu deps-tests: deps-%:
 	@$(call locked,apt)
 	qemu-tests/install-deps $* 9>&-
 
@@ -260,7 +260,7 @@ test-tsan: venv
 	$(call meson_test,tsan,native,"$${wrapper[@]}")
 
 # The real daemon's tests again, with an instrumented core.
-test-daemon-asan: build-daemon build-asan build-faults
+test-daemon-asan: deps-tests build-daemon build-asan build-faults
 	@$(call step,daemon-asan-tests) env VIRTIOFSD_PY="$(CURDIR)/build/asan/virtiofsd-py" \
 		$(PYTEST) -q tests/daemon --ignore tests/daemon/test_install.py
 
@@ -270,7 +270,7 @@ test-guest-asan: build-daemon build-asan build-guest-uml
 		$(PYTEST) qemu-tests/cases/test_events.py --world uml -k test_seen_exactly_once
 
 # pytest comes last, so that its summary is what the reader sees last.
-test: lint test-native test-asan test-tsan test-fuzz test-daemon-asan test-guest-asan build build-faults
+test: deps-tests lint test-native test-asan test-tsan test-fuzz test-daemon-asan test-guest-asan build build-faults
 	@$(PYTEST) $(UNIT_TESTS) $(wildcard tests/daemon qemu-tests/cases)
 
 # 100 000 rounds of create, watch and remove for each actor, with and without delayed events.
@@ -291,7 +291,7 @@ bench-events: build-daemon build-guest-uml
 
 # Whatever such a kernel complains about fails the case in whose guest it does.
 .PHONY: test-kernel
-test-kernel: build-daemon build-guest-x86-debug build-qemu
+test-kernel: deps-tests build-daemon build-guest-x86-debug build-qemu
 	@env RUN_GUEST_X86_KERNEL="$(CURDIR)/build/guest/x86-debug/bzImage" \
 		$(PYTEST) qemu-tests/cases --world qemu --guest-option=--smp=2 --guest-option=--mem=768
 

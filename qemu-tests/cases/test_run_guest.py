@@ -92,6 +92,33 @@ def test_logs_of_a_guest_that_fails_are_kept(
     assert [word in log.read_text() for log in tmp_path.glob("*/console.log")] == [True] * fails
 
 
+@pytest.mark.only("uml")
+def test_a_signal_while_the_kernel_ends_does_no_harm(vmm: str, tmp_path: Path) -> None:
+    """UML's interrupts are signals, and one may come when there is no kernel left to serve it."""
+    argv = [os.fspath(paths.RUN_GUEST), "--vmm", vmm, "--", "sh", "-c", "echo ready; cat"]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as guest:
+        assert guest.stdin
+        assert guest.stdout
+        assert guest.stdout.readline() == b"ready\n"
+        program = os.fspath(paths.UML_KERNEL)
+        kernel = next(
+            pid for pid in family(guest.pid) if os.readlink(f"/proc/{pid}/exe") == program
+        )
+        # The last of its calls that stops the timer is made on the way out of main().
+        inject = [
+            "--trace=timer_settime",
+            "--inject=timer_settime:signal=SIGIO",
+            f"--attach={kernel}",
+        ]
+        log = tmp_path / "strace"
+        with log.open("wb") as output, subprocess.Popen(["strace", *inject], stderr=output):
+            while b"attached" not in log.read_bytes():
+                wait_readable([], 0.01)
+            guest.stdin.close()
+    assert guest.returncode == 0
+    assert b"exited with 0" in log.read_bytes()
+
+
 def test_time_runs_out(vmm: str) -> None:
     assert run_guest("--vmm", vmm, "--timeout", "3", "--", "sleep", "1000").returncode == 124
 
