@@ -15,6 +15,8 @@
 #define FAN_EVENT_INFO_TYPE_NEW_DFID_NAME 12
 #endif
 
+#define DIRENT (FAN_CREATE | FAN_DELETE | FAN_MOVED_FROM | FAN_MOVED_TO)
+
 /* Handle and name of one info record; a malformed one leaves @ret empty. */
 static void decode_place(const struct fanotify_event_info_fid *info, struct vfsd_fan_place *ret)
 {
@@ -117,4 +119,24 @@ bool vfsd_fan_concerns(const struct vfsd_fan_event *event, const struct vfsd_fil
 		    vfsd_file_handle_equal(&places[i]->handle, handle))
 			return true;
 	return false;
+}
+
+static bool is_place(const struct vfsd_fan_place *a, const struct vfsd_fan_place *b)
+{
+	return a->name && b->name && a->name_bytes == b->name_bytes &&
+	       memcmp(a->name, b->name, a->name_bytes) == 0 &&
+	       vfsd_file_handle_equal(&a->handle, &b->handle);
+}
+
+uint32_t vfsd_fan_of_name(const struct vfsd_fan_event *event, const struct vfsd_fan_place *place)
+{
+	uint32_t bits = 0;
+
+	if (is_place(&event->where, place))
+		bits = (uint32_t)event->mask & DIRENT;
+	if (is_place(&event->old_name, place))
+		bits |= FAN_MOVED_FROM;
+	if (is_place(&event->new_name, place))
+		bits |= FAN_MOVED_TO;
+	return bits;
 }

@@ -43,4 +43,7 @@ bool vfsd_fan_is_dir(const struct vfsd_fan_event *event);
 /* Does the event happen to the object @handle, or to a name in it? */
 bool vfsd_fan_concerns(const struct vfsd_fan_event *event, const struct vfsd_file_handle *handle);
 
+/* Which of FAN_CREATE, FAN_DELETE, FAN_MOVED_FROM and FAN_MOVED_TO it says of the name @place. */
+uint32_t vfsd_fan_of_name(const struct vfsd_fan_event *event, const struct vfsd_fan_place *place);
+
 #endif

@@ -19,7 +19,9 @@ enum {
 struct slot {
 	uint64_t hash;
 	uint32_t window;
-	uint32_t last; /* enum vfsd_name_bits: what was told last */
+	uint8_t last; /* enum vfsd_name_bits: what was told last */
+	uint8_t seen; /* the bits of all events but renames */
+	bool early;   /* no event stood for what was told last: one may yet come */
 };
 
 struct vfsd_names {
@@ -79,60 +81,117 @@ static uint32_t find(const struct vfsd_names *names, uint64_t hash)
 	return at;
 }
 
-/* What was told last of the name in this window; 0: nothing. */
-static uint32_t last_of(const struct vfsd_names *names, uint64_t hash)
+/* What this window knows of the name; zeros: nothing. */
+static struct slot look_up(const struct vfsd_names *names, uint64_t hash)
 {
 	const struct slot *slot = &names->slots[find(names, hash)];
 
-	return slot->window == names->window ? slot->last : 0;
+	return slot->window == names->window ? *slot : (struct slot){.hash = hash};
 }
 
-static void remember(struct vfsd_names *names, uint64_t hash, uint32_t last)
+static void remember(struct vfsd_names *names, struct slot what)
 {
 	struct slot *slot;
 
 	if (names->used >= NAMES_MAX)
 		vfsd_names_forget(names);
-	slot = &names->slots[find(names, hash)];
+	slot = &names->slots[find(names, what.hash)];
 	if (slot->window != names->window)
 		names->used++;
-	*slot = (struct slot){.hash = hash, .window = names->window, .last = last};
+	what.window = names->window;
+	*slot = what;
 }
 
 bool vfsd_names_must_look(const struct vfsd_names *names, uint64_t dir, const char *name,
 			  uint32_t bits)
 {
-	return bits == BOTH || last_of(names, hash_of(names, dir, name)) != 0;
+	return bits == BOTH || look_up(names, hash_of(names, dir, name)).last != 0;
 }
 
-uint32_t vfsd_names_order(struct vfsd_names *names, uint64_t dir, const char *name, uint32_t bits,
-			  bool exists, uint32_t ret[VFSD_NAME_STEPS_MAX])
+/*
+ * The steps of an event with both bits, when @last is what was told last (0: nothing) and @end what
+ * it has to leave behind: as few as can be.
+ */
+static uint32_t both_steps(uint32_t last, uint32_t end, uint32_t ret[VFSD_NAME_STEPS_MAX])
 {
-	uint64_t hash = hash_of(names, dir, name);
-	uint32_t last = last_of(names, hash);
-	uint32_t end = exists ? VFSD_NAME_COMES : VFSD_NAME_GOES;
 	uint32_t n = 0;
 
-	if (last == 0 && bits != BOTH) {
-		last = end = bits;
-		ret[n++] = bits;
-	} else if (last == 0) {
-		last = end; /* what it was before is not known: as it is now takes the fewest steps */
-	}
-	if (bits == BOTH) {
-		ret[n++] = BOTH & ~last;
-		ret[n++] = last;
-	} else if (bits != last) {
-		ret[n++] = last = bits;
-	}
-	/* A step that hides in an event told before, or is in one further on: told now. */
-	if (last != end)
+	if (last != 0 && last != end)
 		ret[n++] = end;
-	remember(names, hash, end);
+	ret[n++] = BOTH & ~end;
+	ret[n++] = end;
 	return n;
 }
 
-void vfsd_names_moved(struct vfsd_names *names, uint64_t dir, const char *name, uint32_t bit)
+uint32_t vfsd_names_order(struct vfsd_names *names, uint64_t dir, const char *name, uint32_t bits,
+			  bool exists, const struct vfsd_names_ahead *ahead,
+			  uint32_t ret[VFSD_NAME_STEPS_MAX])
 {
-	remember(names, hash_of(names, dir, name), bit);
+	struct slot slot = look_up(names, hash_of(names, dir, name));
+	uint32_t now = exists ? VFSD_NAME_COMES : VFSD_NAME_GOES;
+	uint32_t end = now, n = 0;
+
+	if (bits != BOTH) {
+		/* Of a name that is new in this window nobody knows more. */
+		if (slot.last == 0 || ahead->any)
+			end = bits;
+	} else if (ahead->any && ahead->first != 0) {
+		end = BOTH & ~ahead->first; /* what comes is not there, what goes is */
+	}
+	if (bits != BOTH) {
+		/* It comes twice: what was between hides in an event told before. */
+		if (slot.last == bits && !slot.early && (slot.seen & ~bits))
+			ret[n++] = BOTH & ~bits;
+		if (slot.last != bits || n > 0)
+			ret[n++] = bits;
+		slot.early = bits != end;
+		/* Another that hides there, for nothing more is to come: told now. */
+		if (slot.early)
+			ret[n++] = end;
+	} else if (ahead->any && now != end && ahead->last == end && slot.last != end) {
+		ret[n++] = end; /* the other bit is behind all that is ahead */
+		slot.early = false;
+	} else {
+		n = both_steps(slot.last, end, ret);
+		slot.early = slot.last != 0 && slot.last != end;
+	}
+	slot.last = (uint8_t)end;
+	slot.seen |= (uint8_t)bits;
+	remember(names, slot);
+	return n;
+}
+
+uint32_t vfsd_names_moved(struct vfsd_names *names, uint64_t dir, const char *name, uint32_t bit)
+{
+	struct slot slot = look_up(names, hash_of(names, dir, name));
+	bool hidden = bit == VFSD_NAME_GOES && slot.last == VFSD_NAME_GOES &&
+		      (slot.seen & VFSD_NAME_COMES);
+
+	slot.last = (uint8_t)bit;
+	slot.early = false;
+	remember(names, slot);
+	return hidden ? VFSD_NAME_COMES : 0;
+}
+
+bool vfsd_names_may_hide(const struct vfsd_names *names, uint64_t dir, const char *name)
+{
+	return look_up(names, hash_of(names, dir, name)).seen != 0;
+}
+
+uint32_t vfsd_names_hidden(const struct vfsd_names *names, uint64_t dir, const char *name,
+			   bool exists)
+{
+	struct slot slot = look_up(names, hash_of(names, dir, name));
+	uint32_t now = exists ? VFSD_NAME_COMES : VFSD_NAME_GOES;
+
+	return slot.last == now ? 0 : slot.seen & now;
+}
+
+void vfsd_names_told(struct vfsd_names *names, uint64_t dir, const char *name, uint32_t step)
+{
+	struct slot slot = look_up(names, hash_of(names, dir, name));
+
+	slot.last = (uint8_t)step;
+	slot.early = true;
+	remember(names, slot);
 }

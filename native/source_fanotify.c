@@ -18,6 +18,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "batch.h"
 #include "fanotify_event.h"
 #include "inode.h"
 #include "log.h"
@@ -37,7 +38,7 @@
 	(FAN_ACCESS | FAN_MODIFY | FAN_ATTRIB | FAN_CLOSE | FAN_OPEN | DIRENT | FAN_DELETE_SELF |  \
 	 FAN_MOVE_SELF)
 
-enum { READ_BYTES = 65536 };
+enum { LOOK_AHEAD = 1024 }; /* events */
 
 struct source {
 	struct vfsd_source base;
@@ -48,8 +49,8 @@ struct source {
 	uint32_t open_cookie; /* of a MOVED_FROM whose MOVED_TO may follow; old hosts only */
 	pid_t self;
 	struct vfsd_names *names;
-	uint8_t *buffer;
-	/* While a buffer is worked off: the last directory that names were looked up in, or -1. */
+	struct vfsd_batch batch;
+	/* While a batch is worked off: the last directory that names were looked up in, or -1. */
 	int dir_fd;
 	uint64_t dir_nodeid;
 };
@@ -64,7 +65,7 @@ struct place {
 /* An end that is told after an event further on, see put_off(). */
 struct end {
 	struct vfsd_file_handle handle;
-	const uint8_t *after; /* where that event ends in the buffer */
+	const uint8_t *after; /* where that event ends in the batch */
 };
 
 struct ends {
@@ -113,7 +114,7 @@ static void destroy(struct vfsd_source *base)
 	if (base->fd >= 0)
 		(void)close(base->fd);
 	vfsd_names_destroy(source->names);
-	free(source->buffer);
+	vfsd_batch_free(&source->batch);
 	free(source);
 }
 
@@ -128,7 +129,6 @@ static int create(const struct vfsd_source_config *config, struct vfsd_source **
 	source->config = *config;
 	source->self = getpid();
 	source->dir_fd = -1;
-	source->buffer = malloc(READ_BYTES);
 	/* No FAN_REPORT_TARGET_FID: it would let the host merge a CREATE with later MODIFYs. */
 	source->base.fd = fanotify_init(FAN_CLASS_NOTIF | FAN_NONBLOCK | FAN_CLOEXEC |
 						FAN_REPORT_FID | FAN_REPORT_DFID_NAME,
@@ -136,7 +136,9 @@ static int create(const struct vfsd_source_config *config, struct vfsd_source **
 	if (source->base.fd < 0)
 		err = -errno;
 	else
-		err = source->buffer ? vfsd_names_create(&source->names) : -ENOMEM;
+		err = vfsd_batch_init(&source->batch, source->base.fd);
+	if (!err)
+		err = vfsd_names_create(&source->names);
 	if (!err)
 		err = probe(source);
 	if (err) {
@@ -217,20 +219,27 @@ static void leave(const struct source *source, const struct place *place)
 	vfsd_inode_put(source->config.inodes, place->inode);
 }
 
-static void tell(const struct vfsd_source_sink *sink, uint32_t mask, const struct place *place,
-		 uint64_t child, uint32_t cookie, bool unlinked)
+/* @event says what is not about the place. */
+static void tell(const struct vfsd_source_sink *sink, const struct place *place,
+		 struct vfsd_source_event event)
 {
-	struct vfsd_source_event event = {
-		.nodeid = place->inode->nodeid,
-		.child = child,
-		.mask = mask,
-		.cookie = cookie,
-		.unlinked = unlinked,
-		.name = place->name,
-		.name_bytes = place->name ? place->name_bytes : 0,
-	};
-
+	event.nodeid = place->inode->nodeid;
+	event.name = place->name;
+	event.name_bytes = place->name ? place->name_bytes : 0;
 	sink->event(sink->ctx, &event);
+}
+
+/* Of a name that came or went, by a rename if there is a cookie. */
+static void tell_name(const struct vfsd_source_sink *sink, const struct place *place, uint32_t mask,
+		      uint64_t child, uint32_t cookie)
+{
+	tell(sink, place,
+	     (struct vfsd_source_event){.mask = mask, .child = child, .cookie = cookie});
+}
+
+static void tell_end(const struct vfsd_source_sink *sink, const struct place *self)
+{
+	tell(sink, self, (struct vfsd_source_event){.unlinked = true});
 }
 
 /* Give up the directory that node_at() keeps open. */
@@ -241,49 +250,144 @@ static void close_dir(struct source *source)
 	source->dir_fd = -1;
 }
 
-/* vfsd_source_node_at(), for many names of one directory that a handle alone holds. */
-static uint64_t node_at(struct source *source, struct vfsd_inode *dir, const char *name,
-			bool *exists)
+/* A descriptor of @dir, good until the next call or close_dir(); many names are of one directory. */
+static int open_dir(struct source *source, struct vfsd_inode *dir)
 {
-	struct vfsd_inodes *inodes = source->config.inodes;
 	bool transient;
 	int fd;
 
-	if (source->dir_fd < 0 || source->dir_nodeid != dir->nodeid) {
-		*exists = false;
-		fd = vfsd_inode_fd_get(inodes, dir, &transient);
-		if (fd < 0)
-			return 0;
-		if (!transient)
-			return vfsd_source_node_in(inodes, fd, name, exists);
-		close_dir(source);
-		source->dir_fd = fd;
-		source->dir_nodeid = dir->nodeid;
-	}
-	return vfsd_source_node_in(inodes, source->dir_fd, name, exists);
+	if (source->dir_fd >= 0 && source->dir_nodeid == dir->nodeid)
+		return source->dir_fd;
+	fd = vfsd_inode_fd_get(source->config.inodes, dir, &transient);
+	if (fd < 0 || !transient)
+		return fd;
+	close_dir(source);
+	source->dir_fd = fd;
+	source->dir_nodeid = dir->nodeid;
+	return fd;
 }
 
-static void tell_rename(struct source *source, const struct vfsd_source_sink *sink,
-			const struct vfsd_fan_event *event, uint32_t on_dir)
+/* vfsd_source_node_at(), by open_dir(). */
+static uint64_t node_at(struct source *source, struct vfsd_inode *dir, const char *name,
+			bool *exists)
+{
+	int fd = open_dir(source, dir);
+
+	*exists = false;
+	return fd < 0 ? 0 : vfsd_source_node_in(source->config.inodes, fd, name, exists);
+}
+
+/* enum vfsd_name_bits of FAN_* */
+static uint32_t name_bits(uint32_t mask)
+{
+	return (mask & (FAN_CREATE | FAN_MOVED_TO) ? VFSD_NAME_COMES : 0u) |
+	       (mask & (FAN_DELETE | FAN_MOVED_FROM) ? VFSD_NAME_GOES : 0u);
+}
+
+/*
+ * What the rest of the queue says of the name @place. Events that are further away than LOOK_AHEAD
+ * are not looked at.
+ */
+static struct vfsd_names_ahead look_ahead(struct source *source, const struct vfsd_fan_place *place)
+{
+	const uint32_t both = VFSD_NAME_COMES | VFSD_NAME_GOES;
+	const uint8_t *at = source->batch.at;
+	struct vfsd_names_ahead ahead = {0};
+	struct vfsd_fan_event later;
+	uint32_t budget = LOOK_AHEAD, bits;
+	bool whole;
+
+	do {
+		while (budget > 0 && vfsd_fan_next(&at, source->batch.end, &later)) {
+			budget--;
+			bits = name_bits(vfsd_fan_of_name(&later, place));
+			if (bits == 0)
+				continue;
+			ahead.last = bits == both ? 0 : bits;
+			if (!ahead.any)
+				ahead.first = ahead.last;
+			ahead.any = true;
+		}
+	} while (budget > 0 && vfsd_batch_more(&source->batch, &whole));
+	return ahead;
+}
+
+/*
+ * A rename of @name, in the directory @place, was told: now what else the host's queue hides of it.
+ * Returns whether something was.
+ */
+static bool settle(struct source *source, const struct vfsd_source_sink *sink,
+		   const struct vfsd_fan_place *name, const struct place *place, uint32_t on_dir)
+{
+	struct vfsd_names *names = source->names;
+	uint64_t child, dir;
+	uint32_t step;
+	bool exists;
+
+	if (!place->inode || !place->name)
+		return false;
+	dir = place->inode->nodeid;
+	if (!vfsd_names_may_hide(names, dir, place->name))
+		return false;
+	child = node_at(source, place->inode, place->name, &exists);
+	step = vfsd_names_hidden(names, dir, place->name, exists);
+	if (step == 0 || look_ahead(source, name).any)
+		return false;
+	vfsd_names_told(names, dir, place->name, step);
+	if (step == VFSD_NAME_COMES)
+		tell_name(sink, place, FAN_CREATE | on_dir, child, 0);
+	else
+		tell_name(sink, place, FAN_DELETE | on_dir, 0, 0);
+	return true;
+}
+
+/* Returns whether what is told to have come is called so now. */
+static bool tell_rename(struct source *source, const struct vfsd_source_sink *sink,
+			const struct vfsd_fan_event *event)
 {
 	struct place from = find(source, &event->old_name), to = find(source, &event->new_name);
+	uint32_t on_dir = (uint32_t)event->mask & FAN_ONDIR;
 	uint64_t child = 0;
-	bool exists;
+	bool is_there = true;
 
 	if (++source->last_cookie == 0)
 		source->last_cookie = 1;
 	if (to.inode && to.name)
-		child = node_at(source, to.inode, to.name, &exists);
+		child = node_at(source, to.inode, to.name, &is_there);
 	if (from.inode && from.name) {
-		vfsd_names_moved(source->names, from.inode->nodeid, from.name, VFSD_NAME_GOES);
-		tell(sink, FAN_MOVED_FROM | on_dir, &from, child, source->last_cookie, false);
+		if (vfsd_names_moved(source->names, from.inode->nodeid, from.name, VFSD_NAME_GOES))
+			tell_name(sink, &from, FAN_CREATE | on_dir, 0, 0);
+		tell_name(sink, &from, FAN_MOVED_FROM | on_dir, child, source->last_cookie);
 	}
 	if (to.inode && to.name) {
-		vfsd_names_moved(source->names, to.inode->nodeid, to.name, VFSD_NAME_COMES);
-		tell(sink, FAN_MOVED_TO | on_dir, &to, child, source->last_cookie, false);
+		(void)vfsd_names_moved(source->names, to.inode->nodeid, to.name, VFSD_NAME_COMES);
+		tell_name(sink, &to, FAN_MOVED_TO | on_dir, child, source->last_cookie);
 	}
+	(void)settle(source, sink, &event->old_name, &from, on_dir);
+	is_there |= settle(source, sink, &event->new_name, &to, on_dir);
 	leave(source, &from);
 	leave(source, &to);
+	return is_there;
+}
+
+/*
+ * A rename may be merged too, into one that was the same: there, back and there again. What came
+ * last and is not there has gone by a rename that was told before; it is told again.
+ */
+static void tell_renames(struct source *source, const struct vfsd_source_sink *sink,
+			 const struct vfsd_fan_event *event)
+{
+	const uint8_t *at = source->batch.buffer;
+	struct vfsd_fan_event before, same = {0};
+
+	if (tell_rename(source, sink, event) || look_ahead(source, &event->new_name).any)
+		return;
+	while (at < source->batch.at && vfsd_fan_next(&at, source->batch.at, &before))
+		if (before.pid != source->self &&
+		    (vfsd_fan_of_name(&before, &event->new_name) & FAN_MOVED_FROM))
+			same = before;
+	if (same.mask & FAN_RENAME)
+		(void)tell_rename(source, sink, &same);
 }
 
 /* Hosts before FAN_RENAME queue the two halves next to each other. */
@@ -302,35 +406,40 @@ static uint32_t half_cookie(struct source *source, uint32_t bit)
 }
 
 static void tell_dirents(struct source *source, const struct vfsd_source_sink *sink,
-			 const struct place *where, uint32_t mask, uint32_t on_dir)
+			 const struct vfsd_fan_event *event, uint32_t mask, uint32_t on_dir)
 {
-	uint32_t bits = (mask & FAN_CREATE ? VFSD_NAME_COMES : 0u) |
-			(mask & FAN_DELETE ? VFSD_NAME_GOES : 0u);
+	struct place found = find(source, &event->where), *where = &found;
+	uint32_t bits = name_bits(mask & ~(uint32_t)MOVED);
 	uint32_t steps[VFSD_NAME_STEPS_MAX], n = 0;
+	struct vfsd_names_ahead ahead = {0};
 	uint64_t child = 0;
 	uint32_t bit;
-	bool exists = false;
+	bool exists = false, must_look;
 
 	if (!where->inode || !where->name)
-		return;
-	if ((mask & (FAN_CREATE | FAN_MOVED_TO)) ||
-	    vfsd_names_must_look(source->names, where->inode->nodeid, where->name, bits))
+		goto out;
+	must_look = vfsd_names_must_look(source->names, where->inode->nodeid, where->name, bits);
+	if (must_look)
+		ahead = look_ahead(source, &event->where);
+	if (must_look || (mask & (FAN_CREATE | FAN_MOVED_TO)))
 		child = node_at(source, where->inode, where->name, &exists);
 	if (bits != 0)
 		n = vfsd_names_order(source->names, where->inode->nodeid, where->name, bits, exists,
-				     steps);
+				     &ahead, steps);
 	for (uint32_t i = 0; i < n; i++)
 		if (steps[i] == VFSD_NAME_COMES)
-			tell(sink, FAN_CREATE | on_dir, where, child, 0, false);
+			tell_name(sink, where, FAN_CREATE | on_dir, child, 0);
 		else
-			tell(sink, FAN_DELETE | on_dir, where, 0, 0, false);
+			tell_name(sink, where, FAN_DELETE | on_dir, 0, 0);
 	mask &= MOVED;
 	while ((bit = vfsd_source_next_bit(&mask)) != 0) {
-		vfsd_names_moved(source->names, where->inode->nodeid, where->name,
-				 bit == FAN_MOVED_TO ? VFSD_NAME_COMES : VFSD_NAME_GOES);
-		tell(sink, bit | on_dir, where, bit == FAN_MOVED_TO ? child : 0,
-		     half_cookie(source, bit), false);
+		(void)vfsd_names_moved(source->names, where->inode->nodeid, where->name,
+				       bit == FAN_MOVED_TO ? VFSD_NAME_COMES : VFSD_NAME_GOES);
+		tell_name(sink, where, bit | on_dir, bit == FAN_MOVED_TO ? child : 0,
+			  half_cookie(source, bit));
 	}
+out:
+	leave(source, where);
 }
 
 /*
@@ -381,13 +490,16 @@ static void tell_object(const struct source *source, const struct vfsd_source_si
 		bool named = where.inode && where.name && (bit & ON_CHILD);
 
 		told = unlinked && mask == 0;
-		if (named)
-			tell(sink, bit | on_dir, &where, child, 0, told);
-		else if (self.inode)
-			tell(sink, bit | on_dir, &self, 0, 0, told);
+		if (named || self.inode)
+			tell(sink, named ? &where : &self,
+			     (struct vfsd_source_event){
+				     .mask = bit | on_dir,
+				     .child = named ? child : 0,
+				     .unlinked = told,
+			     });
 	}
 	if (unlinked && !told)
-		tell(sink, 0, &self, 0, 0, true);
+		tell_end(sink, &self);
 	leave(source, &self);
 	leave(source, &where);
 }
@@ -397,7 +509,6 @@ static void handle_event(struct source *source, const struct vfsd_source_sink *s
 {
 	uint32_t on_dir = (uint32_t)event->mask & FAN_ONDIR;
 	uint32_t mask = (uint32_t)event->mask & REPORTABLE;
-	struct place where;
 
 	if (event->mask & FAN_Q_OVERFLOW) {
 		vfsd_names_forget(source->names);
@@ -414,14 +525,11 @@ static void handle_event(struct source *source, const struct vfsd_source_sink *s
 	else if (event->mask & FAN_RENAME)
 		mask |= MOVED;
 	if ((event->mask & FAN_RENAME) && (mask & MOVED)) {
-		tell_rename(source, sink, event, on_dir);
+		tell_renames(source, sink, event);
 		mask &= ~(uint32_t)MOVED;
 	}
-	if (mask & DIRENT) {
-		where = find(source, &event->where);
-		tell_dirents(source, sink, &where, mask & DIRENT, on_dir);
-		leave(source, &where);
-	}
+	if (mask & DIRENT)
+		tell_dirents(source, sink, event, mask & DIRENT, on_dir);
 	if (mask & ~(uint32_t)DIRENT)
 		tell_object(source, sink, event, mask & ~(uint32_t)DIRENT, on_dir);
 }
@@ -473,26 +581,25 @@ static void tell_ends(struct source *source, const struct vfsd_source_sink *sink
 		}
 		self.inode = vfsd_inode_find_handle(source->config.inodes, &ends->at[i].handle);
 		if (self.inode)
-			tell(sink, 0, &self, 0, 0, true);
+			tell_end(sink, &self);
 		leave(source, &self);
 	}
 	ends->count = kept;
 }
 
-/* The events in the first @got bytes of the buffer. Returns how many. */
-static uint64_t handle_events(struct source *source, const struct vfsd_source_sink *sink,
-			      size_t got)
+/* The events of the batch. Returns how many. */
+static uint64_t handle_events(struct source *source, const struct vfsd_source_sink *sink)
 {
-	const uint8_t *at = source->buffer, *end = at + got;
+	struct vfsd_batch *batch = &source->batch;
 	struct ends ends = {.count = 0};
 	struct vfsd_fan_event event;
 	uint64_t count = 0;
 
-	for (; vfsd_fan_next(&at, end, &event); count++) {
-		if (put_off(&ends, &event, at, end))
+	for (; vfsd_fan_next(&batch->at, batch->end, &event); count++) {
+		if (put_off(&ends, &event, batch->at, batch->end))
 			event.mask &= ~(uint64_t)FAN_DELETE_SELF;
 		handle_event(source, sink, &event);
-		tell_ends(source, sink, &ends, at);
+		tell_ends(source, sink, &ends, batch->at);
 	}
 	/* An open directory does not end as long as it is. */
 	close_dir(source);
@@ -515,16 +622,14 @@ static void drain(struct vfsd_source *base, const struct vfsd_source_sink *sink)
 	uint64_t left = waiting(source);
 
 	while (left > 0) {
-		ssize_t got = read(base->fd, source->buffer, READ_BYTES);
+		int got = vfsd_batch_read(&source->batch);
 		uint64_t count;
 
-		if (got <= 0) {
-			if (got < 0 && errno != EAGAIN && errno != EINTR)
-				VFSD_LOG_LIMITED(VFSD_LOG_ERROR, "fanotify: read failed errno=%d",
-						 errno);
+		if (got < 0)
+			VFSD_LOG_LIMITED(VFSD_LOG_ERROR, "fanotify: read failed errno=%d", -got);
+		if (got <= 0)
 			break;
-		}
-		count = handle_events(source, sink, (size_t)got);
+		count = handle_events(source, sink);
 		sink->pass_on(sink->ctx);
 		left -= count < left ? count : left;
 	}

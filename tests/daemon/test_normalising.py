@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.daemon.running import Daemon
 from tests.daemon.test_events import (
@@ -252,19 +254,7 @@ def test_names_that_are_not_utf8(make: Callable[[str], Watched], mode: str, name
     assert names(watched.events()) == [(DELETE, name)]
 
 
-@pytest.mark.parametrize(
-    "mode",
-    [
-        pytest.param(
-            "merged",
-            marks=pytest.mark.xfail(
-                strict=True,
-                reason="the host merges CREATE and DELETE, and what lies between is read later",
-            ),
-        ),
-        "server",
-    ],
-)
+@MODES
 def test_renamed_between_its_creation_and_its_end(
     make: Callable[[str], Watched], mode: str
 ) -> None:
@@ -282,6 +272,155 @@ def test_renamed_between_its_creation_and_its_end(
         (MOVED_TO, b"a"),
         (DELETE, b"a"),
     ]
+
+
+@MODES
+def test_created_again_after_it_was_renamed(make: Callable[[str], Watched], mode: str) -> None:
+    """Both CREATEs are one event, before the renames."""
+    watched = make(mode)
+    a = watched.path / "a"
+    with watched.daemon.stopped():
+        os.mknod(a)
+        a.rename(watched.path / "b")
+        os.mknod(a)
+        a.rename(watched.path / "c")
+        os.mknod(a)
+    assert watched.short() == [
+        (CREATE, b"a"),
+        (MOVED_FROM, b"a"),
+        (MOVED_TO, b"b"),
+        (CREATE, b"a"),
+        (MOVED_FROM, b"a"),
+        (MOVED_TO, b"c"),
+        (CREATE, b"a"),
+    ]
+
+
+@MODES
+def test_renamed_there_and_back_and_there(make: Callable[[str], Watched], mode: str) -> None:
+    """The third rename is merged into the first."""
+    watched = make(mode)
+    f, g = watched.path / "f", watched.path / "g"
+    with watched.daemon.stopped():
+        f.rename(g)
+        g.rename(f)
+        f.rename(g)
+    told = watched.events()
+    assert [(r.mask, r.name) for r in told] == [
+        (MOVED_FROM, b"f"),
+        (MOVED_TO, b"g"),
+        (MOVED_FROM, b"g"),
+        (MOVED_TO, b"f"),
+        (MOVED_FROM, b"f"),
+        (MOVED_TO, b"g"),
+    ]
+    cookies = [r.cookie for r in told]
+    assert cookies[::2] == cookies[1::2]
+    assert len(set(cookies)) == 3
+
+
+class Actor:
+    """A process that does to names what it is told."""
+
+    def __init__(self) -> None:
+        """Start it."""
+        code = (
+            "import os, sys\n"
+            "for line in sys.stdin:\n"
+            "    verb, *paths = line.split()\n"
+            "    getattr(os, verb)(*paths)\n"
+            "    print(flush=True)\n"
+        )
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def do(self, verb: str, *paths: Path) -> None:
+        """Return when it is done."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(" ".join([verb, *map(str, paths)]) + "\n")
+        self.process.stdin.flush()
+        assert self.process.stdout.readline() == "\n"
+
+    def end(self) -> None:
+        """Leave nothing behind."""
+        self.process.kill()
+        self.process.communicate()
+
+
+@pytest.fixture
+def actors() -> Iterator[list[Actor]]:
+    actors = [Actor(), Actor()]
+    yield actors
+    for actor in actors:
+        actor.end()
+
+
+Told = list[tuple[int, bytes]]
+THREE_NAMES = (b"a", b"b", b"c")
+OPERATIONS = st.lists(
+    st.tuples(
+        st.integers(0, 1), st.sampled_from(THREE_NAMES), st.sampled_from([None, *THREE_NAMES])
+    ),
+    min_size=1,
+    max_size=10,
+)
+
+
+def _act(
+    actors: list[Actor], path: Path, operations: list[tuple[int, bytes, bytes | None]]
+) -> tuple[Told, bool]:
+    """Do what can be done; return what a local watch sees, and whether a host may merge of it."""
+    present: set[bytes] = set()
+    seen: Told = []
+    keys: list[object] = []
+    for who, name, to in operations:
+        here = path / os.fsdecode(name)
+        if to is not None and to != name and name in present:
+            actors[who].do("rename", here, path / os.fsdecode(to))
+            present = (present - {name}) | {to}
+            seen += [(MOVED_FROM, name), (MOVED_TO, to)]
+            keys.append((who, name, to))
+        elif to is None:
+            actors[who].do("unlink" if name in present else "mknod", here)
+            seen.append((DELETE if name in present else CREATE, name))
+            present ^= {name}
+            keys.append((who, name))
+    return seen, len(set(keys)) < len(keys)
+
+
+@MODES
+def test_names_come_and_go_in_turns_and_end_as_they_are(
+    make: Callable[[str], Watched], actors: list[Actor], mode: str
+) -> None:
+    """Whatever two processes do to three names, in what order, and however the host merges it."""
+    watched = make(mode)
+
+    @settings(max_examples=200, deadline=None)
+    @given(OPERATIONS)
+    def check(operations: list[tuple[int, bytes, bytes | None]]) -> None:
+        for name in THREE_NAMES:
+            (watched.path / os.fsdecode(name)).unlink(missing_ok=True)
+        watched.events()
+        with watched.daemon.stopped():
+            seen, merged = _act(actors, watched.path, operations)
+        records = watched.events()
+        told = [(r.mask, r.name) for r in records]
+        if mode == "server" or not merged:
+            assert told == seen
+        # An event that is DELETE and CREATE at once does not tell what there was before.
+        present: dict[bytes, bool] = {}
+        for mask, name in told:
+            comes = mask in (CREATE, MOVED_TO)
+            assert mask == MOVED_TO or present.get(name) is not comes, (seen, told)
+            present[name] = comes
+        there = {name: (watched.path / os.fsdecode(name)).exists() for name in THREE_NAMES}
+        assert {name: present.get(name, False) for name in there} == there, (seen, told)
+        cookies = [r.cookie for r in records if r.cookie]
+        assert cookies[::2] == cookies[1::2], (seen, told)
+
+    check()
 
 
 def mount(*arguments: str | Path) -> None:

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * batch - what has been read of a host's queue of events and is being worked off.
+ *
+ * What an event means may depend on what came after it. So one can read on, behind what there is,
+ * as long as there is room: what was read before stays where it is.
+ * Owner thread: the source's.
+ */
+#ifndef VFSD_BATCH_H
+#define VFSD_BATCH_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct vfsd_batch {
+	int fd; /* borrowed, does not block */
+	uint8_t *buffer;
+	const uint8_t *at;  /* the next event to work off */
+	const uint8_t *end; /* behind the last that was read */
+};
+
+/* 0 or -ENOMEM. */
+int vfsd_batch_init(struct vfsd_batch *batch, int fd);
+void vfsd_batch_free(struct vfsd_batch *batch);
+
+/* Read anew, what was there is done with. Bytes, 0: the queue is empty, or -errno. */
+int vfsd_batch_read(struct vfsd_batch *batch);
+
+/* Read on. False: the queue is empty, or there is no room, which *whole tells apart. */
+bool vfsd_batch_more(struct vfsd_batch *batch, bool *whole);
+
+#endif
