@@ -72,7 +72,8 @@ static void put_event(struct vfsd_events *events, const struct vfsd_source_event
 		.child = event->child,
 		.mask = event->mask,
 		.flags = (event->unlinked ? FUSE_FSN_UNLINKED : 0u) |
-			 (event->parent_only ? FUSE_FSN_PARENT_ONLY : 0u),
+			 (event->parent_only ? FUSE_FSN_PARENT_ONLY : 0u) |
+			 (event->unnamed ? FUSE_FSN_UNNAMED : 0u),
 		.cookie = event->cookie,
 		.namelen = event->name_bytes,
 	};
@@ -175,6 +176,7 @@ static int open_source(const struct vfsd_events *events, struct vfsd_source **re
 {
 	const struct vfsd_source_config config = {
 		.inodes = events->config.inodes,
+		.marks = events->marks,
 		.proc_self_fd = events->config.proc_self_fd,
 		.max_watches = events->config.max_watches,
 		.everything = events->config.rfc2021,

@@ -108,6 +108,9 @@ struct vfsd_inode *vfsd_inode_find_handle(struct vfsd_inodes *inodes,
 struct vfsd_inode *vfsd_inode_find_name(struct vfsd_inodes *inodes, int dir_fd, const char *name,
 					bool *exists);
 
+/* Is what is called @name in the directory @dir_fd the object @handle, of the same filesystem? */
+bool vfsd_inode_handle_is_at(const struct vfsd_file_handle *handle, int dir_fd, const char *name);
+
 bool vfsd_file_handle_equal(const struct vfsd_file_handle *a, const struct vfsd_file_handle *b);
 void vfsd_file_handle_copy(struct vfsd_file_handle *dst, const struct vfsd_file_handle *src);
 

@@ -74,6 +74,16 @@ int vfsd_host_handle_encode(int dir_fd, const char *name, bool fid_too,
 	return 0;
 }
 
+bool vfsd_inode_handle_is_at(const struct vfsd_file_handle *handle, int dir_fd, const char *name)
+{
+	struct vfsd_file_handle found = {.fsid = handle->fsid};
+	bool reopenable;
+	uint64_t mnt_id;
+
+	return vfsd_host_handle_encode(dir_fd, name, true, &found, &reopenable, &mnt_id) == 0 &&
+	       vfsd_file_handle_equal(&found, handle);
+}
+
 int vfsd_host_handle_open(int mount_fd, const struct vfsd_file_handle *handle, int flags)
 {
 	union kernel_handle kernel;

@@ -21,7 +21,8 @@ struct slot {
 	uint32_t window;
 	uint8_t last; /* enum vfsd_name_bits: what was told last */
 	uint8_t seen; /* the bits of all events but renames */
-	bool early;   /* no event stood for what was told last: one may yet come */
+	bool merged;  /* an event had both, or something was told that no event stood for */
+	bool early;   /* so was what was told last: an event that says it comes later, if at all */
 };
 
 struct vfsd_names {
@@ -148,12 +149,15 @@ uint32_t vfsd_names_order(struct vfsd_names *names, uint64_t dir, const char *na
 		/* Another that hides there, for nothing more is to come: told now. */
 		if (slot.early)
 			ret[n++] = end;
+		slot.merged |= n > 1;
 	} else if (ahead->any && now != end && ahead->last == end && slot.last != end) {
 		ret[n++] = end; /* the other bit is behind all that is ahead */
 		slot.early = false;
+		slot.merged = true;
 	} else {
 		n = both_steps(slot.last, end, ret);
 		slot.early = slot.last != 0 && slot.last != end;
+		slot.merged = true;
 	}
 	slot.last = (uint8_t)end;
 	slot.seen |= (uint8_t)bits;
@@ -169,6 +173,7 @@ uint32_t vfsd_names_moved(struct vfsd_names *names, uint64_t dir, const char *na
 
 	slot.last = (uint8_t)bit;
 	slot.early = false;
+	slot.merged |= hidden;
 	remember(names, slot);
 	return hidden ? VFSD_NAME_COMES : 0;
 }
@@ -192,6 +197,11 @@ void vfsd_names_told(struct vfsd_names *names, uint64_t dir, const char *name, u
 	struct slot slot = look_up(names, hash_of(names, dir, name));
 
 	slot.last = (uint8_t)step;
-	slot.early = true;
+	slot.early = slot.merged = true;
 	remember(names, slot);
+}
+
+bool vfsd_names_is_merged(const struct vfsd_names *names, uint64_t dir, const char *name)
+{
+	return look_up(names, hash_of(names, dir, name)).merged;
 }

@@ -75,4 +75,7 @@ uint32_t vfsd_names_hidden(const struct vfsd_names *names, uint64_t dir, const c
 			   bool exists);
 void vfsd_names_told(struct vfsd_names *names, uint64_t dir, const char *name, uint32_t step);
 
+/* May an event that was told of the name in this window belong elsewhere in it? */
+bool vfsd_names_is_merged(const struct vfsd_names *names, uint64_t dir, const char *name);
+
 #endif

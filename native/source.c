@@ -42,6 +42,24 @@ uint64_t vfsd_source_node_in(struct vfsd_inodes *inodes, int dir_fd, const char 
 	return nodeid;
 }
 
+bool vfsd_source_lost_name(int dir_fd, const char *name, const struct vfsd_file_handle *object)
+{
+	char too_long[NAME_MAX + 2];
+	struct stat st;
+
+	if (object ? vfsd_inode_handle_is_at(object, dir_fd, name) :
+		     fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0)
+		return false;
+	/*
+	 * Whoever removes the name may not have told it yet, but holds the directory's lock until it
+	 * has. A lookup that no cache can answer waits for that; one that fails leaves no trace.
+	 */
+	memset(too_long, 'x', sizeof(too_long) - 1);
+	too_long[sizeof(too_long) - 1] = '\0';
+	(void)fstatat(dir_fd, too_long, &st, AT_SYMLINK_NOFOLLOW);
+	return true;
+}
+
 int vfsd_source_begin(const struct vfsd_source_config *config, struct vfsd_inode *inode,
 		      uint32_t watches, bool is_new, bool *transient)
 {

@@ -14,8 +14,16 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct vfsd_file_handle;
 struct vfsd_inode;
 struct vfsd_inodes;
+struct vfsd_marks;
+
+/*
+ * In the mask of a watch: somebody wants nothing of objects by names that are gone (IN_EXCL_UNLINK),
+ * so events of that kind are told with unnamed set.
+ */
+#define VFSD_SOURCE_EXCL_UNLINK 0x04000000u
 
 struct vfsd_source_event {
 	uint64_t nodeid;     /* the directory if there is a name, else the object */
@@ -24,6 +32,7 @@ struct vfsd_source_event {
 	uint32_t cookie;     /* pairs MOVED_FROM and MOVED_TO, else 0 */
 	bool unlinked;	     /* the object (child, or nodeid without a name) has no links left */
 	bool parent_only;    /* the object's own watchers are told by an event of their own */
+	bool unnamed;	     /* the name that it was opened by was gone; only where asked for */
 	const char *name;    /* borrowed, NUL-terminated; NULL without one */
 	uint32_t name_bytes; /* without the NUL */
 };
@@ -36,9 +45,10 @@ struct vfsd_source_sink {
 };
 
 struct vfsd_source_config {
-	struct vfsd_inodes *inodes; /* borrowed */
-	int proc_self_fd;	    /* borrowed */
-	uint32_t max_watches;	    /* 0: as many as the host allows */
+	struct vfsd_inodes *inodes;	/* borrowed */
+	const struct vfsd_marks *marks; /* borrowed: what is wanted of each inode */
+	int proc_self_fd;		/* borrowed */
+	uint32_t max_watches;		/* 0: as many as the host allows */
 	bool everything; /* what a guest hears comes from us alone: all bits, everybody's doing */
 };
 
@@ -90,6 +100,12 @@ uint64_t vfsd_source_node_at(struct vfsd_inodes *inodes, struct vfsd_inode *dir,
 /* The same in the directory @dir_fd. */
 uint64_t vfsd_source_node_in(struct vfsd_inodes *inodes, int dir_fd, const char *name,
 			     bool *exists);
+
+/*
+ * For sources: is @name in the directory @dir_fd gone, or by now another object than @object (NULL:
+ * any will do)? What took it away is in the host's queue when this returns true.
+ */
+bool vfsd_source_lost_name(int dir_fd, const char *name, const struct vfsd_file_handle *object);
 
 /*
  * For sources: what every watch of @inode begins with, one that is new among @watches or not. Keeps

@@ -22,6 +22,7 @@
 #include "fanotify_event.h"
 #include "inode.h"
 #include "log.h"
+#include "marks.h"
 #include "names.h"
 #include "util.h"
 
@@ -33,6 +34,8 @@
 #define DIRENT (FAN_CREATE | FAN_DELETE | MOVED)
 /* Told to the watchers of the directory too, by name. */
 #define ON_CHILD (FAN_ACCESS | FAN_MODIFY | FAN_ATTRIB | FAN_CLOSE | FAN_OPEN)
+/* What is done by a name that may have gone since it was opened. */
+#define BY_NAME (FAN_ACCESS | FAN_MODIFY | FAN_CLOSE | FAN_OPEN)
 /* What a guest may ask for and fanotify can tell. */
 #define REPORTABLE                                                                                 \
 	(FAN_ACCESS | FAN_MODIFY | FAN_ATTRIB | FAN_CLOSE | FAN_OPEN | DIRENT | FAN_DELETE_SELF |  \
@@ -48,6 +51,7 @@ struct source {
 	uint32_t last_cookie;
 	uint32_t open_cookie; /* of a MOVED_FROM whose MOVED_TO may follow; old hosts only */
 	pid_t self;
+	uint32_t excluding; /* watches of which some want nothing of what has no name any more */
 	struct vfsd_names *names;
 	struct vfsd_batch batch;
 	/* While a batch is worked off: the last directory that names were looked up in, or -1. */
@@ -161,6 +165,9 @@ static uint64_t host_mask(const struct source *source, uint32_t mask, bool is_di
 	 * the ATTRIB of the last unlink.
 	 */
 	host |= FAN_ATTRIB | FAN_DELETE_SELF;
+	/* What takes names away, see is_unnamed(). */
+	if ((mask & VFSD_SOURCE_EXCL_UNLINK) && (host & BY_NAME))
+		host |= is_dir ? FAN_DELETE | MOVED : FAN_MOVE_SELF;
 	if (!is_dir)
 		return host & ~(uint64_t)DIRENT;
 	if (source->has_rename && (host & MOVED))
@@ -168,10 +175,9 @@ static uint64_t host_mask(const struct source *source, uint32_t mask, bool is_di
 	return host | FAN_ONDIR | (mask & FAN_EVENT_ON_CHILD);
 }
 
-static int watch(struct vfsd_source *base, struct vfsd_inode *inode, uint32_t old_mask,
-		 uint32_t new_mask)
+static int set_marks(struct source *source, struct vfsd_inode *inode, uint32_t old_mask,
+		     uint32_t new_mask)
 {
-	struct source *source = (struct source *)base;
 	bool is_dir = S_ISDIR(inode->type);
 	uint64_t old = host_mask(source, old_mask, is_dir);
 	uint64_t new = host_mask(source, new_mask, is_dir);
@@ -200,6 +206,19 @@ count:
 	if (!err) {
 		source->watches += old == 0 && new != 0;
 		source->watches -= old != 0 && new == 0;
+	}
+	return err;
+}
+
+static int watch(struct vfsd_source *base, struct vfsd_inode *inode, uint32_t old_mask,
+		 uint32_t new_mask)
+{
+	struct source *source = (struct source *)base;
+	int err = set_marks(source, inode, old_mask, new_mask);
+
+	if (!err) {
+		source->excluding += (new_mask & VFSD_SOURCE_EXCL_UNLINK) != 0;
+		source->excluding -= (old_mask & VFSD_SOURCE_EXCL_UNLINK) != 0;
 	}
 	return err;
 }
@@ -466,13 +485,66 @@ static void locate_dir(const struct source *source, const struct place *dir,
 	vfsd_inode_fd_put(fd, transient);
 }
 
-static void tell_object(const struct source *source, const struct vfsd_source_sink *sink,
+/* @event or a later one may have taken the name away by which the object of @event was opened. */
+static bool may_lose_name(struct source *source, const struct vfsd_fan_event *event, bool by_name)
+{
+	const struct vfsd_file_handle *object = &event->object.handle;
+	const uint8_t *at = source->batch.at;
+	struct vfsd_fan_event later;
+	bool whole;
+
+	if (!by_name && (event->mask & (FAN_ATTRIB | FAN_MOVE_SELF)))
+		return true;
+	do {
+		while (vfsd_fan_next(&at, source->batch.end, &later))
+			if (by_name ?
+				    vfsd_fan_of_name(&later, &event->where) & (FAN_DELETE | MOVED) :
+				    (later.mask & (FAN_ATTRIB | FAN_MOVE_SELF)) &&
+					    vfsd_file_handle_equal(&later.object.handle, object))
+				return true;
+	} while (vfsd_batch_more(&source->batch, &whole));
+	return !whole;
+}
+
+/*
+ * Was the name gone by which the object was opened? Looked for where somebody wants nothing of that
+ * only. What is gone now may have gone after the event: then that is in the queue. In doubt, the
+ * event is told.
+ */
+static bool is_unnamed(struct source *source, const struct vfsd_fan_event *event,
+		       const struct place *self, const struct place *where)
+{
+	const struct vfsd_marks *marks = source->config.marks;
+	uint32_t by_name, mask;
+	bool gone;
+	int fd;
+
+	if (source->excluding == 0 || !(event->mask & BY_NAME) || vfsd_fan_is_dir(event) ||
+	    !event->where.name)
+		return false;
+	by_name = mask = where->inode ? vfsd_marks_union(marks, where->inode->nodeid) : 0;
+	by_name &= VFSD_SOURCE_EXCL_UNLINK;
+	if (self->inode)
+		mask |= vfsd_marks_union(marks, self->inode->nodeid);
+	if (!(mask & VFSD_SOURCE_EXCL_UNLINK) ||
+	    (where->inode &&
+	     vfsd_names_is_merged(source->names, where->inode->nodeid, where->name)))
+		return false;
+	fd = where->inode ? open_dir(source, where->inode) :
+			    vfsd_inode_handle_open(source->config.inodes, &event->where.handle);
+	gone = fd >= 0 && vfsd_source_lost_name(fd, event->where.name, &event->object.handle);
+	if (fd >= 0 && !where->inode)
+		(void)close(fd);
+	return (gone || fd == -ESTALE) && !may_lose_name(source, event, by_name != 0);
+}
+
+static void tell_object(struct source *source, const struct vfsd_source_sink *sink,
 			const struct vfsd_fan_event *event, uint32_t mask, uint32_t on_dir)
 {
 	struct place self = find(source, vfsd_fan_self(event)), where = {0};
 	uint64_t child = self.inode ? self.inode->nodeid : 0;
 	char name[VFSD_SOURCE_NAME_BYTES] = "";
-	bool unlinked = false, told = false;
+	bool unlinked = false, told = false, unnamed;
 	uint32_t bit;
 
 	if (!vfsd_fan_is_dir(event))
@@ -482,6 +554,7 @@ static void tell_object(const struct source *source, const struct vfsd_source_si
 	if (self.inode && (mask & (FAN_ATTRIB | FAN_DELETE_SELF)))
 		unlinked = (mask & FAN_DELETE_SELF) ||
 			   vfsd_source_is_unlinked(source->config.inodes, self.inode);
+	unnamed = is_unnamed(source, event, &self, &where);
 	/* The guest's own dcache raises DELETE_SELF and IGNORED once it hears of the lost link. */
 	mask &= ~(uint32_t)FAN_DELETE_SELF;
 	/* The end comes last: after it the guest has no watch left to report the other bits to. */
@@ -496,6 +569,7 @@ static void tell_object(const struct source *source, const struct vfsd_source_si
 				     .mask = bit | on_dir,
 				     .child = named ? child : 0,
 				     .unlinked = told,
+				     .unnamed = unnamed && (bit & BY_NAME),
 			     });
 	}
 	if (unlinked && !told)

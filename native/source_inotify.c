@@ -12,6 +12,7 @@
 #include "source.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <search.h>
 #include <sched.h>
 #include <stdio.h>
@@ -22,16 +23,18 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "batch.h"
 #include "inode.h"
 #include "log.h"
+#include "marks.h"
 #include "util.h"
 
 #define DIRENT (IN_CREATE | IN_DELETE | IN_MOVE)
 #define TOLD (DIRENT | IN_MOVE_SELF | IN_MODIFY | IN_ATTRIB)
 /* Interest in anything at all keeps a watch: the end of an object is always told. */
 #define INTEREST (IN_ALL_EVENTS)
-
-enum { READ_BYTES = 65536 };
+/* What is done by a name that may have gone since it was opened. */
+#define BY_NAME (IN_ACCESS | IN_MODIFY | IN_CLOSE | IN_OPEN)
 
 struct watch {
 	uint64_t nodeid;
@@ -47,7 +50,7 @@ struct source {
 	void *by_wd;   /* trees of struct watch, see tsearch(3) */
 	void *by_node;
 	uint32_t watches;
-	uint8_t *buffer;
+	struct vfsd_batch batch;
 };
 
 static int compare_wd(const void *a, const void *b)
@@ -134,7 +137,7 @@ static void destroy(struct vfsd_source *base)
 		(void)close(base->fd);
 	tdestroy(source->by_wd, keep);
 	tdestroy(source->by_node, free);
-	free(source->buffer);
+	vfsd_batch_free(&source->batch);
 	free(source);
 }
 
@@ -148,11 +151,10 @@ static int create(const struct vfsd_source_config *config, struct vfsd_source **
 	source->base.ops = &vfsd_source_inotify;
 	source->config = *config;
 	source->told = config->everything ? IN_ALL_EVENTS : TOLD;
-	source->buffer = malloc(READ_BYTES);
 	source->base.fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
 	err = source->base.fd < 0 ? -errno : 0;
-	if (!err && !source->buffer)
-		err = -ENOMEM;
+	if (!err)
+		err = vfsd_batch_init(&source->batch, source->base.fd);
 	if (err) {
 		destroy(&source->base);
 		return err;
@@ -164,10 +166,14 @@ static int create(const struct vfsd_source_config *config, struct vfsd_source **
 /* What the host must watch so that a guest interested in @mask hears all it needs. */
 static uint32_t host_mask(const struct source *source, uint32_t mask, bool is_dir)
 {
+	uint32_t host = (mask & source->told) | IN_ATTRIB | IN_DELETE_SELF;
+
 	if (!(mask & INTEREST))
 		return 0;
-	mask = (mask & source->told) | IN_ATTRIB | IN_DELETE_SELF;
-	return is_dir ? mask : mask & ~(uint32_t)DIRENT;
+	/* What takes names away, see is_unnamed(). */
+	if ((mask & VFSD_SOURCE_EXCL_UNLINK) && (host & BY_NAME))
+		host |= is_dir ? IN_DELETE | IN_MOVE : IN_MOVE_SELF;
+	return is_dir ? host : host & ~(uint32_t)DIRENT;
 }
 
 /*
@@ -234,7 +240,68 @@ static int watch(struct vfsd_source *base, struct vfsd_inode *inode, uint32_t ol
 	return 0;
 }
 
-static void tell_named(const struct source *source, const struct vfsd_source_sink *sink,
+/* Take the event at *at. False: there is no whole one. *name is borrowed, NULL: it has none. */
+static bool next_event(const uint8_t **at, const uint8_t *end, struct inotify_event *ret,
+		       const char **name)
+{
+	if (end - *at < (ptrdiff_t)sizeof(*ret))
+		return false;
+	memcpy(ret, *at, sizeof(*ret));
+	if (ret->len > end - *at - (ptrdiff_t)sizeof(*ret))
+		return false;
+	*at += sizeof(*ret);
+	*name = ret->len > 0 ? (const char *)*at : NULL;
+	*at += ret->len;
+	return true;
+}
+
+/* Is there an event of the same object, or @name in it, with one of @bits behind the one at hand? */
+static bool is_ahead(struct source *source, int wd, const char *name, uint32_t bits)
+{
+	const uint8_t *at = source->batch.at;
+	struct inotify_event later;
+	const char *its;
+	bool whole;
+
+	do {
+		while (next_event(&at, source->batch.end, &later, &its))
+			if (later.wd == wd && (later.mask & bits) &&
+			    (name ? its && strcmp(its, name) == 0 : !its))
+				return true;
+	} while (vfsd_batch_more(&source->batch, &whole));
+	return !whole;
+}
+
+/*
+ * Was the name gone by which the object was opened? Looked for where somebody wants nothing of that
+ * only. What is gone now may have gone after the event: then that is in the queue. inotify tells
+ * nothing of the object that had the name, nor the watchers of an object by what name it was opened:
+ * another of the same name, or any name that is left, counts as that.
+ */
+static bool is_unnamed(struct source *source, struct vfsd_inode *inode,
+		       const struct inotify_event *event, const char *name)
+{
+	struct vfsd_inodes *inodes = source->config.inodes;
+	bool transient, gone;
+	struct statx st;
+	int fd;
+
+	if (!(event->mask & BY_NAME) || (event->mask & IN_ISDIR) ||
+	    !(vfsd_marks_union(source->config.marks, inode->nodeid) & VFSD_SOURCE_EXCL_UNLINK))
+		return false;
+	fd = vfsd_inode_fd_get(inodes, inode, &transient);
+	if (fd < 0)
+		gone = fd == -ESTALE;
+	else if (name)
+		gone = vfsd_source_lost_name(fd, name, NULL);
+	else
+		gone = statx(fd, "", AT_EMPTY_PATH, STATX_NLINK, &st) == 0 && st.stx_nlink == 0;
+	vfsd_inode_fd_put(fd, transient);
+	return gone && !is_ahead(source, event->wd, name,
+				 name ? IN_DELETE | IN_MOVE : IN_ATTRIB | IN_MOVE_SELF);
+}
+
+static void tell_named(struct source *source, const struct vfsd_source_sink *sink,
 		       struct vfsd_inode *dir, const struct inotify_event *event, const char *name)
 {
 	uint32_t bit = event->mask & source->told;
@@ -252,10 +319,11 @@ static void tell_named(const struct source *source, const struct vfsd_source_sin
 		return;
 	if (!source->config.everything && !(bit & (IN_DELETE | IN_MOVED_FROM)))
 		told.child = vfsd_source_node_at(source->config.inodes, dir, name, &exists);
+	told.unnamed = is_unnamed(source, dir, event, name);
 	sink->event(sink->ctx, &told);
 }
 
-static void tell_self(const struct source *source, const struct vfsd_source_sink *sink,
+static void tell_self(struct source *source, const struct vfsd_source_sink *sink,
 		      struct vfsd_inode *inode, struct watch *watch,
 		      const struct inotify_event *event)
 {
@@ -276,6 +344,7 @@ static void tell_self(const struct source *source, const struct vfsd_source_sink
 		return;
 	if (told.mask != 0)
 		told.mask |= event->mask & IN_ISDIR;
+	told.unnamed = is_unnamed(source, inode, event, NULL);
 	sink->event(sink->ctx, &told);
 }
 
@@ -295,7 +364,7 @@ static void handle_event(struct source *source, const struct vfsd_source_sink *s
 		return; /* of a watch that has been removed since */
 	inode = vfsd_inode_get(source->config.inodes, watch->nodeid);
 	if (inode) {
-		if (event->len > 0)
+		if (name)
 			tell_named(source, sink, inode, event, name);
 		else
 			tell_self(source, sink, inode, watch, event);
@@ -305,41 +374,27 @@ static void handle_event(struct source *source, const struct vfsd_source_sink *s
 		forget_watch(source, watch);
 }
 
-static void handle_events(struct source *source, const struct vfsd_source_sink *sink, size_t got)
-{
-	const uint8_t *at = source->buffer, *end = at + got;
-	struct inotify_event event;
-
-	while (end - at >= (ptrdiff_t)sizeof(event)) {
-		memcpy(&event, at, sizeof(event));
-		at += sizeof(event);
-		if (event.len > end - at)
-			break;
-		handle_event(source, sink, &event, (const char *)at);
-		at += event.len;
-	}
-}
-
 static void drain(struct vfsd_source *base, const struct vfsd_source_sink *sink)
 {
 	struct source *source = (struct source *)base;
+	struct inotify_event event;
+	const char *name;
 	int waiting = 0;
 
 	/* What the host holds now, bytes. */
 	if (ioctl(base->fd, FIONREAD, &waiting) < 0)
 		waiting = 0;
 	while (waiting > 0) {
-		ssize_t got = read(base->fd, source->buffer, READ_BYTES);
+		int got = vfsd_batch_read(&source->batch);
 
-		if (got <= 0) {
-			if (got < 0 && errno != EAGAIN && errno != EINTR)
-				VFSD_LOG_LIMITED(VFSD_LOG_ERROR, "inotify: read failed errno=%d",
-						 errno);
+		if (got < 0)
+			VFSD_LOG_LIMITED(VFSD_LOG_ERROR, "inotify: read failed errno=%d", -got);
+		if (got <= 0)
 			return;
-		}
-		handle_events(source, sink, (size_t)got);
+		while (next_event(&source->batch.at, source->batch.end, &event, &name))
+			handle_event(source, sink, &event, name);
 		sink->pass_on(sink->ctx);
-		waiting -= (int)got;
+		waiting -= (int)(source->batch.end - source->batch.buffer);
 	}
 }
 

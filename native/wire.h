@@ -174,6 +174,7 @@ enum {
 	FUSE_FSNOTIFY_SB = 1 << 0,  /* fuse_fsnotify_in.flags: the whole filesystem */
 	FUSE_FSN_UNLINKED = 1 << 0, /* fuse_notify_fsnotify_out.flags: no links left */
 	FUSE_FSN_PARENT_ONLY = 1 << 1,
+	FUSE_FSN_UNNAMED = 1 << 2, /* by a name that was gone: not for IN_EXCL_UNLINK */
 };
 
 /* A uid or gid the guest does not tell (idmapped mounts): keep our own. */
@@ -605,7 +606,10 @@ struct fuse_notify_delete_out {
 	uint32_t padding;
 };
 
-/* FUSE_FSNOTIFY: the absolute aggregate of the guest's interest in an inode; 0 unsubscribes. */
+/*
+ * FUSE_FSNOTIFY: the absolute aggregate of the guest's interest in an inode; 0 unsubscribes. With
+ * IN_EXCL_UNLINK in it some watch wants events without FUSE_FSN_UNNAMED only.
+ */
 struct fuse_fsnotify_in {
 	uint64_t mask;
 	uint32_t flags; /* FUSE_FSNOTIFY_SB */

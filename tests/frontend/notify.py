@@ -18,6 +18,7 @@ from tests.frontend.vring import DEADLINE_S, Buffer, DriverRing, Used
 NOTIFY_FSNOTIFY = 1024
 FSN_UNLINKED = 1 << 0
 FSN_PARENT_ONLY = 1 << 1
+FSN_UNNAMED = 1 << 2
 
 FS_ISDIR = 0x4000_0000
 FS_Q_OVERFLOW = 0x4000
