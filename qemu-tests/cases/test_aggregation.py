@@ -16,7 +16,7 @@ from conftest import Stage
 from probes import eventually, host_marks
 from runguest.agent import Instance
 from runguest.events import Mask
-from runguest.scene import EVENT_DEADLINE_MS
+from runguest.scene import EVENT_DEADLINE_MS, Scene
 
 FILES = [b"a", b"b", b"c"]
 STEPS = 60
@@ -120,35 +120,65 @@ def test_each_instance_reads_by_its_own_watches(stage: Stage, seed: int) -> None
             model.instance.close()
 
 
+def unlinked_names_are_told_unless_excluded(scene: Scene, who: str) -> None:
+    """IN_EXCL_UNLINK: a watch no longer hears of what has lost the name it was opened by."""
+    actor = scene.host if who == "host" else scene.guest
+    scene.host.run([("mkdir", b"d")])
+    actor.run([("create", b"d/f")])  # and left open
+    plain, excluding, itself = (scene.agent.inotify() for _ in range(3))
+    directory, file = scene.guest.path(b"d"), scene.guest.path(b"d/f")
+    wanted = Mask.MODIFY | Mask.CREATE
+    plain.add(directory, wanted)
+    excluding.add(directory, wanted | Mask.EXCL_UNLINK)
+    itself.add(file, Mask.MODIFY | Mask.EXCL_UNLINK)
+    itself.add(directory, Mask.CREATE)
+    actor.run([("write", b"x")])
+    for instance in (plain, excluding, itself):
+        assert [e.kind for e in instance.read(EVENT_DEADLINE_MS)] == ["MODIFY"]
+    actor.run([("unlink", b"d/f"), ("write", b"y"), ("mknod", b"d/end")])
+    assert _until_end(plain) == [("MODIFY", b"f"), ("CREATE", b"end")]
+    assert _until_end(excluding) == [("CREATE", b"end")]
+    # The end of the file itself, and nothing of its contents.
+    assert "MODIFY" not in [kind for kind, _ in _until_end(itself)]
+    for instance in (plain, excluding, itself):
+        instance.close()
+
+
+def _until_end(instance: Instance) -> list[tuple[str, bytes]]:
+    events = instance.read(EVENT_DEADLINE_MS)
+    while events[-1].name != b"end":
+        events += instance.read(EVENT_DEADLINE_MS)
+    return [(e.kind, e.name) for e in events]
+
+
 @pytest.mark.parametrize("who", ["host", "guest"])
-def test_unlinked_names_are_told_unless_excluded(
-    request: pytest.FixtureRequest, stage: Stage, who: str
-) -> None:
-    """IN_EXCL_UNLINK: a directory's watch no longer hears of what has lost its name there."""
-    if who == "host" and stage.guest is not None:
-        # What the host has unlinked is not unlinked to the guest, which was told of no DELETE
-        # that nobody asked for; and a remote event brings no path for fsnotify to look at.
-        request.applymarker(pytest.mark.xfail(strict=True, reason="the name is not known as gone"))
+def test_unlinked_names_are_told_unless_excluded(stage: Stage, who: str) -> None:
     with stage.scene() as scene:
-        actor = scene.host if who == "host" else scene.guest
-        scene.host.run([("mkdir", b"d")])
-        actor.run([("create", b"d/f")])  # and left open
-        plain, excluding = scene.agent.inotify(), scene.agent.inotify()
-        directory = scene.guest.path(b"d")
-        wanted = Mask.MODIFY | Mask.CREATE
-        plain.add(directory, wanted)
-        excluding.add(directory, wanted | Mask.EXCL_UNLINK)
-        actor.run([("write", b"x")])
-        for instance in (plain, excluding):
-            assert [e.kind for e in instance.read(EVENT_DEADLINE_MS)] == ["MODIFY"]
-        actor.run([("unlink", b"d/f"), ("write", b"y"), ("mknod", b"d/end")])
-        end = ("CREATE", b"end")
-        for instance, expected in ((plain, [("MODIFY", b"f"), end]), (excluding, [end])):
+        unlinked_names_are_told_unless_excluded(scene, who)
+
+
+def test_exclusion_comes_and_goes_with_the_watch(stage: Stage) -> None:
+    """A watch that is modified: its events stay the same, what it excludes does not."""
+    with stage.scene() as scene:
+        scene.host.run([("mkdir", b"d"), ("create", b"d/f"), ("unlink", b"d/f")])
+        instance = scene.agent.inotify()
+        for number, (extra, heard) in enumerate(
+            [
+                (Mask(0), True),
+                (Mask.EXCL_UNLINK, False),
+                (Mask.MASK_ADD, False),
+                (Mask(0), True),
+                (Mask.MASK_ADD | Mask.EXCL_UNLINK, False),
+            ]
+        ):
+            instance.add(scene.guest.path(b"d"), Mask.MODIFY | Mask.CREATE | extra)
+            end = b"d/%dend" % number
+            scene.host.run([("write", b"x"), ("mknod", end)])
             events = instance.read(EVENT_DEADLINE_MS)
-            while events[-1].name != b"end":
+            while events[-1].name != end[2:]:
                 events += instance.read(EVENT_DEADLINE_MS)
-            instance.close()
-            assert [(e.kind, e.name) for e in events] == expected
+            assert [e.name for e in events] == ([b"f"] if heard else []) + [end[2:]]
+        instance.close()
 
 
 def test_host_watch_goes_with_the_last_instance_that_exits(guest_stage: Stage) -> None:

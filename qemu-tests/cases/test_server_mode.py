@@ -14,6 +14,7 @@ from conftest import Stage
 from runguest.actors import Actor
 from runguest.scene import Scene
 from table import CASES, NAMES, Case, watch_sets
+from test_aggregation import unlinked_names_are_told_unless_excluded as unlinked_names_excluded
 
 ROUNDS = 100
 
@@ -139,3 +140,8 @@ def test_a_tree_that_the_guest_removes_ends_event_by_event(scene: Scene) -> None
         scene.watch("dir", b"d")
         scene.guest.run([("unlink", b"d/f"), ("rmdir", b"d")])
         assert scene.settle()["dir"] == ["DELETE f", "DELETE_SELF", "IGNORED"]
+
+
+@EACH_ACTOR
+def test_unlinked_names_are_told_unless_excluded(scene: Scene, who: str) -> None:
+    unlinked_names_excluded(scene, who)
