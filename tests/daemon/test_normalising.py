@@ -458,11 +458,13 @@ def folding(tmp_path: Path, mounts: list[Path]) -> Path:
         pytest.skip(f"no mkfs.ext4 that knows casefold: {error}")
     mount("-o", "loop", image, point)
     mounts.append(point)
+    share = point / "share"  # an empty directory; what is made in it folds too
+    share.mkdir()
     try:
-        subprocess.run(["chattr", "+F", str(point)], check=True, capture_output=True)
+        subprocess.run(["chattr", "+F", str(share)], check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError) as error:
         pytest.skip(f"this kernel does not fold case: {error}")
-    return point
+    return share
 
 
 @MODES
