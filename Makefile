@@ -273,7 +273,8 @@ test-guest-asan: build-daemon build-asan build-guest-uml
 test: deps-tests lint test-native test-asan test-tsan test-fuzz test-daemon-asan test-guest-asan build build-faults
 	@$(PYTEST) $(UNIT_TESTS) $(wildcard tests/daemon qemu-tests/cases)
 
-# 100 000 rounds of create, watch and remove for each actor, with and without delayed events.
+# 100 000 rounds of create, watch and remove for each actor and situation: as they come, with delayed
+# events, and in server mode.
 .PHONY: race
 RACE_ROUNDS ?= 100000
 race: build-daemon build-faults build-guest-uml
