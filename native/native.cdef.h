@@ -103,6 +103,18 @@ typedef struct vfsd_engine_vring {
 	uint64_t log_gpa;
 } vfsd_engine_vring;
 
+/* ringreader.h: a record as its reader sees it. */
+typedef struct vfsd_ring_entry {
+	uint16_t type; /* enum vfsd_record_type */
+	uint16_t subtype;
+	uint32_t watch;
+	uint32_t bytes; /* of payload */
+	const void *payload;
+	uint64_t lost; /* in a loss: how many records are missing here */
+} vfsd_ring_entry;
+
+typedef struct vfsd_ringreader vfsd_ringreader;
+
 typedef struct vfsd_engine_stats {
 	uint64_t inodes;
 	uint64_t open_files;
@@ -205,3 +217,23 @@ int vfsd_engine_answer_upcall(vfsd_engine *engine, int error, const void *payloa
  * added. Returns the descriptor, the caller's, or -errno (-ESTALE: the guest does not hold it).
  */
 int vfsd_engine_open_node(vfsd_engine *engine, uint64_t nodeid, int flags);
+
+/* ringreader.h, which needs no engine: it is in another process. */
+
+/*
+ * Map the memory @fd, which is borrowed. 0; -EINVAL: it is no such ring, or could be cut short
+ * under our hands; or what the host says.
+ */
+int vfsd_ringreader_create(int fd, vfsd_ringreader **ret);
+void vfsd_ringreader_destroy(vfsd_ringreader *reader);
+
+/*
+ * The oldest record that was not given back yet. 1: it is in *ret, whose payload is borrowed until
+ * the release; others may still write to it, so copy before checking. 0: there is none now.
+ * -EBADMSG, from then on: the ring makes no sense.
+ * A loss has no payload but entry.lost: how many records are missing at this place.
+ */
+int vfsd_ringreader_next(vfsd_ringreader *reader, vfsd_ring_entry *ret);
+
+/* Give back the record that next has shown. Without one: nothing. */
+void vfsd_ringreader_release(vfsd_ringreader *reader);
