@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -12,6 +13,7 @@
 #include "hostfs.h"
 #include "idmap.h"
 #include "inode.h"
+#include "local.h"
 #include "logqueue.h"
 #include "mem.h"
 #include "migrate.h"
@@ -170,6 +172,32 @@ static int create_migrate(struct vfsd_engine *engine)
 	return vfsd_migrate_create(&state, &engine->migrate);
 }
 
+static int create_local(struct vfsd_engine *engine)
+{
+	const vfsd_engine_config *config = &engine->config;
+	const struct vfsd_local_config local = {
+		.source = &vfsd_source_fanotify,
+		.fallback = &vfsd_source_inotify,
+		.root_fd = engine->root_fd,
+		.proc_self_fd = config->proc_self_fd,
+		.handles = config->file_handles,
+		.max_fds = config->max_local_fds,
+	};
+
+	return vfsd_local_create(&local, &engine->local);
+}
+
+int vfsd_engine_add_consumer(vfsd_engine *engine, const vfsd_local_request *request, int bell_fd,
+			     int *ring_fd)
+{
+	return vfsd_local_add(engine->local, request, bell_fd, ring_fd);
+}
+
+int vfsd_engine_remove_consumer(vfsd_engine *engine, int consumer)
+{
+	return vfsd_local_remove(engine->local, consumer);
+}
+
 static int create_session(struct vfsd_engine *engine, int root_fd)
 {
 	const vfsd_engine_config *config = &engine->config;
@@ -256,6 +284,7 @@ int vfsd_engine_create(const vfsd_engine_config *config, vfsd_engine **ret)
 		return -ENOMEM;
 	engine->config = *config;
 	engine->dirtylog_fd = -1;
+	engine->root_fd = -1;
 	/* A thread that is to stop gives back the request that Python has not answered: the last one. */
 	if (config->pool_threads == 0 || config->n_upcalls > 0)
 		engine->config.pool_threads = 1;
@@ -267,6 +296,10 @@ int vfsd_engine_create(const vfsd_engine_config *config, vfsd_engine **ret)
 			(vfsd_engine_vring){.kick_fd = -1, .call_fd = -1, .err_fd = -1};
 	if (!err)
 		err = vfsd_logqueue_create(config->log_level, &engine->log);
+	if (!err) {
+		engine->root_fd = fcntl(root_fd, F_DUPFD_CLOEXEC, 0);
+		err = engine->root_fd < 0 ? -errno : create_local(engine);
+	}
 	if (!err)
 		err = create_session(engine, vfsd_fd_take(&root_fd));
 	/* What these point to is the caller's, and has been copied. */
@@ -285,6 +318,7 @@ void vfsd_engine_destroy(vfsd_engine *engine)
 {
 	if (!engine)
 		return;
+	vfsd_local_destroy(engine->local);
 	vfsd_engine_forget_rings(engine);
 	vfsd_migrate_destroy(engine->migrate);
 	vfsd_fuse_destroy(engine->fuse);
@@ -299,6 +333,8 @@ void vfsd_engine_destroy(vfsd_engine *engine)
 	vfsd_dirtylog_destroy(engine->dirtylog);
 	vfsd_logqueue_destroy(engine->log);
 	(void)close(engine->config.proc_self_fd);
+	if (engine->root_fd >= 0)
+		(void)close(engine->root_fd);
 	free(engine->rings);
 	free(engine);
 }

@@ -39,6 +39,8 @@ struct vfsd_engine {
 	struct vfsd_upcalls *upcalls;
 	struct vfsd_fuse *fuse;
 	struct vfsd_events *events; /* NULL: remote fsnotify is off */
+	int root_fd;		    /* of the share, for the next */
+	struct vfsd_local *local;
 	struct ring *rings;
 };
 

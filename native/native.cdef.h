@@ -70,6 +70,7 @@ typedef struct vfsd_engine_config {
 	uint32_t n_upcalls;
 	uint32_t max_write_bytes;
 	uint32_t max_open_files; /* the guest's quota of descriptors, inodes' too; 0: no quota */
+	uint32_t max_local_fds;	 /* the same of local consumers, for directories */
 	int fsnotify;		 /* enum vfsd_fsnotify: offers the notification queue unless off */
 	int fsnotify_dialect;	 /* enum vfsd_fsnotify_dialect */
 	uint32_t fsnotify_ring_bytes;
@@ -102,6 +103,24 @@ typedef struct vfsd_engine_vring {
 	bool log_used; /* mark writes to the used ring, which the log has at the next */
 	uint64_t log_gpa;
 } vfsd_engine_vring;
+
+/* local.h: what a local consumer wants to hear of. */
+typedef struct vfsd_local_request_watch {
+	uint32_t id;   /* the consumer's own number, in each record */
+	uint32_t mask; /* FAN_* bits of events */
+	bool recursive;
+	const char *path; /* from the share on, without "." and ".."; "" is the share */
+} vfsd_local_request_watch;
+
+enum { VFSD_RECORD_TYPE_COUNT = 7 }; /* enum vfsd_record_type */
+
+typedef struct vfsd_local_request {
+	uint32_t ring_bytes;  /* sharedring.h */
+	uint32_t types;	      /* a bit for each enum vfsd_record_type; loss and watch come anyway */
+	uint64_t subtypes[7]; /* of each type, a bit for each subtype */
+	const vfsd_local_request_watch *watches; /* copied */
+	uint32_t n_watches;
+} vfsd_local_request;
 
 /* ringreader.h: a record as its reader sees it. */
 typedef struct vfsd_ring_entry {
@@ -217,6 +236,14 @@ int vfsd_engine_answer_upcall(vfsd_engine *engine, int error, const void *payloa
  * added. Returns the descriptor, the caller's, or -errno (-ESTALE: the guest does not hold it).
  */
 int vfsd_engine_open_node(vfsd_engine *engine, uint64_t nodeid, int flags);
+
+/*
+ * local.h, vfsd_local_add(): a local consumer of what happens in the share. Returns its number, or
+ * -errno; @bell_fd is owned, *ring_fd borrowed until the consumer is removed.
+ */
+int vfsd_engine_add_consumer(vfsd_engine *engine, const vfsd_local_request *request, int bell_fd,
+			     int *ring_fd);
+int vfsd_engine_remove_consumer(vfsd_engine *engine, int consumer);
 
 /* ringreader.h, which needs no engine: it is in another process. */
 

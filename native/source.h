@@ -49,13 +49,14 @@ struct vfsd_source_config {
 	const struct vfsd_marks *marks; /* borrowed: what is wanted of each inode */
 	int proc_self_fd;		/* borrowed */
 	uint32_t max_watches;		/* 0: as many as the host allows */
-	bool everything; /* what a guest hears comes from us alone: all bits, everybody's doing */
+	bool everything; /* all bits, everybody's doing: who hears of it has nobody but us */
 };
 
 /* What every source begins with. */
 struct vfsd_source {
 	const struct vfsd_source_ops *ops;
-	int fd; /* readable when events wait */
+	int fd;	  /* readable when events wait */
+	bool own; /* while one is told: our doing, for a guest; only from a source that can tell */
 };
 
 struct vfsd_source_ops {

@@ -594,7 +594,8 @@ static void handle_event(struct source *source, const struct vfsd_source_sink *s
 	 * is named as its author, and that may well be a descriptor of ours. The guest treats an end
 	 * that it knows already as nothing.
 	 */
-	if (event->pid == source->self)
+	source->base.own = event->pid == source->self;
+	if (source->base.own && !source->config.everything)
 		mask &= FAN_DELETE_SELF;
 	else if (event->mask & FAN_RENAME)
 		mask |= MOVED;

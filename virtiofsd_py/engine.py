@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from types import TracebackType
@@ -67,6 +67,17 @@ class LogLevel(IntEnum):
     WARN = 1
     INFO = 2
     DEBUG = 3
+
+
+class RecordType(IntEnum):
+    """enum vfsd_record_type; of the records that local consumers read."""
+
+    FSNOTIFY = 1
+    LOSS = 2
+    WATCH = 3
+    ERROR = 4
+    MOUNT = 5
+    SUPERBLOCK = 6
 
 
 class XattrType(IntEnum):
@@ -135,6 +146,7 @@ class EngineConfig:
         upcalls: opcodes that `Engine.serve_upcalls` serves.
         max_open_files: descriptors the guest may make us hold, for inodes and open files together;
             0 means no quota.
+        max_local_fds: descriptors that local consumers may make us hold; 0 means no quota.
         fsnotify: who raises what in the guest; the notification queue exists unless it is off.
         fsnotify_dialect: what the guest's kernel speaks.
         fsnotify_max_watches: host watches the guest may cause; 0 means the host's own limit.
@@ -169,6 +181,7 @@ class EngineConfig:
     upcalls: Sequence[int] = ()
     max_write_bytes: int = 1 << 20
     max_open_files: int = 0
+    max_local_fds: int = 0
     fsnotify: Fsnotify = Fsnotify.MERGED
     fsnotify_dialect: FsnotifyDialect = FsnotifyDialect.NATIVE
     fsnotify_ring_bytes: int = 1 << 20
@@ -238,6 +251,59 @@ class Stats:
 
     inodes: int
     open_files: int
+
+
+@dataclass(frozen=True, slots=True)
+class LocalWatch:
+    """One thing that a local consumer watches; ``vfsd_local_request_watch``.
+
+    Attributes:
+        id: the consumer's own number for it, in each record.
+        mask: event bits of inotify or fanotify.
+        recursive: whether directories below are watched too.
+        path: from the share on, without "." and ".."; empty for the share itself.
+    """
+
+    id: int
+    mask: int
+    recursive: bool
+    path: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class LocalRequest:
+    """What a local consumer wants to hear of; ``vfsd_local_request``.
+
+    Attributes:
+        ring_bytes: room for records: a power of two from 64 KiB to 64 MiB.
+        subtypes: for each type of record that is wanted, a bit for each subtype. Losses and what
+            becomes of watches are told anyway.
+        watches: at most 64.
+    """
+
+    ring_bytes: int
+    subtypes: Mapping[RecordType, int]
+    watches: Sequence[LocalWatch]
+
+
+@dataclass(frozen=True, slots=True)
+class RingEntry:
+    """A record in a ring that another process fills; ``vfsd_ring_entry``.
+
+    Attributes:
+        type: a `RecordType`, or a number that means nothing to us.
+        subtype: what kind of that.
+        watch: the `LocalWatch` that it is about, or 0.
+        payload: the ring's own memory, not copied: good until the next entry is asked for. Somebody
+            may be writing to it, so read a value once.
+        lost: in a loss, how many records are missing at this place.
+    """
+
+    type: int
+    subtype: int
+    watch: int
+    payload: memoryview
+    lost: int
 
 
 # A guest that never stops asking must not keep the control thread from everything else.
@@ -546,6 +612,50 @@ class Engine:
             raise OSError(-fd, os.strerror(-fd))
         return fd
 
+    def add_consumer(self, request: LocalRequest, bell_fd: int) -> tuple[int, int]:
+        """Let a program of this host hear what happens in the share.
+
+        Args:
+            request: what it wants to hear of.
+            bell_fd: a connected socket on which a byte is sent when records wait for a consumer
+                that has read everything. It is shut down if the consumer breaks its ring. Owned.
+
+        Returns:
+            The consumer's number, for `remove_consumer`, and the descriptor of its ring, which is
+            borrowed until then.
+
+        Raises:
+            EngineError: EUSERS if there are too many, EINVAL for a bad `request`, or what the host
+                says.
+        """
+        paths = [ffi.new("char[]", watch.path) for watch in request.watches]
+        watches = ffi.new(
+            "vfsd_local_request_watch[]",
+            [(w.id, w.mask, w.recursive, p) for w, p in zip(request.watches, paths, strict=True)],
+        )
+        raw = ffi.new(
+            "vfsd_local_request *",
+            {
+                "ring_bytes": request.ring_bytes,
+                "types": sum(1 << kind for kind in request.subtypes),
+                "watches": watches,
+                "n_watches": len(paths),
+            },
+        )
+        for kind, bits in request.subtypes.items():
+            raw.subtypes[kind] = bits
+        ring_fd = ffi.new("int *")
+        number = lib.vfsd_engine_add_consumer(self._raw, raw, bell_fd, ring_fd)
+        return _check(number, "local consumer"), ring_fd[0]
+
+    def remove_consumer(self, number: int) -> None:
+        """Let a consumer go, and what only it has watched.
+
+        Raises:
+            EngineError: ENOENT if there is none of this number.
+        """
+        _check(lib.vfsd_engine_remove_consumer(self._raw, number), "local consumer")
+
     @property
     def log_fd(self) -> int:
         """A descriptor that is readable when `log_lines` has something."""
@@ -557,3 +667,46 @@ class Engine:
         level = ffi.new("int *")
         while lib.vfsd_engine_next_log(self._raw, line, level):
             yield LogLevel(level[0]), os.fsdecode(ffi.string(line))
+
+
+class RingReader:
+    """Reads an event ring that another process fills, and that may hold anything.
+
+    See native/ringreader.h, also for how to wait. One thread at a time.
+    """
+
+    def __init__(self, fd: int) -> None:
+        """Map the ring; `fd` is borrowed.
+
+        Raises:
+            EngineError: EINVAL if it is none, or could be cut short.
+        """
+        self._raw: Any = ffi.NULL
+        out = ffi.new("vfsd_ringreader **")
+        _check(lib.vfsd_ringreader_create(fd, out), "event ring")
+        self._raw = out[0]
+        self._entry = ffi.new("vfsd_ring_entry *")
+        self._payload = memoryview(b"")
+
+    def next(self) -> RingEntry | None:
+        """Give the last entry back and return the oldest that is left, None if there is none now.
+
+        Raises:
+            EngineError: EBADMSG, from then on: the ring makes no sense.
+        """
+        if self._raw == ffi.NULL:
+            raise EngineError(errno.EBADF, "event ring")
+        self._payload.release()
+        lib.vfsd_ringreader_release(self._raw)
+        entry = self._entry
+        if not _check(lib.vfsd_ringreader_next(self._raw, entry), "event ring"):
+            return None
+        raw = ffi.buffer(entry.payload, entry.bytes) if entry.bytes else b""
+        self._payload = memoryview(raw).toreadonly()
+        return RingEntry(entry.type, entry.subtype, entry.watch, self._payload, entry.lost)
+
+    def close(self) -> None:
+        """Unmap it. Idempotent."""
+        self._payload.release()
+        raw, self._raw = self._raw, ffi.NULL
+        lib.vfsd_ringreader_destroy(raw)

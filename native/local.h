@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * local - local consumers: programs of the daemon's user that hear what happens in the share.
+ *
+ * They have an inode table, marks and a source of their own: what they watch costs no guest its
+ * quota, is nobody's business in a migration, and goes on when a guest begins anew. The host's own
+ * aggregation joins the two sets of watches. All of it, the thread too, exists only as long as there
+ * is a consumer, so that the guests' event path does not know of them at all.
+ *
+ * A consumer hears what happens to what it watches and, below a directory, what happens by name: each
+ * change once, the guests' doing and the host's. Not told is the reading of directories by guests,
+ * which cannot be told from our own.
+ * Owner thread: any thread, one at a time per function; a lock inside.
+ */
+#ifndef VFSD_LOCAL_H
+#define VFSD_LOCAL_H
+
+#include <stdint.h>
+
+#include "engine.h" /* what crosses to Python */
+
+struct vfsd_local;
+struct vfsd_quota;
+struct vfsd_source_ops;
+
+struct vfsd_local_config {
+	const struct vfsd_source_ops *source;
+	const struct vfsd_source_ops *fallback; /* may be NULL */
+	int root_fd;				/* O_PATH of the share; borrowed */
+	int proc_self_fd;			/* borrowed */
+	int handles;				/* enum vfsd_handle_policy */
+	uint32_t max_fds; /* for directories that no handle can hold; 0: no limit */
+};
+
+enum { VFSD_LOCAL_CONSUMERS_MAX = 16, VFSD_LOCAL_WATCHES_MAX = 64 };
+
+/* What VFSD_RECORD_WATCH says of a watch; its path is the payload's. */
+enum vfsd_watch_status {
+	VFSD_WATCH_READY,      /* from here on nothing is missed */
+	VFSD_WATCH_FAILED,     /* there is no such watch: error */
+	VFSD_WATCH_INCOMPLETE, /* this directory, and what is below it, is not watched: error */
+	VFSD_WATCH_GONE,       /* what was watched has been removed */
+};
+
+/* The payload of VFSD_RECORD_FSNOTIFY and _WATCH; the path follows, without NUL. */
+struct vfsd_local_event {
+	uint32_t mask; /* one FAN_* bit, whose number is the record's subtype, and FAN_ONDIR */
+	uint32_t cookie;
+	uint32_t origin; /* enum vfsd_origin */
+	int32_t error;	 /* positive errno */
+	uint32_t flags;	 /* enum vfsd_local_flags */
+	uint32_t path_bytes;
+};
+
+enum vfsd_origin { VFSD_ORIGIN_UNKNOWN, VFSD_ORIGIN_HOST, VFSD_ORIGIN_GUEST };
+
+enum vfsd_local_flags {
+	/* Was in a new directory when we first looked; its own CREATE may come as well, or never. */
+	VFSD_LOCAL_FOUND = 1,
+};
+
+/* 0 or -ENOMEM. Nothing is watched yet. */
+int vfsd_local_create(const struct vfsd_local_config *config, struct vfsd_local **ret);
+void vfsd_local_destroy(struct vfsd_local *local);
+
+/*
+ * Add a consumer. A byte is sent on @bell_fd (owned; a connected socket) when records wait for one
+ * that has read everything; it is shut down if the consumer breaks its ring. *ring_fd, borrowed, is
+ * the memory. Returns the consumer's number > 0, or -errno: -EUSERS, -EINVAL, or what the host says
+ * of its sources. What is wrong with one watch is told in the ring.
+ */
+int vfsd_local_add(struct vfsd_local *local, const vfsd_local_request *request, int bell_fd,
+		   int *ring_fd);
+
+/* Let a consumer go, and what only it has watched. -ENOENT: there is none. */
+int vfsd_local_remove(struct vfsd_local *local, int consumer);
+
+#endif

@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * local_internal - what local.c (consumers and their thread), local_watch.c (which directories a
+ * watch covers) and local_tell.c (from events to records) share. Nobody else includes this.
+ * All of it is protected by local.lock.
+ */
+#ifndef VFSD_LOCAL_INTERNAL_H
+#define VFSD_LOCAL_INTERNAL_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "local.h"
+#include "quota.h"
+
+struct vfsd_source_event;
+struct vfsd_local_consumer;
+
+/* All that inotify and fanotify call by the same bit: FAN_ACCESS to FAN_MOVE_SELF. */
+enum { VFSD_LOCAL_EVENTS = 0xfff };
+
+struct vfsd_local_watch {
+	struct vfsd_local_consumer *consumer;
+	uint64_t owner; /* in marks; never used again */
+	uint32_t id;	/* the consumer's */
+	uint32_t mask;
+	bool recursive;
+	bool ready;
+	size_t to_scan; /* directories */
+	char *path;
+	struct vfsd_dirtree *tree; /* NULL: failed or gone */
+};
+
+struct vfsd_local_consumer {
+	struct vfsd_local_consumer *next;
+	int number;
+	int bell_fd;
+	bool broken;
+	uint32_t types;
+	uint64_t subtypes[VFSD_RECORD_TYPE_COUNT];
+	struct vfsd_sharedring *ring;
+	uint32_t n_watches;
+	struct vfsd_local_watch watches[];
+};
+
+/* A directory to be looked through. */
+struct vfsd_local_scan {
+	uint64_t owner;
+	uint64_t nodeid;
+	bool is_new; /* so is what is in it */
+};
+
+struct vfsd_local {
+	struct vfsd_local_config config;
+	pthread_mutex_t lock;
+
+	struct vfsd_local_consumer *consumers;
+	int last_number;
+	uint64_t last_owner;
+
+	/* While there are consumers. */
+	struct vfsd_quota quota;
+	struct vfsd_inodes *inodes;
+	struct vfsd_marks *marks;
+	struct vfsd_source *source;
+	pthread_t thread;
+	bool thread_running;
+	int epoll_fd;
+	int wake_fd;
+	bool stop;
+
+	struct vfsd_local_scan *scans; /* a stack */
+	size_t n_scans, room_scans;
+};
+
+/* local_watch.c */
+
+/* Find what @watch is to watch and begin; failure is told to the consumer. */
+void vfsd_local_watch_begin(struct vfsd_local *local, struct vfsd_local_watch *watch);
+/* Drop its interest in everything. */
+void vfsd_local_watch_end(struct vfsd_local *local, struct vfsd_local_watch *watch);
+/* A directory has appeared, or has gone, as @event says, which is of one that @watch covers. */
+void vfsd_local_watch_follow(struct vfsd_local *local, struct vfsd_local_watch *watch,
+			     const struct vfsd_source_event *event);
+/* Drop the interest in directories that have left. */
+void vfsd_local_watch_sweep(struct vfsd_local *local, struct vfsd_local_watch *watch);
+/* Look through one directory. False: there was none left. */
+bool vfsd_local_scan_one(struct vfsd_local *local);
+/* Nobody knows what was missed: look through everything again. */
+void vfsd_local_scan_again(struct vfsd_local *local);
+
+/* local_tell.c */
+
+void vfsd_local_tell_event(struct vfsd_local *local, struct vfsd_local_watch *watch,
+			   const struct vfsd_source_event *event);
+/* @name in @nodeid was found where an event for it may have been missed. */
+void vfsd_local_tell_found(struct vfsd_local_watch *watch, uint64_t nodeid, const char *name,
+			   bool is_dir);
+/* @path: what it is about; @error: negative errno or 0. */
+void vfsd_local_tell_status(struct vfsd_local_watch *watch, enum vfsd_watch_status status,
+			    int error, const char *path);
+void vfsd_local_tell_loss(struct vfsd_local_consumer *consumer, uint64_t count);
+
+#endif

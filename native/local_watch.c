@@ -1,0 +1,350 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/fanotify.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "dirtree.h"
+#include "inode.h"
+#include "local_internal.h"
+#include "marks.h"
+#include "source.h"
+#include "util.h"
+
+/* Whoever watches below a directory has to follow directories. */
+#define FOLLOWED (FAN_CREATE | FAN_DELETE | FAN_MOVE)
+
+/* Nothing above the share, and no link: a watch is of what its path says. */
+static int open_beneath(int root_fd, const char *path)
+{
+	const struct open_how how = {
+		.flags = O_PATH | O_NOFOLLOW | O_CLOEXEC,
+		.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS,
+	};
+	int fd = (int)syscall(SYS_openat2, root_fd, path, &how, sizeof(how));
+
+	return fd < 0 ? -errno : fd;
+}
+
+/* What @fd (consumed) is, with one lookup counted; transient reference. 0 or -errno. */
+static int know(struct vfsd_local *local, int fd, struct vfsd_inode **ret)
+{
+	struct statx st;
+
+	if (statx(fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_MNT_ID, &st) < 0) {
+		int err = -errno;
+
+		(void)close(fd);
+		return err;
+	}
+	return vfsd_inode_lookup_fd(local->inodes, fd, &st, ret);
+}
+
+static void forget(struct vfsd_local *local, uint64_t nodeid)
+{
+	vfsd_inode_put(local->inodes, vfsd_inode_forget(local->inodes, nodeid, 1));
+}
+
+/* Set what @watch wants of @inode; 0 drops it. 0 or -errno. */
+static int set_interest(struct vfsd_local *local, const struct vfsd_local_watch *watch,
+			struct vfsd_inode *inode, uint32_t mask)
+{
+	struct vfsd_marks_change change;
+	int err;
+
+	err = vfsd_marks_set(local->marks, inode->nodeid, watch->owner, mask, &change);
+	if (err)
+		return err;
+	err = local->source->ops->watch(local->source, inode, change.old_union, change.new_union);
+	if (err)
+		(void)vfsd_marks_set(local->marks, inode->nodeid, watch->owner, change.before,
+				     &change);
+	return err;
+}
+
+static uint32_t interest_of(const struct vfsd_local_watch *watch)
+{
+	return watch->mask | FAN_EVENT_ON_CHILD | (watch->recursive ? FOLLOWED : 0u);
+}
+
+static void drop(struct vfsd_local *local, const struct vfsd_local_watch *watch, uint64_t nodeid)
+{
+	struct vfsd_inode *inode = vfsd_inode_get(local->inodes, nodeid);
+
+	if (inode) {
+		(void)set_interest(local, watch, inode, 0);
+		vfsd_inode_put(local->inodes, inode);
+	}
+	/* The root is the table's own. */
+	if (nodeid != VFSD_NODEID_ROOT)
+		forget(local, nodeid);
+}
+
+static void tell_if_ready(struct vfsd_local_watch *watch)
+{
+	if (watch->ready || watch->to_scan > 0)
+		return;
+	watch->ready = true;
+	vfsd_local_tell_status(watch, VFSD_WATCH_READY, 0, watch->path);
+}
+
+static int push_scan(struct vfsd_local *local, struct vfsd_local_watch *watch, uint64_t nodeid,
+		     bool is_new)
+{
+	if (local->n_scans == local->room_scans) {
+		size_t room = local->room_scans ? local->room_scans * 2 : 64;
+		void *grown = realloc(local->scans, room * sizeof(*local->scans));
+
+		if (!grown)
+			return -ENOMEM;
+		local->scans = grown;
+		local->room_scans = room;
+	}
+	local->scans[local->n_scans++] =
+		(struct vfsd_local_scan){.owner = watch->owner, .nodeid = nodeid, .is_new = is_new};
+	watch->to_scan++;
+	return 0;
+}
+
+void vfsd_local_watch_begin(struct vfsd_local *local, struct vfsd_local_watch *watch)
+{
+	struct vfsd_inode *inode = NULL;
+	bool is_dir;
+	int err = 0;
+
+	if (watch->path[0] == '\0') {
+		inode = vfsd_inode_get(local->inodes, VFSD_NODEID_ROOT);
+	} else {
+		int fd = open_beneath(local->config.root_fd, watch->path);
+
+		err = fd < 0 ? fd : know(local, fd, &inode);
+	}
+	if (err) {
+		vfsd_local_tell_status(watch, VFSD_WATCH_FAILED, err, watch->path);
+		return;
+	}
+	is_dir = S_ISDIR(inode->type);
+	watch->recursive = watch->recursive && is_dir;
+	err = vfsd_dirtree_create(inode->nodeid, watch->path, &watch->tree);
+	if (!err)
+		err = set_interest(local, watch, inode, interest_of(watch));
+	if (!err && watch->recursive)
+		err = push_scan(local, watch, inode->nodeid, false);
+	if (err) {
+		vfsd_local_tell_status(watch, VFSD_WATCH_FAILED, err, watch->path);
+		if (watch->tree)
+			vfsd_local_watch_end(local, watch);
+		else if (inode->nodeid != VFSD_NODEID_ROOT)
+			forget(local, inode->nodeid);
+	} else {
+		tell_if_ready(watch);
+	}
+	vfsd_inode_put(local->inodes, inode);
+}
+
+struct ending {
+	struct vfsd_local *local;
+	struct vfsd_local_watch *watch;
+};
+
+static void end_one(void *raw, uint64_t nodeid)
+{
+	const struct ending *ending = raw;
+
+	drop(ending->local, ending->watch, nodeid);
+}
+
+void vfsd_local_watch_end(struct vfsd_local *local, struct vfsd_local_watch *watch)
+{
+	struct ending ending = {.local = local, .watch = watch};
+
+	if (!watch->tree)
+		return;
+	vfsd_dirtree_each(watch->tree, end_one, &ending);
+	vfsd_dirtree_destroy(watch->tree);
+	watch->tree = NULL;
+}
+
+void vfsd_local_watch_sweep(struct vfsd_local *local, struct vfsd_local_watch *watch)
+{
+	uint64_t nodeid;
+
+	while (watch->tree && (nodeid = vfsd_dirtree_sweep(watch->tree)) != 0)
+		drop(local, watch, nodeid);
+}
+
+/* @name in @dir, or that itself, cannot be watched. Tell so, unless it is gone: that tells itself. */
+static void tell_incomplete(struct vfsd_local_watch *watch, uint64_t dir, const char *name, int err)
+{
+	char path[4096];
+	int bytes = vfsd_dirtree_path(watch->tree, dir, name, path, sizeof(path) - 1);
+
+	if (bytes < 0 || err == -ENOENT || err == -ESTALE)
+		return;
+	path[bytes] = '\0';
+	vfsd_local_tell_status(watch, VFSD_WATCH_INCOMPLETE, err, path);
+}
+
+/* Watch the directory called @name in @dir_fd, which is @dir, if that is what it is. */
+static void add_dir(struct vfsd_local *local, struct vfsd_local_watch *watch, uint64_t dir,
+		    int dir_fd, const char *name, bool is_new)
+{
+	struct vfsd_inode *inode;
+	bool added = false;
+	uint64_t nodeid;
+	int fd, err;
+
+	fd = openat(dir_fd, name, O_PATH | O_NOFOLLOW | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0) {
+		/* Something else by now: the events about that are on their way. */
+		if (errno != ENOTDIR && errno != ELOOP)
+			tell_incomplete(watch, dir, name, -errno);
+		return;
+	}
+	err = know(local, fd, &inode);
+	if (err) {
+		tell_incomplete(watch, dir, name, err);
+		return;
+	}
+	nodeid = inode->nodeid;
+	err = vfsd_dirtree_put(watch->tree, dir, name, nodeid);
+	if (err == 1) {
+		added = true;
+		err = set_interest(local, watch, inode, interest_of(watch));
+		if (!err)
+			err = push_scan(local, watch, nodeid, is_new);
+		if (err)
+			vfsd_dirtree_detach(watch->tree, nodeid); /* swept soon */
+	}
+	vfsd_inode_put(local->inodes, inode);
+	if (!added && nodeid != VFSD_NODEID_ROOT)
+		forget(local, nodeid); /* it is counted already */
+	if (err < 0)
+		tell_incomplete(watch, dir, name, err);
+}
+
+void vfsd_local_watch_follow(struct vfsd_local *local, struct vfsd_local_watch *watch,
+			     const struct vfsd_source_event *event)
+{
+	struct vfsd_inode *dir;
+	uint64_t child;
+	bool transient;
+	int fd;
+
+	if (event->mask & (FAN_DELETE | FAN_MOVED_FROM)) {
+		/* Not swept before the next event but one: that may be the other half of a rename. */
+		vfsd_local_watch_sweep(local, watch);
+		child = vfsd_dirtree_child(watch->tree, event->nodeid, event->name);
+		if (child)
+			vfsd_dirtree_detach(watch->tree, child);
+	}
+	if (!(event->mask & (FAN_CREATE | FAN_MOVED_TO)))
+		return;
+	dir = vfsd_inode_get(local->inodes, event->nodeid);
+	if (!dir)
+		return;
+	fd = vfsd_inode_fd_get(local->inodes, dir, &transient);
+	if (fd >= 0) {
+		add_dir(local, watch, event->nodeid, fd, event->name,
+			(event->mask & FAN_CREATE) != 0);
+		vfsd_inode_fd_put(fd, transient);
+	}
+	vfsd_inode_put(local->inodes, dir);
+}
+
+static struct vfsd_local_watch *find_watch(struct vfsd_local *local, uint64_t owner)
+{
+	for (struct vfsd_local_consumer *c = local->consumers; c; c = c->next)
+		for (uint32_t i = 0; i < c->n_watches; i++)
+			if (c->watches[i].owner == owner)
+				return c->watches[i].tree ? &c->watches[i] : NULL;
+	return NULL;
+}
+
+static bool is_dir_entry(int dir_fd, const struct dirent *entry)
+{
+	struct stat st;
+
+	if (entry->d_type != DT_UNKNOWN)
+		return entry->d_type == DT_DIR;
+	return fstatat(dir_fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(st.st_mode);
+}
+
+static void scan(struct vfsd_local *local, struct vfsd_local_watch *watch, uint64_t nodeid,
+		 bool is_new)
+{
+	struct vfsd_inode *inode = vfsd_inode_get(local->inodes, nodeid);
+	struct dirent *entry;
+	DIR *dir;
+	int fd;
+
+	if (!inode)
+		return;
+	fd = vfsd_inode_open(local->inodes, inode, O_RDONLY | O_DIRECTORY);
+	vfsd_inode_put(local->inodes, inode);
+	dir = fd < 0 ? NULL : fdopendir(fd);
+	if (!dir) {
+		if (fd >= 0)
+			(void)close(fd);
+		else
+			tell_incomplete(watch, nodeid, NULL, fd);
+		return;
+	}
+	while ((entry = readdir(dir)) != NULL) {
+		bool is_dir;
+
+		if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
+			continue;
+		is_dir = is_dir_entry(fd, entry);
+		if (is_new)
+			vfsd_local_tell_found(watch, nodeid, entry->d_name, is_dir);
+		if (is_dir)
+			add_dir(local, watch, nodeid, fd, entry->d_name, is_new);
+	}
+	(void)closedir(dir);
+}
+
+bool vfsd_local_scan_one(struct vfsd_local *local)
+{
+	struct vfsd_local_scan next;
+	struct vfsd_local_watch *watch;
+
+	if (local->n_scans == 0)
+		return false;
+	next = local->scans[--local->n_scans];
+	watch = find_watch(local, next.owner);
+	if (watch) {
+		watch->to_scan--;
+		if (vfsd_dirtree_has(watch->tree, next.nodeid))
+			scan(local, watch, next.nodeid, next.is_new);
+		vfsd_local_watch_sweep(local, watch);
+		tell_if_ready(watch);
+	}
+	return true;
+}
+
+static void push_again(void *raw, uint64_t nodeid)
+{
+	const struct ending *again = raw;
+
+	/* Without memory a directory stays unseen that appeared while events were lost. */
+	(void)push_scan(again->local, again->watch, nodeid, false);
+}
+
+void vfsd_local_scan_again(struct vfsd_local *local)
+{
+	for (struct vfsd_local_consumer *c = local->consumers; c; c = c->next)
+		for (uint32_t i = 0; i < c->n_watches; i++) {
+			struct ending again = {.local = local, .watch = &c->watches[i]};
+
+			if (again.watch->tree && again.watch->recursive)
+				vfsd_dirtree_each(again.watch->tree, push_again, &again);
+		}
+}
