@@ -202,7 +202,12 @@ _NAMESPACE_RANGE = Value(
 )
 
 # The last byte of sockaddr_un's path is its NUL: unix(7).
-_SOCKET = text("a path of 1 to 107 bytes", "PATH", max_bytes=107)
+SOCKET = text("a path of 1 to 107 bytes", "PATH", max_bytes=107)
+
+
+def _watch_socket(given: str) -> object:
+    return "" if given == "none" else SOCKET.parse(given)
+
 
 OPTIONS: Final[Mapping[str, tuple[Option, ...]]] = {
     "Share and connection": (
@@ -216,10 +221,10 @@ OPTIONS: Final[Mapping[str, tuple[Option, ...]]] = {
         Option(
             name="socket-path",
             field="socket_path",
-            value=_SOCKET,
+            value=SOCKET,
             help="vhost-user socket to create; this or --fd is required",
         ),
-        Option(name="socket", field="socket_path", value=_SOCKET, help="the same [deprecated]"),
+        Option(name="socket", field="socket_path", value=SOCKET, help="the same [deprecated]"),
         Option(
             name="fd",
             field="fd",
@@ -408,6 +413,14 @@ OPTIONS: Final[Mapping[str, tuple[Option, ...]]] = {
             field="fsnotify_ring_kib",
             value=number(RING_KIB_MIN, RING_KIB_MAX, power_of_two=True),
             help="size in KiB of the ring of events waiting for a guest",
+        ),
+        Option(
+            name="watch-socket",
+            field="watch_socket",
+            value=Value(_watch_socket, "a path of 1 to 107 bytes, or none", "PATH"),
+            help=f"socket for '{PROGRAM} watch', which shows what happens in the share; none: no "
+            "such socket",
+            default="the vhost-user socket's path and .watch; with --fd none",
         ),
     ),
     "Security and limits": (
@@ -627,7 +640,7 @@ def _build_parser() -> _Parser:
         prog=PROGRAM,
         usage=f"{PROGRAM} --shared-dir PATH --socket-path PATH [OPTION ...]",
         description="Share a host directory with a guest by virtio-fs; host changes reach inotify "
-        "in the guest.",
+        f"in the guest. To see what happens in a share: {PROGRAM} watch --help.",
         epilog="An option given twice counts as given last. Exit status: 0 when the front-end has "
         "gone, 1 when serving failed, 2 for a wrong command line.",
         # The page does not depend on the terminal it is read in.

@@ -8,12 +8,13 @@ at once, and without the extension.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from virtiofsd_py import __version__, arguments
+from virtiofsd_py import __version__, arguments, watch
 from virtiofsd_py.arguments import Inform
 from virtiofsd_py.errors import ConfigError, VirtiofsdError
 from virtiofsd_py.options import LogLevel, Options
@@ -50,8 +51,11 @@ def main(argv: Sequence[str] | None = None, extensions: Handlers | None = None) 
     Returns:
         The exit status: 0, 1 if serving failed, 2 if the command line is wrong, 130 if interrupted.
     """
+    given = sys.argv[1:] if argv is None else argv
+    if given[:1] == [watch.COMMAND]:
+        return _watch(given[1:])
     try:
-        parsed = arguments.parse(sys.argv[1:] if argv is None else argv)
+        parsed = arguments.parse(given)
     except ConfigError as error:
         _complain(str(error))
         return EXIT_USAGE
@@ -78,6 +82,27 @@ def _serve(parsed: Options, extensions: Handlers | None) -> int:
     except OSError as error:
         named = f"{error.filename}: {error.strerror}" if error.filename else str(error)
         return _fail(error, named)
+
+
+def _watch(given: Sequence[str]) -> int:
+    """Run ``virtiofsd-py watch``."""
+    try:
+        parsed = watch.parse(given)
+        if parsed is None:
+            sys.stdout.write(watch.help_text())
+            return EXIT_OK
+        for line in watch.run(parsed):
+            sys.stdout.write(_one_line(line) + "\n")
+            sys.stdout.flush()
+    except ConfigError as error:
+        _complain(str(error))
+        return EXIT_USAGE
+    except BrokenPipeError:
+        # Whoever read it has seen enough; nor can the interpreter write what it still holds.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except VirtiofsdError as error:
+        return _fail(error, str(error))
+    return EXIT_OK
 
 
 def _fail(error: Exception, cause: str) -> int:

@@ -26,6 +26,7 @@ from virtiofsd_py import engine as core
 from virtiofsd_py import idmap, sandbox
 from virtiofsd_py.device import VirtioFsDevice
 from virtiofsd_py.errors import ConfigError, EngineError, StartError
+from virtiofsd_py.fsnotify import Control, WatchSocket, default_socket
 from virtiofsd_py.fuse import Handlers
 from virtiofsd_py.options import (
     FileHandles,
@@ -54,6 +55,9 @@ _REQUEST_RINGS_MAX: Final = 64
 _NOFILE_WANTED: Final = 1_000_000
 # Descriptors the daemon needs for itself, whatever its guest holds: rings, memory, transient opens.
 _NOFILE_OWN: Final = 1024
+# Of what the guest might hold, the part of local consumers: one in this many.
+_LOCAL_PART: Final = 8
+_SOCKET_PATH_BYTES: Final = 107  # unix(7)
 
 _NATIVE_LEVELS: Final = {
     core.LogLevel.ERROR: logging.ERROR,
@@ -101,6 +105,9 @@ def _run(options: Options, extensions: Handlers) -> int | sandbox.Ended:
         if options.socket_path is not None:
             outside.enter_context(_PidLock(f"{options.socket_path}.pid"))
         listener = outside.enter_context(_listen(options))
+        consumers = _listen_for_consumers(options)
+        if consumers is not None:
+            outside.enter_context(consumers)
         quota = _raise_file_limit(options.rlimit_nofile)
         place = sandbox.enter(_plan(options), lambda: tell("READY=1"))
         if isinstance(place, sandbox.Ended):
@@ -108,7 +115,7 @@ def _run(options: Options, extensions: Handlers) -> int | sandbox.Ended:
         if place.apart:
             outside.pop_all()  # The guardian undoes it; from here other files have these names.
         os.umask(0)
-        return _serve_one(options, extensions, place, listener, ended, quota)
+        return _serve_one(options, extensions, place, listener, consumers, ended, quota)
 
 
 def _serve_one(
@@ -116,6 +123,7 @@ def _serve_one(
     extensions: Handlers,
     place: sandbox.Inside,
     listener: Listener,
+    consumers: WatchSocket | None,
     ended: socket.socket,
     quota: int,
 ) -> int:
@@ -143,6 +151,10 @@ def _serve_one(
             engine.upcall_fd: lambda: _serve_extensions(engine, extensions),
         }
         stack.callback(_pass_on_log, engine)
+        if consumers is not None:
+            control = Control(consumers.sock, engine)
+            stack.callback(control.close)
+            watch[control.fileno()] = control.serve
         _log.info(
             "event=ready pid=%d share=%s sandbox=%s seccomp=%s fsnotify=%s",
             place.pid,
@@ -277,6 +289,21 @@ def _group_id(name: str | None) -> int | None:
         raise StartError(f"--socket-group {name}: no such group") from None
 
 
+def _listen_for_consumers(options: Options) -> WatchSocket | None:
+    path = options.watch_socket
+    if path is None and options.socket_path is not None:
+        path = default_socket(options.socket_path)
+        if len(os.fsencode(path)) > _SOCKET_PATH_BYTES:
+            _log.warning("event=no_watch_socket reason=the path would be too long")
+            return None
+    if not path:
+        return None
+    try:
+        return WatchSocket(Path(path))
+    except OSError as error:
+        raise StartError(f"--watch-socket {path}: {error.strerror}") from error
+
+
 def _raise_file_limit(wanted: int | None) -> int:
     """Set the descriptor limit and return the guest's share of it.
 
@@ -341,7 +368,8 @@ def _make_engine(
             allow_direct_io=options.allow_direct_io,
             preserve_noatime=options.preserve_noatime,
             announce_submounts=options.announce_submounts,
-            max_open_files=quota,
+            max_open_files=quota - quota // _LOCAL_PART,
+            max_local_fds=quota // _LOCAL_PART,
             fsnotify=core.Fsnotify[options.fsnotify.name],
             fsnotify_dialect=core.FsnotifyDialect[options.fsnotify_dialect.name],
             fsnotify_ring_bytes=options.fsnotify_ring_kib * 1024,

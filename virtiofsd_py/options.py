@@ -152,6 +152,8 @@ class Options:
             reported by us, unless `fsnotify` is off.
         fsnotify_max_watches: host watches a guest may cause; 0 means as many as the host allows.
         fsnotify_ring_kib: event ring of one guest, in KiB, a power of two.
+        watch_socket: where local consumers connect; None is beside `socket_path`, if that is set,
+            and "" is nowhere.
         migration_mode: what the source tells of an inode, for the target to find it by.
         migration_on_error: what an inode without that, or one that is not found, leads to: no
             migration, or ESTALE for whoever uses it in the guest. Each end has its own.
@@ -197,6 +199,7 @@ class Options:
     fsnotify_dialect: FsnotifyDialect = FsnotifyDialect.NATIVE
     fsnotify_max_watches: int = 0
     fsnotify_ring_kib: int = 1024
+    watch_socket: str | None = None
     migration_mode: MigrationMode = MigrationMode.FIND_PATHS
     migration_on_error: MigrationOnError = MigrationOnError.ABORT
     migration_verify_handles: bool = False

@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The daemon's side of the watch socket: who may hear what happens in the share, and is heard.
+
+Only the user that the daemon was started by may, and root as the daemon's user namespace has it.
+The kernel says who asks (SO_PEERCRED), besides keeping others from the socket by its mode, 0600.
+
+Everything here is on the control thread, and nothing blocks: one descriptor, to be polled, stands
+for the listening socket and all connections.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+import select
+import socket
+import stat
+import struct
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, Protocol
+
+from virtiofsd_py.engine import LocalRequest
+from virtiofsd_py.errors import EngineError
+from virtiofsd_py.fsnotify.request import REQUEST_BYTES_MAX, BadRequest, parse_untrusted
+
+_log = logging.getLogger(__name__)
+
+CONNECTIONS_MAX: Final = 32
+_UCRED: Final = struct.Struct("=iII")  # pid, uid, gid: unix(7)
+_OVERFLOW_UID: Final = 65534  # whoever the user namespace has no number for
+_REFUSALS_LOGGED: Final = 16
+
+
+class Consumers(Protocol):
+    """What of `virtiofsd_py.engine.Engine` is needed here."""
+
+    def add_consumer(self, request: LocalRequest, bell_fd: int) -> tuple[int, int]:
+        """See there."""
+
+    def remove_consumer(self, number: int) -> None:
+        """See there."""
+
+
+class WatchSocket:
+    """The listening socket; made before the sandbox, which may hide its place."""
+
+    def __init__(self, path: Path) -> None:
+        """Listen at `path`, in place of a socket that nobody listens at any more.
+
+        Raises:
+            OSError: somebody listens there, or the path is unusable.
+        """
+        self._path = path
+        self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
+        try:
+            _remove_stale(path)
+            before = os.umask(0o177)
+            try:
+                self._sock.bind(os.fspath(path))
+            finally:
+                os.umask(before)
+            self._sock.listen(CONNECTIONS_MAX)
+            self._file = path.lstat()
+        except BaseException:
+            self._sock.close()
+            raise
+
+    @property
+    def sock(self) -> socket.socket:
+        """The socket; borrowed."""
+        return self._sock
+
+    def close(self) -> None:
+        """Stop listening, and remove the socket if it is still ours."""
+        self._sock.close()
+        with suppress(OSError):
+            if os.path.samestat(self._path.lstat(), self._file):
+                self._path.unlink()
+
+    def __enter__(self) -> WatchSocket:
+        """Be open for the length of a block."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close."""
+        self.close()
+
+
+class Control:
+    """Accepts consumers and lets them go."""
+
+    def __init__(self, sock: socket.socket, consumers: Consumers) -> None:
+        """Serve on `sock`, which is borrowed, and listening."""
+        self._sock = sock
+        self._consumers = consumers
+        self._epoll = select.epoll()
+        self._epoll.register(sock, select.EPOLLIN)
+        # Connections by descriptor; with a number once they are consumers.
+        self._connections: dict[int, tuple[socket.socket, int | None]] = {}
+        self._may = _permitted(sock)
+        self._refusals = 0
+
+    def fileno(self) -> int:
+        """Return the descriptor to poll."""
+        return self._epoll.fileno()
+
+    def serve(self) -> bool:
+        """Do what there is to do now; always True, go on."""
+        for fd, _events in self._epoll.poll(0):
+            if fd == self._sock.fileno():
+                self._accept()
+            elif fd in self._connections:
+                self._hear(fd)
+        return True
+
+    def close(self) -> None:
+        """Let all consumers go."""
+        for fd in list(self._connections):
+            self._drop(fd)
+        self._epoll.close()
+
+    def _accept(self) -> None:
+        try:
+            sock, _ = self._sock.accept()
+        except OSError as error:
+            _log.debug("event=watch_accept_failed reason=%s", error.strerror)
+            return
+        sock.setblocking(False)
+        uid = _peer(sock)
+        if uid not in self._may:
+            self._refuse(sock, errno.EACCES, f"not permitted to user {uid}")
+        elif len(self._connections) >= CONNECTIONS_MAX:
+            self._refuse(sock, errno.EUSERS, f"there are {CONNECTIONS_MAX} consumers already")
+        else:
+            self._connections[sock.fileno()] = (sock, None)
+            self._epoll.register(sock, select.EPOLLIN | select.EPOLLRDHUP)
+
+    def _hear(self, fd: int) -> None:
+        sock, number = self._connections[fd]
+        try:
+            raw = sock.recv(REQUEST_BYTES_MAX + 1)
+        except BlockingIOError:
+            return
+        except OSError:
+            raw = b""
+        if not raw or number is not None:
+            self._drop(fd)
+            return
+        try:
+            if len(raw) > REQUEST_BYTES_MAX:
+                raise BadRequest("the request is too long")
+            self._add(fd, sock, parse_untrusted(raw))
+        except (BadRequest, EngineError) as error:
+            del self._connections[fd]
+            self._epoll.unregister(fd)
+            code = error.errno if isinstance(error, EngineError) else errno.EINVAL
+            self._refuse(sock, code, str(error))
+
+    def _add(self, fd: int, sock: socket.socket, request: LocalRequest) -> None:
+        number, ring_fd = self._consumers.add_consumer(request, os.dup(fd))
+        self._connections[fd] = (sock, number)
+        _log.info("event=consumer number=%d watches=%d", number, len(request.watches))
+        answer = json.dumps({"ring_bytes": request.ring_bytes}).encode()
+        try:
+            socket.send_fds(sock, [answer], [ring_fd], socket.MSG_NOSIGNAL)
+        except OSError:
+            self._drop(fd)
+
+    def _drop(self, fd: int) -> None:
+        sock, number = self._connections.pop(fd)
+        self._epoll.unregister(fd)
+        sock.close()
+        if number is not None:
+            self._consumers.remove_consumer(number)
+            _log.info("event=consumer_gone number=%d", number)
+
+    def _refuse(self, sock: socket.socket, error: int, reason: str) -> None:
+        """Say why not, and hang up."""
+        with sock, suppress(OSError):
+            answer = json.dumps({"error": error, "reason": reason}).encode()
+            sock.send(answer, socket.MSG_NOSIGNAL)
+        self._refusals += 1
+        # Each of the first, then each that doubles their number.
+        if self._refusals <= _REFUSALS_LOGGED or not self._refusals & (self._refusals - 1):
+            _log.warning("event=consumer_refused count=%d reason=%s", self._refusals, reason)
+
+
+def _peer(sock: socket.socket) -> int:
+    raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+    return int(_UCRED.unpack(raw)[1])
+
+
+def _permitted(listening: socket.socket) -> frozenset[int]:
+    """Return the user ids that may, as our user namespace numbers them.
+
+    Who listens is noted in the socket, and was so before the sandbox. A user that the namespace has
+    no number for cannot be told from others like that.
+    """
+    owner = _peer(listening)
+    if owner == _OVERFLOW_UID and os.geteuid() != _OVERFLOW_UID:
+        return frozenset({0})
+    return frozenset({0, owner})
+
+
+def _remove_stale(path: Path) -> None:
+    """Remove a socket that nobody listens at; of another kind of file bind() complains."""
+    try:
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            return
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(os.fspath(path))
+        except ConnectionRefusedError:
+            path.unlink()
+        except OSError:
+            pass

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What a local consumer is told, as frozen records.
+
+Everything that happens to what is watched, and by name to what is in it, whoever did it: the host,
+or a guest through the daemon. `Origin` says which, where the host can tell (fanotify). Not told is
+that a guest reads a directory, because the daemon's own looking cannot be told from it.
+
+A `Loss` stands where records are missing, because the reader was slow or the host's own queue was
+full. Directories that came meanwhile are found all the same, and watched from then on.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Final, TypeAlias
+
+from virtiofsd_py.engine import RecordType, RingEntry
+from virtiofsd_py.errors import VirtiofsdError
+
+_EVENT: Final = struct.Struct("=IIIiII")
+_IS_DIR: Final = 0x4000_0000
+_FOUND: Final = 1
+
+
+class BadRecord(VirtiofsdError):
+    """A record makes no sense: its writer is not the daemon, or another version of it."""
+
+
+class EventKind(IntEnum):
+    """What happened, as the number of its bit in inotify(7) and fanotify(7)."""
+
+    ACCESS = 0
+    MODIFY = 1
+    ATTRIB = 2
+    CLOSE_WRITE = 3
+    CLOSE_NOWRITE = 4
+    OPEN = 5
+    MOVED_FROM = 6
+    MOVED_TO = 7
+    CREATE = 8
+    DELETE = 9
+    DELETE_SELF = 10
+    MOVE_SELF = 11
+
+
+class Origin(IntEnum):
+    """Whose doing it was; enum vfsd_origin."""
+
+    UNKNOWN = 0
+    HOST = 1
+    GUEST = 2
+
+
+class Status(IntEnum):
+    """What became of a watch; enum vfsd_watch_status."""
+
+    READY = 0
+    FAILED = 1
+    INCOMPLETE = 2
+    GONE = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something happened to a file or directory.
+
+    Attributes:
+        kind: what.
+        path: where, as it was called then, from the share on; empty for the share itself. What is
+            watched itself goes by the path that was asked for, even after it was renamed. Bytes
+            that are no UTF-8 are as `os.fsdecode` has them.
+        is_dir: whether it is a directory.
+        cookie: the same in both halves of a rename, else 0.
+        origin: whose doing.
+        found: it was in a new directory when the daemon first looked. The event of its creation may
+            come as well.
+        watch: index of the `Watch` in the request that this is for.
+    """
+
+    kind: EventKind
+    path: str
+    is_dir: bool
+    cookie: int
+    origin: Origin
+    found: bool
+    watch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """Records are missing here.
+
+    Attributes:
+        count: how many; what the host itself lost counts as one.
+    """
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class WatchStatus:
+    """Something became of a watch.
+
+    Attributes:
+        status: READY: from here on nothing is missed. FAILED: it is not watched. INCOMPLETE: this
+            directory below it, and what that contains, is not. GONE: what was watched has been
+            removed.
+        path: of what.
+        error: errno of a failure, else 0.
+        watch: see `Event`.
+    """
+
+    status: Status
+    path: str
+    error: int
+    watch: int
+
+
+Record: TypeAlias = Event | Loss | WatchStatus
+
+
+def decode_untrusted(entry: RingEntry) -> Record | None:
+    """Make a record of what is in the ring.
+
+    Args:
+        entry: copied from once, for it may change under our hands.
+
+    Returns:
+        The record, or None for a type that this version does not know.
+
+    Raises:
+        BadRecord: its contents do not fit together. Nothing else.
+    """
+    if entry.type == RecordType.LOSS:
+        return Loss(entry.lost)
+    if entry.type not in (RecordType.FSNOTIFY, RecordType.WATCH):
+        return None
+    raw = bytes(entry.payload)
+    if len(raw) < _EVENT.size:
+        raise BadRecord(f"event ring: a record of {len(raw)} bytes")
+    mask, cookie, origin, error, flags, path_bytes = _EVENT.unpack_from(raw)
+    if path_bytes != len(raw) - _EVENT.size:
+        raise BadRecord(f"event ring: a path of {path_bytes} bytes in {len(raw)}")
+    path = os.fsdecode(raw[_EVENT.size :])
+    try:
+        if entry.type == RecordType.WATCH:
+            return WatchStatus(Status(entry.subtype), path, error, entry.watch)
+        return Event(
+            EventKind(entry.subtype),
+            path,
+            bool(mask & _IS_DIR),
+            cookie,
+            Origin(origin),
+            bool(flags & _FOUND),
+            entry.watch,
+        )
+    except ValueError as error_:
+        raise BadRecord(f"event ring: {error_}") from None

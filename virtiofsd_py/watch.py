@@ -1,0 +1,273 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""``virtiofsd-py watch``: what happens in the share of a running daemon, a line each.
+
+Nothing here prints or exits; `virtiofsd_py.cli` does. The core is imported after the command line
+is read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import select
+import signal
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+from virtiofsd_py.arguments import PROGRAM, SOCKET
+from virtiofsd_py.errors import ConfigError, StartError
+
+if TYPE_CHECKING:
+    from virtiofsd_py.fsnotify import Record
+
+COMMAND: Final = "watch"
+_NAME: Final = f"{PROGRAM} {COMMAND}"
+
+_USED: Final = ("access", "close_write", "close_nowrite", "open")
+# By the numbers that records have for them.
+TYPES: Final[Mapping[str, tuple[int, tuple[str, ...]]]] = {
+    "event": (
+        1,
+        (
+            *("access", "modify", "attrib", "close_write", "close_nowrite", "open"),
+            *("moved_from", "moved_to", "create", "delete", "delete_self", "move_self"),
+        ),
+    ),
+}
+_ALL: Final = (1 << 64) - 1
+_ENDS: Final = (signal.SIGINT, signal.SIGTERM)
+
+
+@dataclass(frozen=True, slots=True)
+class WatchOptions:
+    """What is to be shown.
+
+    Attributes:
+        socket: the daemon's watch socket.
+        paths: what is watched, from the share on; none is the whole share.
+        as_json: whether each line is a JSON object.
+        subtypes: a bit for each subtype, of each type of record by its number.
+    """
+
+    socket: str
+    paths: tuple[str, ...] = ()
+    as_json: bool = False
+    subtypes: Mapping[int, int] = field(default_factory=dict)
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse without its printing and exiting."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{COMMAND}: {message}; see {_NAME} --help")
+
+
+def _build_parser() -> _Parser:
+    parser = _Parser(
+        prog=_NAME,
+        usage=f"{_NAME} --socket-path PATH [--json] [--type TYPE,...] [PATH ...]",
+        description="Show what happens in the share of a running daemon, until interrupted or the "
+        "daemon ends. PATH is from the share on, as in the guest; a directory stands for all that "
+        "is below it. Without one the whole share is watched. Only the daemon's user may.",
+        epilog="Exit status: 0 when interrupted (SIGINT, SIGTERM) or when the daemon has ended, 1 "
+        "if it cannot be watched, 2 for a wrong command line.",
+        formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=28, width=96),
+        add_help=False,
+        allow_abbrev=False,
+        exit_on_error=False,
+    )
+    parser.add_argument("paths", nargs="*", metavar="PATH", help="what to watch")
+    parser.add_argument(
+        "--socket-path", metavar="PATH", help="the daemon's vhost-user socket, as it was told"
+    )
+    parser.add_argument(
+        "--watch-socket", metavar="PATH", help="its watch socket, if that has a path of its own"
+    )
+    parser.add_argument("--json", action="store_true", help="a JSON object a line")
+    parser.add_argument(
+        "--type",
+        action="append",
+        default=[],
+        metavar="TYPE,...",
+        help="show these only, and what is lost; repeatable. TYPE is "
+        f"{', '.join(TYPES)}, or one kind of it: "
+        + ", ".join(f"{name}:{kind}" for name, (_, kinds) in TYPES.items() for kind in kinds)
+        + f" (default: all but {', '.join(f'event:{kind}' for kind in _USED)})",
+    )
+    parser.add_argument("-h", "--help", action="store_true", help="this page")
+    return parser
+
+
+def help_text() -> str:
+    """Return the help page, ending in a newline."""
+    return _build_parser().format_help()
+
+
+def parse(argv: Sequence[str]) -> WatchOptions | None:
+    """Read what follows ``watch``.
+
+    Returns:
+        What to show, or None if help is asked for.
+
+    Raises:
+        ConfigError: something is unknown, missing or not accepted.
+    """
+    try:
+        found, unknown = _build_parser().parse_known_args(argv)
+    except argparse.ArgumentError as error:
+        raise ConfigError(f"{COMMAND}: {error}; see {_NAME} --help") from None
+    if found.help:
+        return None
+    if unknown:
+        raise ConfigError(f"{COMMAND}: {unknown[0]}: unknown option; see {_NAME} --help")
+    return WatchOptions(
+        socket=_socket(found.socket_path, found.watch_socket),
+        paths=tuple(found.paths),
+        as_json=found.json,
+        subtypes=_subtypes(found.type),
+    )
+
+
+def _socket(socket_path: str | None, watch_socket: str | None) -> str:
+    name, given = "--watch-socket", watch_socket
+    if given is None:
+        name, given = "--socket-path", socket_path
+    if given is None:
+        raise ConfigError(f"{COMMAND}: --socket-path: missing; name the daemon's vhost-user socket")
+    if name == "--socket-path":
+        given = f"{given}.watch" if given else given
+    try:
+        return str(SOCKET.parse(given))
+    except ValueError:
+        raise ConfigError(
+            f"{COMMAND}: {name}: {given!r} is not accepted; use {SOCKET.accepts}"
+        ) from None
+
+
+def _subtypes(given: Sequence[str]) -> dict[int, int]:
+    """Return a bit for each kind of each type; the most that is asked for counts."""
+    subtypes: dict[int, int] = {}
+    for item in ",".join(given).split(",") if given else TYPES:
+        name, colon, kind = item.partition(":")
+        number, kinds = TYPES.get(name, (0, ()))
+        if not number or (colon and kind not in kinds):
+            accepted = [*TYPES] if not number else [f"{name}:{each}" for each in kinds]
+            raise ConfigError(
+                f"{COMMAND}: --type: {item!r} is not accepted; use {', '.join(accepted)}"
+            )
+        bits = 1 << kinds.index(kind) if colon else _default_bits(name)
+        subtypes[number] = subtypes.get(number, 0) | bits
+    return subtypes
+
+
+def _default_bits(name: str) -> int:
+    """Return what a type means without a kind: of events, what changes something."""
+    if name != "event":
+        return _ALL
+    return sum(1 << i for i, kind in enumerate(TYPES[name][1]) if kind not in _USED)
+
+
+def run(options: WatchOptions) -> Iterator[str]:
+    """Yield a line for each record, until a signal or the daemon ends it.
+
+    SIGINT and SIGTERM end it between two lines; a second one ends the process at once.
+
+    Raises:
+        StartError: the daemon cannot be reached, refuses, or does not watch a path.
+        EngineError: its ring makes no sense.
+        BadRecord: a record in it does not.
+    """
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.setblocking(False)
+        wakeup = signal.set_wakeup_fd(theirs.fileno())
+        before = {each: signal.signal(each, _end) for each in _ENDS}
+        try:
+            yield from _lines(options, ours)
+        finally:
+            signal.set_wakeup_fd(wakeup)
+            for each, handler in before.items():
+                signal.signal(each, handler)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_DFL)
+
+
+def _lines(options: WatchOptions, end: socket.socket) -> Iterator[str]:
+    """Yield lines until `end` is readable, or the daemon has gone."""
+    from virtiofsd_py import fsnotify
+
+    mask = options.subtypes.get(fsnotify.RecordType.FSNOTIFY, 0)
+    request = fsnotify.Request(
+        watches=tuple(fsnotify.Watch(path, mask) for path in options.paths or ("",)),
+        subtypes={fsnotify.RecordType(n): bits for n, bits in options.subtypes.items()},
+    )
+    try:
+        events = fsnotify.Subscription(options.socket, request)
+    except OSError as error:
+        raise StartError(f"{COMMAND}: {options.socket}: {error.strerror}") from error
+    except fsnotify.Refused as error:
+        raise StartError(f"{COMMAND}: {options.socket}: {error}") from error
+    poller = select.poll()
+    poller.register(events, select.POLLIN)
+    poller.register(end, select.POLLIN)
+    with events:
+        while not events.ended:
+            while (record := events.next_now()) is not None:
+                _check(record)
+                yield json.dumps(_object(record)) if options.as_json else _text(record)
+                if any(fd == end.fileno() for fd, _ in poller.poll(0)):
+                    return
+            if not events.ended and any(fd == end.fileno() for fd, _ in poller.poll()):
+                return
+
+
+def _check(record: Record) -> None:
+    """Raise a StartError if `record` says that something is not watched at all."""
+    from virtiofsd_py.fsnotify import Status, WatchStatus
+
+    if isinstance(record, WatchStatus) and record.status is Status.FAILED:
+        raise StartError(f"{COMMAND}: {record.path or '.'}: {os.strerror(record.error)}")
+
+
+def _object(record: Record) -> dict[str, Any]:
+    """Return what JSON shows of it."""
+    from virtiofsd_py.fsnotify import Event, Loss
+
+    if isinstance(record, Loss):
+        return {"type": "loss", "count": record.count}
+    if isinstance(record, Event):
+        return {
+            "type": "event",
+            "event": record.kind.name.lower(),
+            "path": record.path,
+            "dir": record.is_dir,
+            "cookie": record.cookie,
+            "origin": record.origin.name.lower(),
+            "found": record.found,
+            "watch": record.watch,
+        }
+    return {
+        "type": "watch",
+        "status": record.status.name.lower(),
+        "path": record.path,
+        "error": record.error,
+        "watch": record.watch,
+    }
+
+
+def _text(record: Record) -> str:
+    from virtiofsd_py.fsnotify import Event, Loss
+
+    if isinstance(record, Loss):
+        return f"{'lost':<13} {record.count}"
+    if isinstance(record, Event):
+        path = (record.path or ".") + ("/" if record.is_dir else "")
+        return f"{record.kind.name.lower():<13} {record.origin.name.lower():<7} {path}"
+    reason = f": {os.strerror(record.error)}" if record.error else ""
+    return f"{record.status.name.lower():<13} {record.path or '.'}{reason}"
