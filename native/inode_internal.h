@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * inode_internal - what inode.c (table), inode_slot.c (its memory and reference counts),
- * inode_host.c (descriptors, handles, mounts) and inode_restore.c (migration) share.
+ * inode_internal - what inode.c (the table), inode_index.c (finding in it), inode_add.c (what comes
+ * into it), inode_slot.c (its memory and reference counts), inode_host.c (descriptors, handles,
+ * mounts) and inode_restore.c (migration) share.
  * Nobody else includes this.
  */
 #ifndef VFSD_INODE_INTERNAL_H
@@ -98,11 +99,49 @@ static inline struct vfsd_inode_slot *vfsd_inode_slot(const struct vfsd_inode *i
 	return (struct vfsd_inode_slot *)(uintptr_t)inode;
 }
 
-/* inode.c, for inode_restore.c */
+/* inode_add.c */
+int vfsd_inode_add_root(struct vfsd_inodes *inodes, int fd);
+/* As vfsd_inode_lookup_fd(); as @nodeid unless that is 0 or the inode has an id already. */
 int vfsd_inode_add(struct vfsd_inodes *inodes, uint64_t nodeid, int fd, const struct statx *st,
 		   struct vfsd_inode **ret);
 int vfsd_inode_add_lost(struct vfsd_inodes *inodes, uint64_t nodeid, uint32_t type,
 			struct vfsd_inode **ret);
+
+/* inode_index.c */
+
+/* What to look for; a field that is not asked for matches anything. */
+struct vfsd_wanted {
+	enum vfsd_index which;
+	bool match_dev_ino; /* dev and ino */
+	bool match_mnt;
+	bool match_fsid; /* of handle */
+	bool pinned;	 /* held by a descriptor */
+	uint64_t dev;
+	uint64_t ino;
+	uint64_t mnt_id;
+	const struct vfsd_file_handle *handle; /* all but fsid; NULL: not asked for */
+};
+
+/* What has the identity of @st. */
+struct vfsd_wanted vfsd_wanted_ident(const struct statx *st);
+
+uint64_t vfsd_statx_dev(const struct statx *st);
+uint64_t vfsd_statx_mnt(const struct statx *st); /* 0: unknown */
+
+/* Takes a reference, and a lookup if @count. NULL: there is none. */
+struct vfsd_inode_slot *vfsd_slot_find(struct vfsd_inodes *inodes, const struct vfsd_wanted *wanted,
+				       bool count);
+
+/* Make @slot visible, or find that somebody else was faster: then *ret is theirs. */
+void vfsd_slot_publish(struct vfsd_inodes *inodes, struct vfsd_inode_slot *slot,
+		       const struct vfsd_wanted *wanted, struct vfsd_inode_slot **ret);
+
+/* The guest holds it no more: unlink it and drop the table's reference. */
+void vfsd_slot_unpublish(struct vfsd_inodes *inodes, struct vfsd_inode_slot *slot);
+
+/* 0 or -ENOMEM; destroy them also then. */
+int vfsd_inode_shards_create(struct vfsd_inodes *inodes);
+void vfsd_inode_shards_destroy(struct vfsd_inodes *inodes);
 
 /* inode_slot.c */
 

@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Inodes that come into the node-id table: the root, what the guest looks up, and what a migration
+ * brings.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+
+#include "inode_internal.h"
+#include "quota.h"
+#include "util.h"
+
+/* Room for a copy of @handle: in the slot if it fits. */
+static int slot_set_handle(struct vfsd_inode_slot *slot, const struct vfsd_file_handle *handle)
+{
+	slot->handle = (struct vfsd_file_handle *)slot->handle_space;
+	slot->handle_outside = false;
+	if (handle->bytes > VFSD_HANDLE_INLINE_BYTES) {
+		slot->handle = malloc(offsetof(struct vfsd_file_handle, data) + handle->bytes);
+		if (!slot->handle)
+			return -ENOMEM;
+		slot->handle_outside = true;
+	}
+	vfsd_file_handle_copy(slot->handle, handle);
+	return 0;
+}
+
+/*
+ * A slot that nobody can see yet, with one reference. @nodeid 0: a new one. @mount is consumed on
+ * success.
+ */
+static int slot_create(struct vfsd_inodes *inodes, uint64_t nodeid, const struct statx *st,
+		       struct vfsd_host_mount *mount, const struct vfsd_file_handle *handle,
+		       struct vfsd_inode_slot **ret)
+{
+	struct vfsd_inode_slot *slot;
+	uint32_t generation = (uint32_t)(nodeid >> 32);
+	uint32_t index = (uint32_t)nodeid;
+	int error;
+
+	error = nodeid ? vfsd_slot_alloc_at(inodes, index) : vfsd_slot_alloc(inodes, &index);
+	if (error)
+		return error;
+	slot = vfsd_slot_at(inodes, index);
+	error = slot_set_handle(slot, handle);
+	if (error) {
+		vfsd_slot_free(inodes, index);
+		return error;
+	}
+	while (!nodeid) {
+		generation =
+			atomic_fetch_add_explicit(&inodes->generation, 1, memory_order_relaxed);
+		if (generation != 0 || index == VFSD_NODEID_ROOT)
+			break;
+	}
+	slot->inode = (struct vfsd_inode){
+		.nodeid = (uint64_t)generation << 32 | index,
+		.dev = vfsd_statx_dev(st),
+		.ino = st->stx_ino,
+		.mnt_id = vfsd_statx_mnt(st),
+		.type = st->stx_mode & S_IFMT,
+	};
+	slot->mount = mount;
+	slot->closing_fd = -1;
+	slot->reopenable = false;
+	atomic_store_explicit(&slot->fd, -1, memory_order_relaxed);
+	atomic_store_explicit(&slot->nlookup, 0, memory_order_relaxed);
+	atomic_store_explicit(&slot->refs, 1, memory_order_release);
+	*ret = slot;
+	return 0;
+}
+
+/*
+ * Decide how @slot is held: by its handle alone, or by the guarded @fd. What has no name (yet) is
+ * pinned: not every filesystem finds it by handle.
+ */
+static int slot_hold(struct vfsd_inodes *inodes, struct vfsd_inode_slot *slot, int *fd,
+		     bool reopenable, bool nameless)
+{
+	/* Also where descriptors hold inodes: the base for unpin must not be what is to be unpinned. */
+	slot->reopenable = reopenable && vfsd_host_mount_reopens(inodes, slot->mount, *fd,
+								 slot->inode.type, slot->handle);
+	if (inodes->by_handle && slot->reopenable && !nameless)
+		return 0;
+	if (inodes->config.handles == VFSD_HANDLES_MANDATORY && !slot->reopenable)
+		return -EOPNOTSUPP;
+	if (!vfsd_quota_take(inodes->config.fd_quota))
+		return -ENFILE;
+	atomic_store_explicit(&slot->fd, vfsd_fd_take(fd), memory_order_relaxed);
+	return 0;
+}
+
+int vfsd_inode_add(struct vfsd_inodes *inodes, uint64_t nodeid, int fd, const struct statx *st,
+		   struct vfsd_inode **ret)
+{
+	VFSD_FD_GUARD guard = fd;
+	struct vfsd_file_handle handle = {.bytes = 0};
+	struct vfsd_wanted wanted = vfsd_wanted_ident(st);
+	struct vfsd_host_mount *mount;
+	struct vfsd_inode_slot *slot;
+	bool reopenable = false;
+	uint64_t mnt_id;
+	int error;
+
+	if (inodes->encode &&
+	    vfsd_host_handle_encode(fd, "", true, &handle, &reopenable, &mnt_id) == 0) {
+		wanted.which = VFSD_BY_HANDLE;
+		wanted.handle = &handle;
+	} else {
+		wanted.pinned = true;
+	}
+	slot = vfsd_slot_find(inodes, &wanted, true);
+	if (slot) {
+		*ret = &slot->inode;
+		return 0;
+	}
+
+	mount = vfsd_host_mount_get(inodes, fd, st);
+	if (!mount)
+		return -ENOMEM;
+	handle.fsid = mount->fsid;
+	error = slot_create(inodes, nodeid, st, mount, &handle, &slot);
+	if (error) {
+		vfsd_host_mount_put(inodes, mount);
+		return error;
+	}
+	error = slot_hold(inodes, slot, &guard, reopenable, st->stx_nlink == 0);
+	if (error) {
+		vfsd_slot_put(inodes, slot);
+		return error;
+	}
+	vfsd_slot_publish(inodes, slot, &wanted, &slot);
+	*ret = &slot->inode;
+	return 0;
+}
+
+int vfsd_inode_lookup_fd(struct vfsd_inodes *inodes, int fd, const struct statx *st,
+			 struct vfsd_inode **ret)
+{
+	return vfsd_inode_add(inodes, 0, fd, st, ret);
+}
+
+int vfsd_inode_add_lost(struct vfsd_inodes *inodes, uint64_t nodeid, uint32_t type,
+			struct vfsd_inode **ret)
+{
+	/* No such inode is on any host, and none that is asked for is found by this. */
+	const struct statx st = {.stx_mode = (uint16_t)type, .stx_ino = nodeid};
+	const struct vfsd_file_handle none = {.bytes = 0};
+	struct vfsd_wanted wanted = vfsd_wanted_ident(&st);
+	struct vfsd_host_mount *mount = vfsd_host_mount_get(inodes, -1, &st);
+	struct vfsd_inode_slot *slot;
+	int error;
+
+	if (!mount)
+		return -ENOMEM;
+	error = slot_create(inodes, nodeid, &st, mount, &none, &slot);
+	if (error) {
+		vfsd_host_mount_put(inodes, mount);
+		return error;
+	}
+	wanted.pinned = true;
+	vfsd_slot_publish(inodes, slot, &wanted, &slot);
+	*ret = &slot->inode;
+	return 0;
+}
+
+int vfsd_inode_add_root(struct vfsd_inodes *inodes, int fd)
+{
+	VFSD_FD_GUARD guard = fd;
+	struct vfsd_file_handle handle = {.bytes = 0};
+	bool encode = inodes->config.need_handles || inodes->config.handles != VFSD_HANDLES_NEVER;
+	struct vfsd_host_mount *mount;
+	struct vfsd_inode_slot *slot;
+	bool reopenable = false;
+	struct vfsd_wanted wanted;
+	struct statx st;
+	uint64_t mnt_id;
+	int error;
+
+	if (statx(fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_MNT_ID, &st))
+		return -errno;
+	wanted = vfsd_wanted_ident(&st);
+	mount = vfsd_host_mount_get(inodes, fd, &st);
+	if (!mount)
+		return -ENOMEM;
+	inodes->encode = encode;
+	if (encode && vfsd_host_handle_encode(fd, "", true, &handle, &reopenable, &mnt_id) == 0) {
+		handle.fsid = mount->fsid;
+		wanted.which = VFSD_BY_HANDLE;
+		wanted.handle = &handle;
+	}
+	error = slot_create(inodes, 0, &st, mount, &handle, &slot);
+	if (error) {
+		vfsd_host_mount_put(inodes, mount);
+		return error;
+	}
+	slot->reopenable = reopenable && vfsd_host_mount_reopens(inodes, mount, fd,
+								 slot->inode.type, slot->handle);
+	inodes->can_unpin = slot->reopenable;
+	inodes->by_handle = inodes->config.handles != VFSD_HANDLES_NEVER && slot->reopenable;
+	if (inodes->config.handles == VFSD_HANDLES_MANDATORY && !inodes->by_handle) {
+		vfsd_slot_put(inodes, slot);
+		return reopenable ? -EPERM : -EOPNOTSUPP;
+	}
+	if (!vfsd_quota_take(inodes->config.fd_quota)) {
+		vfsd_slot_put(inodes, slot);
+		return -ENFILE;
+	}
+	atomic_store(&slot->fd, vfsd_fd_take(&guard));
+	vfsd_slot_publish(inodes, slot, &wanted, &slot);
+	vfsd_slot_put(inodes, slot);
+	return 0;
+}
