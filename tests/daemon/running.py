@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -121,14 +121,17 @@ class Daemon:
         finally:
             os.kill(self.pid, signal.SIGCONT)
 
+    def fdinfo(self) -> list[str]:
+        """Return what the host shows of its descriptors, all lines of all of them."""
+        lines = []
+        for info in Path(f"/proc/{self.pid}/fdinfo").iterdir():
+            with suppress(FileNotFoundError):  # closed since
+                lines += info.read_text().splitlines()
+        return lines
+
     def fanotify_marks(self) -> list[str]:
         """Return the mark lines that the host shows for this process."""
-        return [
-            line
-            for name in os.listdir(f"/proc/{self.pid}/fdinfo")
-            for line in Path(f"/proc/{self.pid}/fdinfo/{name}").read_text().splitlines()
-            if line.startswith("fanotify ino:")
-        ]
+        return [line for line in self.fdinfo() if line.startswith("fanotify ino:")]
 
     def __enter__(self) -> Self:
         return self

@@ -104,16 +104,15 @@ class Guest:
     def host_masks(self) -> dict[int, int]:
         """What the host watches for this daemon."""
         found = {}
-        for info in Path(f"/proc/{self.daemon.pid}/fdinfo").iterdir():
-            for line in info.read_text().splitlines():
-                kind, _, rest = line.partition(" ")
-                if kind not in {"fanotify", "inotify"} or " mask:" not in line:
-                    continue
-                fields = dict(word.split(":", 1) for word in rest.split() if ":" in word)
-                if "ino" in fields:
-                    # The host sets ON_CHILD on files too; it shows in what is told.
-                    bits = ALL | FAN_ONDIR | FAN_RENAME if kind == "fanotify" else ALL
-                    found[int(fields["ino"], 16)] = int(fields["mask"], 16) & bits
+        for line in self.daemon.fdinfo():
+            kind, _, rest = line.partition(" ")
+            if kind not in {"fanotify", "inotify"} or " mask:" not in line:
+                continue
+            fields = dict(word.split(":", 1) for word in rest.split() if ":" in word)
+            if "ino" in fields:
+                # The host sets ON_CHILD on files too; it shows in what is told.
+                bits = ALL | FAN_ONDIR | FAN_RENAME if kind == "fanotify" else ALL
+                found[int(fields["ino"], 16)] = int(fields["mask"], 16) & bits
         return found
 
     def hear(self, sign: Path) -> list[Record]:

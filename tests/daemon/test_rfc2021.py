@@ -102,11 +102,10 @@ def tree(daemon: Daemon, guest: Guest) -> Tree:
 def host_masks(daemon: Daemon) -> dict[int, int]:
     """Return the mask of each host watch, by inode number."""
     found = {}
-    for info in Path(f"/proc/{daemon.pid}/fdinfo").iterdir():
-        for line in info.read_text().splitlines():
-            if line.startswith("inotify wd:"):
-                fields = dict(word.split(":", 1) for word in line.split() if ":" in word)
-                found[int(fields["ino"], 16)] = int(fields["mask"], 16)
+    for line in daemon.fdinfo():
+        if line.startswith("inotify wd:"):
+            fields = dict(word.split(":", 1) for word in line.split() if ":" in word)
+            found[int(fields["ino"], 16)] = int(fields["mask"], 16)
     return found
 
 

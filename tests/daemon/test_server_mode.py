@@ -132,11 +132,7 @@ def test_end_of_a_directory(watched: Watched, daemon: Daemon) -> None:
 
 def test_watches_come_and_go(watched: Watched, daemon: Daemon) -> None:
     def host_watches() -> int:
-        return sum(
-            line.startswith("inotify wd:")
-            for info in Path(f"/proc/{daemon.pid}/fdinfo").iterdir()
-            for line in info.read_text().splitlines()
-        )
+        return sum(line.startswith("inotify wd:") for line in daemon.fdinfo())
 
     assert host_watches() == 1
     for mask in (MODIFY, MODIFY | ATTRIB, ATTRIB):
