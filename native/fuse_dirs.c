@@ -57,11 +57,15 @@ static void fill_plus(struct vfsd_request *req, int dir_fd, const struct dirent6
 	};
 }
 
-/* Turn host entries into the guest's, as many as fit into @room bytes. Returns bytes. */
-static ssize_t convert(struct vfsd_request *req, int dir_fd, size_t dents_bytes, size_t room,
-		       bool plus)
+/*
+ * Turn host entries into the guest's, as many as fit into @room bytes; what does not is left with
+ * @handle. Returns bytes.
+ */
+static ssize_t convert(struct vfsd_request *req, struct vfsd_handle *handle, size_t dents_bytes,
+		       size_t room, bool plus)
 {
 	uint8_t *to = req->reply;
+	int64_t offset = 0;
 	size_t head = plus ? sizeof(struct fuse_entry_out) : 0;
 	const struct dirent64 *from;
 	size_t used = 0;
@@ -75,17 +79,22 @@ static ssize_t convert(struct vfsd_request *req, int dir_fd, size_t dents_bytes,
 		struct fuse_dirent *dirent = (struct fuse_dirent *)(to + used + head);
 
 		/* Before looking it up, so that there is nothing to forget. */
-		if (bytes > room - used)
-			return used ? (ssize_t)used : -EINVAL;
+		if (bytes > room - used) {
+			if (used == 0)
+				return -EINVAL;
+			vfsd_dir_unread(handle, offset, from, dents_bytes - at);
+			break;
+		}
 		memset(to + used, 0, bytes);
 		if (plus)
-			fill_plus(req, dir_fd, from, (struct fuse_entry_out *)(to + used));
+			fill_plus(req, handle->fd, from, (struct fuse_entry_out *)(to + used));
 		dirent->ino = from->d_ino;
 		dirent->off = (uint64_t)from->d_off;
 		dirent->namelen = (uint32_t)name_bytes;
 		dirent->type = from->d_type;
 		memcpy(dirent->name, from->d_name, name_bytes);
 		used += bytes;
+		offset = from->d_off;
 	}
 	return (ssize_t)used;
 }
@@ -103,7 +112,7 @@ static ssize_t read_directory(struct vfsd_request *req, bool plus)
 		room = req->out.left;
 	if (room > VFSD_FUSE_REPLY_BYTES)
 		room = VFSD_FUSE_REPLY_BYTES;
-	/* About as many as will fit: what does not is read again. One always must. */
+	/* About as many as will fit. One always must. */
 	dents = plus ? room / 4 : room;
 	if (dents < sizeof(struct dirent64))
 		dents = sizeof(struct dirent64);
@@ -115,7 +124,7 @@ static ssize_t read_directory(struct vfsd_request *req, bool plus)
 		return vfsd_handle_missing(fuse->handles, in->fh, req->header.nodeid);
 	n = fuse->ops->readdir(fuse->fs, handle, (int64_t)in->offset, req->worker->dents, dents);
 	if (n > 0)
-		n = convert(req, handle->fd, (size_t)n, room, plus);
+		n = convert(req, handle, (size_t)n, room, plus);
 	vfsd_handle_put(fuse->handles, handle);
 	return n;
 }

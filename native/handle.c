@@ -96,6 +96,8 @@ static void slot_put(struct vfsd_handles *handles, struct slot *slot)
 		return;
 	if (slot->handle.fd >= 0)
 		(void)close(slot->handle.fd);
+	free(slot->handle.dir_rest);
+	slot->handle.dir_rest = NULL;
 	vfsd_quota_give(handles->fd_quota);
 	atomic_fetch_sub_explicit(&handles->used, 1, memory_order_relaxed);
 	pthread_mutex_lock(&handles->lock);

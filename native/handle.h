@@ -19,7 +19,8 @@ struct vfsd_handle {
 	uint64_t nodeid; /* what it was opened as, constant */
 	pthread_mutex_t dir_lock;
 	int64_t dir_offset; /* where the next getdents64() reads; protected by dir_lock */
-			    /* More follows, which belongs to handle.c. */
+	struct vfsd_dir_rest *dir_rest; /* read, but not taken by the guest; protected by dir_lock */
+					/* More follows, which belongs to handle.c. */
 };
 
 /* An open file on its way from one table to another. */
@@ -48,6 +49,18 @@ void vfsd_handle_put(struct vfsd_handles *handles, struct vfsd_handle *handle);
 
 /* The guest closes it; the descriptor goes with the last transient reference. 0 or -EBADF. */
 int vfsd_handle_release(struct vfsd_handles *handles, uint64_t fh, uint64_t nodeid);
+
+/*
+ * The guest had no room for the last @bytes of struct dirent64 that were read: keep them for when it
+ * goes on at @offset, for going back is slow where directories are trees. Best effort.
+ */
+void vfsd_dir_unread(struct vfsd_handle *handle, int64_t offset, const void *dents, size_t bytes);
+
+/*
+ * Take what has been left for @offset, if it is at most @size bytes, and is what comes before
+ * dir_offset. Returns bytes; what is left for another place is dropped. dir_lock is held.
+ */
+size_t vfsd_dir_take_rest(struct vfsd_handle *handle, int64_t offset, void *buf, size_t size);
 
 /* Why vfsd_handle_get() found nothing: -ESTALE for a file lost in a migration, else -EBADF. */
 int vfsd_handle_missing(struct vfsd_handles *handles, uint64_t fh, uint64_t nodeid);
