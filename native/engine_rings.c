@@ -79,6 +79,7 @@ static int ring_run(struct vfsd_engine *engine, uint32_t index)
 		const struct vfsd_queue_config config = {
 			.index = index,
 			.threads = is_ordinary(engine, index) ? engine->config.pool_threads : 1,
+			.poll_us = is_ordinary(engine, index) ? engine->config.poll_us : 0,
 			.fuse = engine->fuse,
 			.mem = engine->mem,
 			.setup = setup,

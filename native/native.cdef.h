@@ -48,6 +48,7 @@ typedef struct vfsd_engine_config {
 	int proc_self_fd; /* O_PATH of /proc/self/fd; owned */
 	uint32_t num_rings;
 	uint32_t pool_threads; /* for each ring of ordinary requests; 0 is 1, so is any with upcalls */
+	uint32_t poll_us;      /* of each such thread before it sleeps; not in a pool */
 	int cache;	       /* enum vfsd_cache */
 	int file_handles;      /* enum vfsd_handle_policy */
 	bool readdirplus;

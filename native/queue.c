@@ -5,18 +5,26 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "fuse.h"
 #include "log.h"
 #include "util.h"
 
-/* The driver is signalled at least this often while a batch goes on. */
-enum { BATCH_MAX = 32 };
+enum {
+	/* The driver is signalled at least this often while a batch goes on. */
+	BATCH_MAX = 32,
+	/* And no later than after so many bytes: big transfers take their time. */
+	BATCH_BYTES = 256 << 10,
+	/* Between looks at the clock while polling. */
+	SPINS = 32,
+};
 
 struct member {
 	struct vfsd_queue *queue;
@@ -28,7 +36,9 @@ struct member {
 struct vfsd_queue {
 	struct vfsd_queue_config config;
 	struct vfsd_vring ring;
+	uint32_t poll_us; /* how long to poll when the ring is next empty */
 	int stop_fd;
+	_Atomic bool stopping; /* set before stop_fd is written to */
 	pthread_mutex_t call_lock;
 	int call_fd; /* protected by call_lock */
 
@@ -55,10 +65,10 @@ static int serve_batch(struct member *member)
 {
 	struct vfsd_queue *queue = member->queue;
 	struct vfsd_chain *chain = &member->chain;
-	bool wanted = false;
+	uint64_t bytes = 0;
 	int got = 1;
 
-	for (int i = 0; i < BATCH_MAX; i++) {
+	for (int i = 0; i < BATCH_MAX && bytes < BATCH_BYTES; i++) {
 		uint32_t written;
 
 		got = vfsd_vring_pop(&queue->ring, chain);
@@ -73,25 +83,66 @@ static int serve_batch(struct member *member)
 		}
 		vfsd_vring_log_chain(&queue->ring, chain);
 		vfsd_vring_push(&queue->ring, chain->head, written);
-		wanted |= vfsd_vring_publish(&queue->ring);
+		/* A driver that looks sees it now; one that sleeps is told of all at the end. */
+		vfsd_vring_show(&queue->ring);
+		bytes += chain->in_bytes + written;
 	}
-	if (wanted)
+	if (vfsd_vring_publish(&queue->ring))
 		signal_driver(queue);
 	return got;
 }
 
-/* Sleep until kicked. False: the queue is to stop. */
-static bool wait_for_kick(struct vfsd_queue *queue)
+static uint64_t now_us(void)
 {
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+static bool stopping(const struct vfsd_queue *queue)
+{
+	return atomic_load_explicit(&queue->stopping, memory_order_acquire);
+}
+
+/* Look at the empty ring for a while. True: there is something. */
+static bool poll_ring(struct vfsd_queue *queue)
+{
+	uint64_t end_us;
+
+	if (queue->poll_us == 0)
+		return false;
+	end_us = now_us() + queue->poll_us;
+	do {
+		for (int i = 0; i < SPINS; i++) {
+			if (vfsd_vring_pending(&queue->ring))
+				return true;
+			vfsd_cpu_relax();
+		}
+	} while (now_us() < end_us && !stopping(queue));
+	return false;
+}
+
+/*
+ * Sleep until kicked. False: the queue is to stop. Polling pays if the next request comes that soon,
+ * which is what is known of the one after it.
+ */
+static bool wait_for_kick(struct member *member)
+{
+	struct vfsd_queue *queue = member->queue;
 	struct pollfd fds[] = {
 		{.fd = queue->config.kick_fd, .events = POLLIN},
 		{.fd = queue->stop_fd, .events = POLLIN},
 	};
+	uint64_t begin_us = queue->config.poll_us ? now_us() : 0;
 	eventfd_t count;
+	int n;
 
-	while (poll(fds, VFSD_ARRAY_SIZE(fds), -1) < 0)
-		if (errno != EINTR)
+	do {
+		n = poll(fds, VFSD_ARRAY_SIZE(fds), -1);
+		if (n < 0 && errno != EINTR)
 			return false;
+	} while (n <= 0);
 	if (fds[1].revents)
 		return false;
 	if (fds[0].revents & (POLLERR | POLLNVAL)) {
@@ -103,14 +154,10 @@ static bool wait_for_kick(struct vfsd_queue *queue)
 		return false;
 	}
 	(void)eventfd_read(queue->config.kick_fd, &count);
+	if (queue->config.poll_us)
+		queue->poll_us =
+			now_us() - begin_us < queue->config.poll_us ? queue->config.poll_us : 0;
 	return true;
-}
-
-static bool stopping(const struct vfsd_queue *queue)
-{
-	struct pollfd fd = {.fd = queue->stop_fd, .events = POLLIN};
-
-	return poll(&fd, 1, 0) > 0;
 }
 
 static void wait_for_stop(struct vfsd_queue *queue)
@@ -140,20 +187,23 @@ static void run_alone(struct member *member)
 			/* A driver that keeps its ring full must not keep us from stopping. */
 			if (got > 0 && stopping(queue))
 				return;
-		} while (got > 0 || (got == 0 && vfsd_vring_enable_kick(&queue->ring)));
+		} while (got > 0 ||
+			 (got == 0 && (poll_ring(queue) || vfsd_vring_enable_kick(&queue->ring))));
 		if (got < 0) {
 			tell_broken(queue);
 			wait_for_stop(queue);
 			return;
 		}
-	} while (wait_for_kick(queue));
+	} while (wait_for_kick(member));
 }
 
 /* Wait for a request and take it. False: there will be none. Ring lock held, but while it sleeps. */
-static bool lead(struct vfsd_queue *queue, struct vfsd_chain *chain)
+static bool lead(struct member *member)
 {
+	struct vfsd_queue *queue = member->queue;
+
 	while (!queue->over) {
-		int got = vfsd_vring_pop(&queue->ring, chain);
+		int got = vfsd_vring_pop(&queue->ring, &member->chain);
 		bool kicked;
 
 		if (got > 0)
@@ -165,7 +215,7 @@ static bool lead(struct vfsd_queue *queue, struct vfsd_chain *chain)
 		if (vfsd_vring_enable_kick(&queue->ring))
 			continue;
 		pthread_mutex_unlock(&queue->ring_lock);
-		kicked = wait_for_kick(queue);
+		kicked = wait_for_kick(member);
 		pthread_mutex_lock(&queue->ring_lock);
 		if (!kicked)
 			return false;
@@ -189,7 +239,7 @@ static void run_in_pool(struct member *member)
 		if (queue->over)
 			break;
 		queue->led = true;
-		if (!lead(queue, chain)) {
+		if (!lead(member)) {
 			queue->over = true;
 			pthread_cond_broadcast(&queue->turn);
 			break;
@@ -227,6 +277,7 @@ static void *run(void *arg)
 /* End the threads there are, and free all but the queue itself. */
 static void queue_end(struct vfsd_queue *queue)
 {
+	atomic_store_explicit(&queue->stopping, true, memory_order_release);
 	if (queue->stop_fd >= 0)
 		(void)eventfd_write(queue->stop_fd, 1);
 	pthread_mutex_lock(&queue->ring_lock);

@@ -3,7 +3,8 @@
  * queue - one thread, or a pool of them, that serves one ring of requests.
  *
  * One thread sleeps in poll until kicked, then takes requests until the ring is empty, makes each
- * reply visible at once and signals the driver once per batch. In a pool one thread at a time, the
+ * reply visible at once and signals the driver once per batch. Before it sleeps again it looks at the
+ * ring for poll_us, unless the last request was longer than that in coming. In a pool one thread at a time, the
  * leader, waits for requests; it takes one, has another thread lead, and serves it. So a request that
  * has to wait for the host keeps no other waiting, at the price of a wake-up for each.
  * A broken ring is left alone: that is logged, the error descriptor signalled; other queues go on.
@@ -23,6 +24,7 @@ struct vfsd_queue;
 struct vfsd_queue_config {
 	uint32_t index;	  /* of the ring, for names and logs */
 	uint32_t threads; /* at least 1; 1 where requests may be VFSD_FUSE_NOT_SERVED */
+	uint32_t poll_us; /* 0: don't poll; nor does a pool */
 	struct vfsd_fuse *fuse;
 	const struct vfsd_mem *mem;
 	struct vfsd_vring_setup setup;

@@ -20,6 +20,16 @@
 #define VFSD_LIKELY(condition) __builtin_expect(!!(condition), 1)
 #define VFSD_UNLIKELY(condition) __builtin_expect(!!(condition), 0)
 
+/* Between two looks at memory that another processor is to change. */
+static inline void vfsd_cpu_relax(void)
+{
+#if defined(__x86_64__)
+	__builtin_ia32_pause();
+#elif defined(__aarch64__)
+	__asm__ volatile("yield");
+#endif
+}
+
 /* Close on leaving the scope. errno is kept: it may be what the caller is about to look at. */
 static inline void vfsd_close_guard(const int *fd)
 {

@@ -73,6 +73,7 @@ int vfsd_vring_init(struct vfsd_vring *ring, const struct vfsd_mem *mem,
 		.used_gpa = setup->used_gpa,
 	};
 	ring->next_used = vfsd_vring_load(&ring->used->idx);
+	ring->shown = ring->next_used;
 	ring->published = ring->next_used;
 	(void)vfsd_vring_enable_kick(ring); /* who ran the ring before may have left it silent */
 	return 0;
@@ -265,6 +266,13 @@ void vfsd_vring_push(struct vfsd_vring *ring, uint16_t head, uint32_t written)
 	ring->next_used++;
 }
 
+void vfsd_vring_show(struct vfsd_vring *ring)
+{
+	vfsd_vring_store_release(&ring->used->idx, ring->next_used);
+	ring->shown = ring->next_used;
+	log_used(ring, &ring->used->idx, sizeof(ring->used->idx));
+}
+
 bool vfsd_vring_publish(struct vfsd_vring *ring)
 {
 	uint16_t old = ring->published;
@@ -273,8 +281,8 @@ bool vfsd_vring_publish(struct vfsd_vring *ring)
 
 	if (old == new)
 		return false;
-	vfsd_vring_store_release(&ring->used->idx, new);
-	log_used(ring, &ring->used->idx, sizeof(ring->used->idx));
+	if (ring->shown != new)
+		vfsd_vring_show(ring);
 	if (VFSD_UNLIKELY(ring->used_log != NULL))
 		vfsd_dirtylog_tell(ring->used_log);
 	ring->published = new;

@@ -71,7 +71,8 @@ struct vfsd_vring {
 	uint16_t next_avail; /* next avail entry to look at */
 	uint16_t avail_seen; /* cached avail->idx, acquired */
 	uint16_t next_used;  /* entries pushed, maybe not published yet */
-	uint16_t published;  /* used->idx as the driver sees it */
+	uint16_t shown;	     /* used->idx as the driver sees it */
+	uint16_t published;  /* it was that much when we last asked whether to signal */
 	bool event_idx;
 	bool indirect;
 	bool signalled; /* published since _init */
@@ -117,9 +118,12 @@ static inline void vfsd_vring_log_chain(const struct vfsd_vring *ring,
 /* Hand the chain with @head back with @written bytes. Not visible before vfsd_vring_publish(). */
 void vfsd_vring_push(struct vfsd_vring *ring, uint16_t head, uint32_t written);
 
+/* Make all pushed entries visible (release), but don't ask yet whether to signal. */
+void vfsd_vring_show(struct vfsd_vring *ring);
+
 /*
- * Make all pushed entries visible (release). True: the driver wants the call eventfd signalled.
- * With nothing pushed since the last time: false.
+ * Make all pushed entries visible. True: the driver wants the call eventfd signalled for one of
+ * those since the last time. With nothing pushed since then: false.
  */
 bool vfsd_vring_publish(struct vfsd_vring *ring);
 

@@ -341,6 +341,7 @@ def _make_engine(
             proc_self_fd=place.proc_self_fd,
             num_rings=_num_rings(),
             pool_threads=options.thread_pool_size,
+            poll_us=options.poll_us,
             upcalls=extensions.opcodes,
             cache=core.Cache[options.cache.name],
             file_handles=core.FileHandles[options.inode_file_handles.name],

@@ -134,6 +134,7 @@ class EngineConfig:
         proc_self_fd: O_PATH descriptor of /proc/self/fd; the engine owns it.
         num_rings: rings a front-end may start, at most `MAX_RINGS`.
         pool_threads: threads for each ring of ordinary requests; 0 is 1. With `upcalls` it is 1.
+        poll_us: how long such a thread polls before it sleeps, in microseconds.
         allow_mmap: whether the guest may map files shared that it does not cache.
         killpriv_v2: whether the guest leaves the clearing of set-user-id bits to us.
         xattr: whether there are extended attributes; `posix_acl`, `security_label` need them.
@@ -160,6 +161,7 @@ class EngineConfig:
     proc_self_fd: int
     num_rings: int
     pool_threads: int = 0
+    poll_us: int = 0
     cache: Cache = Cache.AUTO
     file_handles: FileHandles = FileHandles.NEVER
     readdirplus: bool = True

@@ -254,6 +254,7 @@ static void set_up(const char *share, uint32_t pool_threads)
 		.proc_self_fd = open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC),
 		.num_rings = RINGS,
 		.pool_threads = pool_threads,
+		.poll_us = 20,
 		.file_handles = VFSD_HANDLES_PREFER,
 		.readdirplus = true,
 		.max_write_bytes = 1 << 20,

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from virtiofsd_py.arguments import (
     OPTIONS,
+    POLL_US_MAX,
     POOL_MAX,
     QUEUES_MAX,
     RING_KIB_MAX,
@@ -269,6 +270,7 @@ def test_questions_need_nothing_else(argv: Sequence[str], inform: Inform) -> Non
 BOUNDED = [
     ("--num-request-queues", "num_request_queues", 1, QUEUES_MAX),
     ("--thread-pool-size", "thread_pool_size", 0, POOL_MAX),
+    ("--poll-us", "poll_us", 0, POLL_US_MAX),
     ("--fsnotify-max-watches", "fsnotify_max_watches", 0, None),
     ("--rlimit-nofile", "rlimit_nofile", 0, None),
 ]
