@@ -353,6 +353,11 @@ void vfsd_fuse_worker_destroy(struct vfsd_fuse_worker *worker)
 	free(worker);
 }
 
+int vfsd_fuse_worker_tend(struct vfsd_fuse_worker *worker)
+{
+	return vfsd_inodes_tend(worker->fuse->inodes);
+}
+
 void vfsd_fuse_worker_stop(struct vfsd_fuse_worker *worker)
 {
 	if (worker->fuse->config.upcalls)

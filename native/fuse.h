@@ -106,6 +106,12 @@ int vfsd_fuse_worker_create(struct vfsd_fuse *fuse, struct vfsd_fuse_worker **re
 void vfsd_fuse_worker_destroy(struct vfsd_fuse_worker *worker);
 
 /*
+ * Give back what is kept for requests to come and has not been asked for. Returns in how many ms to
+ * call it again, -1: after more requests. A queue calls it between batches, and when it is idle.
+ */
+int vfsd_fuse_worker_tend(struct vfsd_fuse_worker *worker);
+
+/*
  * The worker's thread is to end: from now on it waits for no answer of Python's, and such requests
  * are not served. The control thread.
  */

@@ -22,7 +22,11 @@ int vfsd_hostfs_getattr(struct vfsd_hostfs *fs, struct vfsd_inode *inode, int fd
 
 	VFSD_PATH_FD path = vfsd_path_fd(fs, inode);
 
-	return path.fd < 0 ? path.fd : stat_fd(path.fd, ret);
+	int error = path.fd < 0 ? path.fd : stat_fd(path.fd, ret);
+
+	if (VFSD_UNLIKELY(!error && ret->stx_nlink == 0))
+		vfsd_inode_let_go(fs->inodes, inode);
+	return error;
 }
 
 int vfsd_hostfs_statx(struct vfsd_hostfs *fs, struct vfsd_inode *inode, int fd, int flags,

@@ -8,7 +8,8 @@
 #include "hostfs.h"
 #include "inode.h"
 
-enum { VFSD_STATX_MASK = STATX_BASIC_STATS | STATX_MNT_ID };
+/* Births tell inodes apart: see inode.h. */
+enum { VFSD_STATX_MASK = STATX_BASIC_STATS | STATX_MNT_ID | STATX_BTIME };
 
 struct vfsd_hostfs {
 	struct vfsd_inodes *inodes;
@@ -31,7 +32,7 @@ static inline struct vfsd_path_fd vfsd_path_fd(struct vfsd_hostfs *fs, struct vf
 {
 	struct vfsd_path_fd path = {.fd = -1};
 
-	path.fd = vfsd_inode_fd_get(fs->inodes, inode, &path.transient);
+	path.fd = vfsd_inode_fd_borrow(fs->inodes, inode, &path.transient);
 	return path;
 }
 

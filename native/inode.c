@@ -30,7 +30,7 @@ struct vfsd_inode *vfsd_inode_lookup_known(struct vfsd_inodes *inodes, const str
 {
 	struct vfsd_wanted wanted = vfsd_wanted_ident(st);
 
-	wanted.pinned = true;
+	wanted.certain = true;
 	return inode_of(vfsd_slot_find(inodes, &wanted, true));
 }
 
@@ -54,7 +54,10 @@ struct vfsd_inode *vfsd_inode_lookup_name(struct vfsd_inodes *inodes, int dir_fd
 		return NULL;
 	wanted.which = VFSD_BY_HANDLE;
 	wanted.handle = &handle;
-	return inode_of(vfsd_slot_find(inodes, &wanted, true));
+	slot = vfsd_slot_find(inodes, &wanted, true);
+	if (slot)
+		vfsd_slot_note_birth(slot, st);
+	return inode_of(slot);
 }
 
 struct vfsd_inode *vfsd_inode_find_handle(struct vfsd_inodes *inodes,
@@ -102,7 +105,7 @@ struct vfsd_inode *vfsd_inode_find_name(struct vfsd_inodes *inodes, int dir_fd, 
 	if (!*exists)
 		return NULL;
 	wanted = vfsd_wanted_ident(&st);
-	wanted.pinned = true;
+	wanted.certain = true;
 	return inode_of(vfsd_slot_find(inodes, &wanted, false));
 }
 
@@ -201,7 +204,7 @@ void vfsd_file_handle_copy(struct vfsd_file_handle *dst, const struct vfsd_file_
 
 const struct vfsd_file_handle *vfsd_inode_handle(const struct vfsd_inode *inode)
 {
-	return vfsd_inode_slot(inode)->handle;
+	return vfsd_slot_handle(vfsd_inode_slot(inode));
 }
 
 /* The table */

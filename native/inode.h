@@ -79,8 +79,8 @@ int vfsd_inode_lookup_fd(struct vfsd_inodes *inodes, int fd, const struct statx 
 			 struct vfsd_inode **ret);
 
 /*
- * The same without a descriptor, for an inode whose (dev, ino, mnt) is pinned by an fd we hold.
- * NULL: not known (or not pinned): open it and call vfsd_inode_lookup_fd().
+ * The same without a descriptor, for an inode whose number certainly means it: a descriptor of ours
+ * pins it, or its birth tells (@st needs STATX_BTIME). NULL: not known, or not certain.
  */
 struct vfsd_inode *vfsd_inode_lookup_known(struct vfsd_inodes *inodes, const struct statx *st);
 
@@ -125,6 +125,21 @@ int vfsd_inode_fd_get(struct vfsd_inodes *inodes, struct vfsd_inode *inode, bool
 void vfsd_inode_fd_put(int fd, bool transient);
 
 /*
+ * The same for what a guest asks: what is opened by handle stays open for those who come next, for
+ * about a second, unless vfsd_inode_unpin() was called for it. Needs vfsd_inodes_tend().
+ */
+int vfsd_inode_fd_borrow(struct vfsd_inodes *inodes, struct vfsd_inode *inode, bool *transient);
+
+/* It has no name any more: don't keep a descriptor for the next ones. */
+void vfsd_inode_let_go(struct vfsd_inodes *inodes, struct vfsd_inode *inode);
+
+/*
+ * Close what has been kept open for long enough. Returns in how many ms to call it again, -1: when
+ * there have been more requests. Whoever serves requests calls it now and then, also when idle.
+ */
+int vfsd_inodes_tend(struct vfsd_inodes *inodes);
+
+/*
  * Open (O_PATH) what a handle from an event means, known to the guest or not. Returns the fd (the
  * caller's) or -errno; -EOPNOTSUPP where handles cannot be reopened.
  */
@@ -139,7 +154,8 @@ int vfsd_inode_open(struct vfsd_inodes *inodes, struct vfsd_inode *inode, int fl
 /*
  * Let the handle alone hold this inode from now on, if it can be reopened by it: an O_PATH
  * descriptor pins the dentry, and the host would not report DELETE_SELF of a watched object.
- * True when no descriptor pins it any more, or only until the operations that borrow it now end.
+ * True when no descriptor pins it any more, or only until the operations that borrow it now end;
+ * and none is kept for it from then on.
  * Never for the root.
  */
 bool vfsd_inode_unpin(struct vfsd_inodes *inodes, struct vfsd_inode *inode);

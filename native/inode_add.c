@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "inode_internal.h"
 #include "quota.h"
@@ -14,15 +15,16 @@
 /* Room for a copy of @handle: in the slot if it fits. */
 static int slot_set_handle(struct vfsd_inode_slot *slot, const struct vfsd_file_handle *handle)
 {
-	slot->handle = (struct vfsd_file_handle *)slot->handle_space;
-	slot->handle_outside = false;
-	if (handle->bytes > VFSD_HANDLE_INLINE_BYTES) {
-		slot->handle = malloc(offsetof(struct vfsd_file_handle, data) + handle->bytes);
-		if (!slot->handle)
+	slot->handle_outside = handle->bytes > VFSD_HANDLE_INLINE_BYTES;
+	if (slot->handle_outside) {
+		struct vfsd_file_handle *outside =
+			malloc(offsetof(struct vfsd_file_handle, data) + handle->bytes);
+
+		if (!outside)
 			return -ENOMEM;
-		slot->handle_outside = true;
+		memcpy(slot->handle_space, &outside, sizeof(outside));
 	}
-	vfsd_file_handle_copy(slot->handle, handle);
+	vfsd_file_handle_copy(vfsd_slot_handle(slot), handle);
 	return 0;
 }
 
@@ -64,6 +66,9 @@ static int slot_create(struct vfsd_inodes *inodes, uint64_t nodeid, const struct
 	slot->mount = mount;
 	slot->closing_fd = -1;
 	slot->reopenable = false;
+	slot->never_kept = false;
+	atomic_store_explicit(&slot->birth, 0, memory_order_relaxed);
+	vfsd_slot_note_birth(slot, st);
 	atomic_store_explicit(&slot->fd, -1, memory_order_relaxed);
 	atomic_store_explicit(&slot->nlookup, 0, memory_order_relaxed);
 	atomic_store_explicit(&slot->refs, 1, memory_order_release);
@@ -79,8 +84,9 @@ static int slot_hold(struct vfsd_inodes *inodes, struct vfsd_inode_slot *slot, i
 		     bool reopenable, bool nameless)
 {
 	/* Also where descriptors hold inodes: the base for unpin must not be what is to be unpinned. */
-	slot->reopenable = reopenable && vfsd_host_mount_reopens(inodes, slot->mount, *fd,
-								 slot->inode.type, slot->handle);
+	slot->reopenable = reopenable &&
+			   vfsd_host_mount_reopens(inodes, slot->mount, *fd, slot->inode.type,
+						   vfsd_slot_handle(slot));
 	if (inodes->by_handle && slot->reopenable && !nameless)
 		return 0;
 	if (inodes->config.handles == VFSD_HANDLES_MANDATORY && !slot->reopenable)
@@ -108,7 +114,7 @@ int vfsd_inode_add(struct vfsd_inodes *inodes, uint64_t nodeid, int fd, const st
 		wanted.which = VFSD_BY_HANDLE;
 		wanted.handle = &handle;
 	} else {
-		wanted.pinned = true;
+		wanted.certain = true;
 	}
 	slot = vfsd_slot_find(inodes, &wanted, true);
 	if (slot) {
@@ -159,7 +165,7 @@ int vfsd_inode_add_lost(struct vfsd_inodes *inodes, uint64_t nodeid, uint32_t ty
 		vfsd_host_mount_put(inodes, mount);
 		return error;
 	}
-	wanted.pinned = true;
+	wanted.certain = true;
 	vfsd_slot_publish(inodes, slot, &wanted, &slot);
 	*ret = &slot->inode;
 	return 0;
@@ -195,8 +201,9 @@ int vfsd_inode_add_root(struct vfsd_inodes *inodes, int fd)
 		vfsd_host_mount_put(inodes, mount);
 		return error;
 	}
-	slot->reopenable = reopenable && vfsd_host_mount_reopens(inodes, mount, fd,
-								 slot->inode.type, slot->handle);
+	slot->reopenable = reopenable &&
+			   vfsd_host_mount_reopens(inodes, mount, fd, slot->inode.type,
+						   vfsd_slot_handle(slot));
 	inodes->can_unpin = slot->reopenable;
 	inodes->by_handle = inodes->config.handles != VFSD_HANDLES_NEVER && slot->reopenable;
 	if (inodes->config.handles == VFSD_HANDLES_MANDATORY && !inodes->by_handle) {

@@ -8,6 +8,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,8 +30,9 @@ union kernel_handle {
 
 void vfsd_host_fd_close(struct vfsd_inodes *inodes, int fd)
 {
-	(void)close(fd);
-	vfsd_quota_give(inodes->config.fd_quota);
+	(void)close(fd & ~VFSD_FD_KEPT);
+	if (!(fd & VFSD_FD_KEPT))
+		vfsd_quota_give(inodes->config.fd_quota);
 }
 
 /* The real thing behind an O_PATH descriptor. The fd or -errno. */
@@ -100,16 +102,21 @@ int vfsd_host_handle_open(int mount_fd, const struct vfsd_file_handle *handle, i
 
 /* Mounts */
 
-static uint64_t statfs_fsid(int fd)
+static void ask_filesystem(struct vfsd_host_mount *mount, int fd)
 {
+	/* Whose birth times are this host's clock's, and of its resolution. */
+	static const __fsword_t with_births[] = {EXT4_SUPER_MAGIC, XFS_SUPER_MAGIC,
+						 BTRFS_SUPER_MAGIC, TMPFS_MAGIC, F2FS_SUPER_MAGIC};
 	struct statfs fs;
 	uint32_t val[2];
 
 	_Static_assert(sizeof(fs.f_fsid) == sizeof(val), "two words");
 	if (fstatfs(fd, &fs))
-		return 0;
+		return;
 	memcpy(val, &fs.f_fsid, sizeof(val));
-	return val[0] | (uint64_t)val[1] << 32;
+	mount->fsid = val[0] | (uint64_t)val[1] << 32;
+	for (size_t i = 0; i < VFSD_ARRAY_SIZE(with_births); i++)
+		mount->has_births |= fs.f_type == with_births[i];
 }
 
 struct vfsd_host_mount *vfsd_host_mount_get(struct vfsd_inodes *inodes, int fd,
@@ -129,7 +136,7 @@ struct vfsd_host_mount *vfsd_host_mount_get(struct vfsd_inodes *inodes, int fd,
 		if (mount) {
 			mount->mnt_id = mnt_id;
 			mount->dev = dev;
-			mount->fsid = statfs_fsid(fd);
+			ask_filesystem(mount, fd);
 			atomic_init(&mount->fd, -1);
 			mount->next = inodes->mounts;
 			inodes->mounts = mount;
@@ -200,9 +207,9 @@ int vfsd_inode_fd_get(struct vfsd_inodes *inodes, struct vfsd_inode *inode, bool
 	(void)inodes;
 	*transient = fd < 0;
 	if (fd >= 0)
-		return fd;
+		return fd & ~VFSD_FD_KEPT;
 	return vfsd_host_handle_open(atomic_load_explicit(&slot->mount->fd, memory_order_acquire),
-				     slot->handle, O_PATH);
+				     vfsd_slot_handle(slot), O_PATH);
 }
 
 void vfsd_inode_fd_put(int fd, bool transient)
@@ -236,43 +243,48 @@ int vfsd_inode_open(struct vfsd_inodes *inodes, struct vfsd_inode *inode, int fl
 	if (inode->type != S_IFREG && inode->type != S_IFDIR)
 		return -EBADF;
 	fd = atomic_load(&slot->fd);
-	if (fd >= 0)
+	if (fd >= 0 && !(fd & VFSD_FD_KEPT))
 		return reopen(inodes, fd, flags);
 	return vfsd_host_handle_open(atomic_load_explicit(&slot->mount->fd, memory_order_acquire),
-				     slot->handle, flags & ~O_NOFOLLOW);
+				     vfsd_slot_handle(slot), flags & ~O_NOFOLLOW);
+}
+
+int vfsd_slot_take_fd(struct vfsd_inode_slot *slot)
+{
+	int fd = atomic_exchange(&slot->fd, -1);
+	uint32_t refs;
+
+	if (fd < 0)
+		return -1;
+	/*
+	 * Who takes a reference from now on finds no descriptor; who had one before may be using it.
+	 * Besides the table's and our own there is nobody, or the last one closes.
+	 */
+	refs = atomic_load(&slot->refs);
+	if (refs == 2 && atomic_load(&slot->nlookup) > 0)
+		return fd;
+	slot->closing_fd = fd;
+	atomic_fetch_or(&slot->refs, VFSD_INODE_CLOSING);
+	return -1;
 }
 
 bool vfsd_inode_unpin(struct vfsd_inodes *inodes, struct vfsd_inode *inode)
 {
 	struct vfsd_inode_slot *slot = vfsd_inode_slot(inode);
-	uint32_t refs;
-	int fd = atomic_load(&slot->fd);
+	int fd;
 
-	if (fd < 0)
-		return true;
 	if (inode->nodeid == VFSD_NODEID_ROOT || !slot->reopenable)
-		return false;
+		return atomic_load(&slot->fd) < 0;
 
 	pthread_mutex_lock(&inodes->unpin_lock);
 	fd = atomic_load(&slot->fd);
-	if (fd >= 0 &&
-	    !vfsd_host_mount_reopens(inodes, slot->mount, fd, inode->type, slot->handle)) {
+	if (fd >= 0 && !vfsd_host_mount_reopens(inodes, slot->mount, fd & ~VFSD_FD_KEPT,
+						inode->type, vfsd_slot_handle(slot))) {
 		pthread_mutex_unlock(&inodes->unpin_lock);
 		return false;
 	}
-	fd = atomic_exchange(&slot->fd, -1);
-	if (fd >= 0) {
-		/*
-		 * Who takes a reference from now on finds no descriptor; who had one before may be
-		 * using it. Besides the table's and our own there is nobody, or the last one closes.
-		 */
-		refs = atomic_load(&slot->refs);
-		if (refs > 2 || atomic_load(&slot->nlookup) == 0) {
-			slot->closing_fd = fd;
-			atomic_fetch_or(&slot->refs, VFSD_INODE_CLOSING);
-			fd = -1;
-		}
-	}
+	slot->never_kept = true;
+	fd = vfsd_slot_take_fd(slot);
 	pthread_mutex_unlock(&inodes->unpin_lock);
 	if (fd >= 0)
 		vfsd_host_fd_close(inodes, fd);

@@ -7,10 +7,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/sysmacros.h>
+#include <time.h>
 
 #include "inode_internal.h"
 
-enum { BUCKETS_MIN = 16 };
+enum {
+	BUCKETS_MIN = 16,
+	BIRTH_PAST_S = 5,
+};
 
 static uint64_t mix(uint64_t h)
 {
@@ -48,7 +52,7 @@ static uint64_t slot_hash(const struct vfsd_inodes *inodes, const struct vfsd_in
 			  enum vfsd_index which)
 {
 	if (which == VFSD_BY_HANDLE)
-		return hash_handle(inodes, slot->handle);
+		return hash_handle(inodes, vfsd_slot_handle(slot));
 	return hash_ident(inodes, slot->inode.dev, slot->inode.ino, slot->inode.mnt_id);
 }
 
@@ -132,6 +136,13 @@ uint64_t vfsd_statx_mnt(const struct statx *st)
 	return st->stx_mask & STATX_MNT_ID ? st->stx_mnt_id : 0;
 }
 
+static uint64_t statx_birth(const struct statx *st)
+{
+	if (!(st->stx_mask & STATX_BTIME) || st->stx_btime.tv_sec <= 0)
+		return 0;
+	return (uint64_t)st->stx_btime.tv_sec * UINT64_C(1000000000) + st->stx_btime.tv_nsec;
+}
+
 struct vfsd_wanted vfsd_wanted_ident(const struct statx *st)
 {
 	return (struct vfsd_wanted){
@@ -141,7 +152,21 @@ struct vfsd_wanted vfsd_wanted_ident(const struct statx *st)
 		.dev = vfsd_statx_dev(st),
 		.ino = st->stx_ino,
 		.mnt_id = vfsd_statx_mnt(st),
+		.birth = statx_birth(st),
 	};
+}
+
+void vfsd_slot_note_birth(struct vfsd_inode_slot *slot, const struct statx *st)
+{
+	uint64_t birth = statx_birth(st);
+	struct timespec now;
+
+	if (!slot->mount->has_births || birth == 0)
+		return;
+	/* Clocks are coarse, and may be set back a little. */
+	clock_gettime(CLOCK_REALTIME_COARSE, &now);
+	if (now.tv_sec - BIRTH_PAST_S > st->stx_btime.tv_sec)
+		atomic_store_explicit(&slot->birth, birth, memory_order_relaxed);
 }
 
 static bool handle_data_equal(const struct vfsd_file_handle *a, const struct vfsd_file_handle *b)
@@ -158,13 +183,17 @@ static bool slot_is(const struct vfsd_inode_slot *slot, const struct vfsd_wanted
 		return false;
 	if (wanted->match_mnt && inode->mnt_id != wanted->mnt_id)
 		return false;
-	if (wanted->pinned && atomic_load_explicit(&slot->fd, memory_order_relaxed) < 0)
-		return false;
+	if (wanted->certain && atomic_load_explicit(&slot->fd, memory_order_relaxed) < 0) {
+		uint64_t birth = atomic_load_explicit(&slot->birth, memory_order_relaxed);
+
+		if (birth == 0 || birth != wanted->birth)
+			return false;
+	}
 	if (!wanted->handle)
 		return true;
-	if (wanted->match_fsid && slot->handle->fsid != wanted->handle->fsid)
+	if (wanted->match_fsid && vfsd_slot_handle(slot)->fsid != wanted->handle->fsid)
 		return false;
-	return handle_data_equal(slot->handle, wanted->handle);
+	return handle_data_equal(vfsd_slot_handle(slot), wanted->handle);
 }
 
 static uint64_t wanted_hash(const struct vfsd_inodes *inodes, const struct vfsd_wanted *wanted)
@@ -243,7 +272,7 @@ void vfsd_slot_publish(struct vfsd_inodes *inodes, struct vfsd_inode_slot *slot,
 
 void vfsd_slot_unpublish(struct vfsd_inodes *inodes, struct vfsd_inode_slot *slot)
 {
-	if (slot->handle->bytes)
+	if (vfsd_slot_handle(slot)->bytes)
 		index_remove(inodes, slot, VFSD_BY_HANDLE);
 	index_remove(inodes, slot, VFSD_BY_IDENT);
 	atomic_fetch_sub_explicit(&inodes->count, 1, memory_order_relaxed);

@@ -2,7 +2,7 @@
 /*
  * inode_internal - what inode.c (the table), inode_index.c (finding in it), inode_add.c (what comes
  * into it), inode_slot.c (its memory and reference counts), inode_host.c (descriptors, handles,
- * mounts) and inode_restore.c (migration) share.
+ * mounts), inode_keep.c (descriptors for a while) and inode_restore.c (migration) share.
  * Nobody else includes this.
  */
 #ifndef VFSD_INODE_INTERNAL_H
@@ -19,10 +19,15 @@ enum {
 	VFSD_INODE_CHUNK_SLOTS = 512,  /* 64 KiB */
 	VFSD_INODE_CHUNKS_MAX = 32768, /* 16 M inodes */
 	VFSD_HANDLE_INLINE_BYTES = 20, /* ext4 8, xfs and tmpfs 12, btrfs 20 */
+	VFSD_KEPT_MAX = 256, /* of the daemon's own descriptors, not of the guest's quota */
+	VFSD_KEPT_MS = 1000,
 };
 
 /* Set in vfsd_inode_slot.refs while closing_fd waits for its last borrower. */
 #define VFSD_INODE_CLOSING 0x80000000u
+
+/* Set in vfsd_inode_slot.fd and closing_fd of a descriptor that is only kept for a while. */
+#define VFSD_FD_KEPT 0x40000000
 
 /* One mounted filesystem (one st_dev of it) that inodes of the table live on. */
 struct vfsd_host_mount {
@@ -31,8 +36,9 @@ struct vfsd_host_mount {
 	uint64_t dev;
 	uint64_t fsid;
 	uint64_t refs;
-	_Atomic int fd; /* base for open_by_handle_at(), -1: none yet */
-	bool no_reopen; /* open_by_handle_at() was tried in vain; protected by mounts_lock */
+	_Atomic int fd;	 /* base for open_by_handle_at(), -1: none yet */
+	bool no_reopen;	 /* open_by_handle_at() was tried in vain; protected by mounts_lock */
+	bool has_births; /* inodes have birth times that nobody can set; constant */
 };
 
 enum vfsd_index { VFSD_BY_IDENT, VFSD_BY_HANDLE, VFSD_INDEXES };
@@ -46,12 +52,13 @@ struct vfsd_inode_slot {
 	_Atomic uint32_t refs;
 	uint32_t next[VFSD_INDEXES]; /* slot index or 0; protected by the shard's lock */
 	_Atomic int fd;		     /* our O_PATH descriptor, -1: the handle alone holds it */
-	int closing_fd;		     /* was fd until unpin; protected by unpin_lock */
+	int closing_fd;		     /* was fd until it was let go; protected by unpin_lock */
 	bool reopenable;	     /* the handle is good for open_by_handle_at() */
-	bool handle_outside;	     /* handle is malloc()ed, not in handle_space */
+	bool handle_outside;	     /* handle_space holds a pointer to the handle, malloc()ed */
+	bool never_kept;	     /* no descriptor may pin it; protected by unpin_lock */
 	_Atomic uint64_t nlookup;    /* the guest's count; 0: not (or no more) held */
 	struct vfsd_host_mount *mount;
-	struct vfsd_file_handle *handle; /* truncated to its bytes */
+	_Atomic uint64_t birth; /* ns since 1970, 0: tells nothing; see vfsd_slot_note_birth() */
 	uint64_t handle_space[5];
 };
 
@@ -92,11 +99,25 @@ struct vfsd_inodes {
 	struct vfsd_host_mount *mounts;
 
 	pthread_mutex_t unpin_lock;
+	/* Whose descriptors are kept, the oldest at kept_at; protected by unpin_lock. */
+	uint64_t kept[VFSD_KEPT_MAX];
+	uint32_t kept_at;
+	_Atomic uint32_t n_kept;
+	_Atomic uint64_t kept_since_ms; /* monotonic; when the first of them was kept */
 };
 
 static inline struct vfsd_inode_slot *vfsd_inode_slot(const struct vfsd_inode *inode)
 {
 	return (struct vfsd_inode_slot *)(uintptr_t)inode;
+}
+
+/* Truncated to its bytes. */
+static inline struct vfsd_file_handle *vfsd_slot_handle(const struct vfsd_inode_slot *slot)
+{
+	const void *space = slot->handle_space;
+
+	return slot->handle_outside ? *(struct vfsd_file_handle *const *)space :
+				      (struct vfsd_file_handle *)(uintptr_t)space;
 }
 
 /* inode_add.c */
@@ -115,7 +136,8 @@ struct vfsd_wanted {
 	bool match_dev_ino; /* dev and ino */
 	bool match_mnt;
 	bool match_fsid; /* of handle */
-	bool pinned;	 /* held by a descriptor */
+	bool certain; /* its number means this inode: pinned by a descriptor, or as old as @birth */
+	uint64_t birth; /* 0: unknown */
 	uint64_t dev;
 	uint64_t ino;
 	uint64_t mnt_id;
@@ -127,6 +149,13 @@ struct vfsd_wanted vfsd_wanted_ident(const struct statx *st);
 
 uint64_t vfsd_statx_dev(const struct statx *st);
 uint64_t vfsd_statx_mnt(const struct statx *st); /* 0: unknown */
+
+/*
+ * @st is sure to be the statx of @slot's inode: let its birth tell, from now on, whether an inode of
+ * that number is still this one. That holds where births are the host's clock's and this one is long
+ * past: another inode can only get the number after the end of this one, and is younger.
+ */
+void vfsd_slot_note_birth(struct vfsd_inode_slot *slot, const struct statx *st);
 
 /* Takes a reference, and a lookup if @count. NULL: there is none. */
 struct vfsd_inode_slot *vfsd_slot_find(struct vfsd_inodes *inodes, const struct vfsd_wanted *wanted,
@@ -202,7 +231,13 @@ int vfsd_host_handle_open(int mount_fd, const struct vfsd_file_handle *handle, i
 bool vfsd_host_mount_reopens(struct vfsd_inodes *inodes, struct vfsd_host_mount *mount, int fd,
 			     uint32_t type, const struct vfsd_file_handle *handle);
 
-/* Close the descriptor an inode was held by. */
+/* Close the descriptor (as slots have it) an inode was held by. */
 void vfsd_host_fd_close(struct vfsd_inodes *inodes, int fd);
+
+/*
+ * @slot gives up its descriptor; the caller, who has a reference, does not borrow it. The lock is
+ * unpin_lock. Returns what the caller is to close without the lock, or -1.
+ */
+int vfsd_slot_take_fd(struct vfsd_inode_slot *slot);
 
 #endif

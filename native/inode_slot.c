@@ -124,7 +124,7 @@ static void slot_destroy(struct vfsd_inodes *inodes, struct vfsd_inode_slot *slo
 	if (slot->closing_fd >= 0)
 		vfsd_host_fd_close(inodes, slot->closing_fd);
 	if (slot->handle_outside)
-		free(slot->handle);
+		free(vfsd_slot_handle(slot));
 	vfsd_host_mount_put(inodes, slot->mount);
 	atomic_store_explicit(&slot->refs, 0, memory_order_relaxed);
 	vfsd_slot_free(inodes, vfsd_slot_index(slot));

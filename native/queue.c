@@ -139,7 +139,7 @@ static bool wait_for_kick(struct member *member)
 	int n;
 
 	do {
-		n = poll(fds, VFSD_ARRAY_SIZE(fds), -1);
+		n = poll(fds, VFSD_ARRAY_SIZE(fds), vfsd_fuse_worker_tend(member->worker));
 		if (n < 0 && errno != EINTR)
 			return false;
 	} while (n <= 0);
@@ -184,6 +184,7 @@ static void run_alone(struct member *member)
 		vfsd_vring_disable_kick(&queue->ring);
 		do {
 			got = serve_batch(member);
+			(void)vfsd_fuse_worker_tend(member->worker);
 			/* A driver that keeps its ring full must not keep us from stopping. */
 			if (got > 0 && stopping(queue))
 				return;
@@ -249,6 +250,7 @@ static void run_in_pool(struct member *member)
 		pthread_mutex_unlock(&queue->ring_lock);
 		written = vfsd_fuse_serve(member->worker, chain->iov, chain->n_in,
 					  chain->iov + chain->n_in, chain->n_out);
+		(void)vfsd_fuse_worker_tend(member->worker);
 		pthread_mutex_lock(&queue->ring_lock);
 		vfsd_vring_log_chain(&queue->ring, chain);
 		vfsd_vring_push(&queue->ring, chain->head, written);

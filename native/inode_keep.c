@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Descriptors that are kept for a while.
+ *
+ * Whatever is done to an inode that its handle holds would open and close it each time. So what was
+ * opened stays open for the next one, for a second at most: a removed file keeps its blocks no
+ * longer than that, and an idle daemon has none. Nothing that is watched is pinned even so long.
+ */
+#include <time.h>
+
+#include "inode_internal.h"
+
+static uint64_t now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+static void let_go(struct vfsd_inodes *inodes, struct vfsd_inode_slot *slot)
+{
+	int fd = -1;
+
+	pthread_mutex_lock(&inodes->unpin_lock);
+	if (atomic_load(&slot->fd) >= 0 && atomic_load(&slot->fd) & VFSD_FD_KEPT)
+		fd = vfsd_slot_take_fd(slot);
+	pthread_mutex_unlock(&inodes->unpin_lock);
+	if (fd >= 0)
+		vfsd_host_fd_close(inodes, fd);
+}
+
+static void let_go_of(struct vfsd_inodes *inodes, uint64_t nodeid)
+{
+	struct vfsd_inode *inode = vfsd_inode_get(inodes, nodeid);
+
+	if (inode)
+		let_go(inodes, vfsd_inode_slot(inode));
+	vfsd_inode_put(inodes, inode);
+}
+
+/* True: @fd is the slot's now. *oldest (0: none) has to make room. */
+static bool keep(struct vfsd_inodes *inodes, struct vfsd_inode_slot *slot, int fd, uint64_t *oldest)
+{
+	uint32_t n;
+	int none = -1;
+
+	*oldest = 0;
+	if (slot->never_kept || slot->closing_fd >= 0 ||
+	    !atomic_compare_exchange_strong(&slot->fd, &none, fd | VFSD_FD_KEPT))
+		return false;
+	n = atomic_load_explicit(&inodes->n_kept, memory_order_relaxed);
+	if (n == 0)
+		atomic_store_explicit(&inodes->kept_since_ms, now_ms(), memory_order_relaxed);
+	if (n == VFSD_KEPT_MAX) {
+		*oldest = inodes->kept[inodes->kept_at];
+		inodes->kept_at = (inodes->kept_at + 1) % VFSD_KEPT_MAX;
+		n--;
+	}
+	inodes->kept[(inodes->kept_at + n) % VFSD_KEPT_MAX] = slot->inode.nodeid;
+	atomic_store_explicit(&inodes->n_kept, n + 1, memory_order_release);
+	return true;
+}
+
+int vfsd_inode_fd_borrow(struct vfsd_inodes *inodes, struct vfsd_inode *inode, bool *transient)
+{
+	int fd = vfsd_inode_fd_get(inodes, inode, transient);
+	uint64_t oldest;
+
+	if (!*transient || fd < 0)
+		return fd;
+	pthread_mutex_lock(&inodes->unpin_lock);
+	*transient = !keep(inodes, vfsd_inode_slot(inode), fd, &oldest);
+	pthread_mutex_unlock(&inodes->unpin_lock);
+	if (oldest)
+		let_go_of(inodes, oldest);
+	return fd;
+}
+
+void vfsd_inode_let_go(struct vfsd_inodes *inodes, struct vfsd_inode *inode)
+{
+	let_go(inodes, vfsd_inode_slot(inode));
+}
+
+int vfsd_inodes_tend(struct vfsd_inodes *inodes)
+{
+	uint64_t kept[VFSD_KEPT_MAX];
+	uint64_t age_ms;
+	uint32_t n;
+
+	if (atomic_load_explicit(&inodes->n_kept, memory_order_acquire) == 0)
+		return -1;
+	age_ms = now_ms() - atomic_load_explicit(&inodes->kept_since_ms, memory_order_relaxed);
+	if (age_ms < VFSD_KEPT_MS)
+		return (int)(VFSD_KEPT_MS - age_ms);
+
+	pthread_mutex_lock(&inodes->unpin_lock);
+	n = atomic_load_explicit(&inodes->n_kept, memory_order_relaxed);
+	for (uint32_t i = 0; i < n; i++)
+		kept[i] = inodes->kept[(inodes->kept_at + i) % VFSD_KEPT_MAX];
+	atomic_store_explicit(&inodes->n_kept, 0, memory_order_relaxed);
+	pthread_mutex_unlock(&inodes->unpin_lock);
+	for (uint32_t i = 0; i < n; i++)
+		let_go_of(inodes, kept[i]);
+	return -1;
+}

@@ -1,0 +1,317 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Inodes that their handles hold: which descriptors stay open for a while, and by what else than the
+ * handle an inode is known again.
+ */
+#include <linux/magic.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <sys/statfs.h>
+
+#include "check.h"
+#include "inode.h"
+#include "tree.h"
+#include "util.h"
+
+enum {
+	KEPT_MAX = 256, /* as inode_internal.h has it */
+	FILES = KEPT_MAX + 44,
+	THREADS = 3,
+	ROUNDS = 3000,
+};
+
+static struct tree tree;
+static struct vfsd_inodes *inodes;
+static bool has_births;
+
+static struct vfsd_inode *look_up(const char *name, struct statx *st)
+{
+	int fd = openat(tree.fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	struct vfsd_inode *inode;
+
+	CHECK(fd >= 0);
+	CHECK_EQ(statx(fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_MNT_ID, st), 0);
+	CHECK_EQ(vfsd_inode_lookup_fd(inodes, fd, st, &inode), 0);
+	return inode;
+}
+
+static void make(const char *name)
+{
+	int fd = openat(tree.fd, name, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0600);
+
+	CHECK(fd >= 0);
+	close(fd);
+}
+
+static void drop(struct vfsd_inode *inode, uint64_t nlookup, const char *name)
+{
+	struct vfsd_inode *gone = vfsd_inode_forget(inodes, inode->nodeid, nlookup);
+
+	CHECK(gone == inode);
+	vfsd_inode_put(inodes, gone);
+	vfsd_inode_put(inodes, inode);
+	CHECK_EQ(unlinkat(tree.fd, name, 0), 0);
+}
+
+/* Borrow and give back. True: the descriptor stays open. */
+static bool use(struct vfsd_inode *inode)
+{
+	bool transient;
+	int fd = vfsd_inode_fd_borrow(inodes, inode, &transient);
+
+	CHECK(fd >= 0);
+	CHECK(fcntl(fd, F_GETFD) >= 0);
+	vfsd_inode_fd_put(fd, transient);
+	return !transient;
+}
+
+static void test_stays_open(void)
+{
+	struct vfsd_inode *inode, *user;
+	unsigned int fds;
+	struct statx st;
+	bool transient;
+	int fd;
+
+	make("a");
+	inode = look_up("a", &st);
+	fds = tree_count_fds();
+	CHECK_EQ(vfsd_inodes_tend(inodes), -1);
+
+	/* Those who only look at it from aside leave nothing open... */
+	fd = vfsd_inode_fd_get(inodes, inode, &transient);
+	CHECK(fd >= 0 && transient);
+	vfsd_inode_fd_put(fd, transient);
+	CHECK_EQ(tree_count_fds(), fds);
+	/* ...a guest does... */
+	CHECK(use(inode) && use(inode));
+	CHECK_EQ(tree_count_fds(), fds + 1);
+	CHECK(vfsd_inodes_tend(inodes) > 0 && vfsd_inodes_tend(inodes) <= 1000);
+	/* ...until there is no name any more, as far as nobody uses it. */
+	user = vfsd_inode_get(inodes, inode->nodeid);
+	fd = vfsd_inode_fd_borrow(inodes, user, &transient);
+	CHECK(fd >= 0 && !transient);
+	vfsd_inode_let_go(inodes, inode);
+	CHECK(fcntl(fd, F_GETFD) >= 0);
+	/* The next one has none to wait for, and leaves that one alone. */
+	CHECK(!use(inode));
+	vfsd_inode_put(inodes, inode);
+	CHECK_EQ(tree_count_fds(), fds + 1);
+	vfsd_inode_put(inodes, user);
+	CHECK_EQ(tree_count_fds(), fds);
+
+	inode = vfsd_inode_get(inodes, inode->nodeid);
+	CHECK(use(inode));
+	vfsd_inode_let_go(inodes, inode);
+	CHECK_EQ(tree_count_fds(), fds);
+	CHECK(use(inode));
+	drop(inode, 1, "a");
+	CHECK_EQ(tree_count_fds(), fds);
+}
+
+static void test_never_once_unpinned(void)
+{
+	struct vfsd_inode *inode;
+	unsigned int fds;
+	struct statx st;
+
+	make("a");
+	inode = look_up("a", &st);
+	fds = tree_count_fds();
+	CHECK(use(inode));
+	CHECK(vfsd_inode_is_pinned(inode));
+	CHECK(vfsd_inode_unpin(inodes, inode));
+	CHECK_EQ(tree_count_fds(), fds);
+	CHECK(!use(inode));
+	CHECK(!vfsd_inode_is_pinned(inode));
+	drop(inode, 1, "a");
+}
+
+static void test_not_too_many(void)
+{
+	static uint64_t all[FILES];
+	struct vfsd_inode *inode;
+	unsigned int fds = tree_count_fds();
+	struct statx st;
+	char name[16];
+
+	for (int i = 0; i < FILES; i++) {
+		(void)snprintf(name, sizeof(name), "f%d", i);
+		make(name);
+		inode = look_up(name, &st);
+		all[i] = inode->nodeid;
+		CHECK(use(inode));
+		vfsd_inode_put(inodes, inode);
+	}
+	CHECK(tree_count_fds() - fds <= KEPT_MAX);
+	for (int i = 0; i < FILES; i++) {
+		(void)snprintf(name, sizeof(name), "f%d", i);
+		inode = vfsd_inode_get(inodes, all[i]);
+		/* The youngest are there. */
+		CHECK(vfsd_inode_is_pinned(inode) == (i >= FILES - KEPT_MAX));
+		drop(inode, 1, name);
+	}
+	CHECK_EQ(tree_count_fds(), fds);
+}
+
+static struct vfsd_inode *known(const struct statx *st)
+{
+	return vfsd_inode_lookup_known(inodes, st);
+}
+
+static void test_known_while_open(void)
+{
+	struct vfsd_inode *inode;
+	struct statx st;
+
+	make("a");
+	inode = look_up("a", &st);
+	CHECK(!known(&st));
+	CHECK(use(inode));
+	CHECK(known(&st) == inode);
+	vfsd_inode_put(inodes, inode);
+	vfsd_inode_let_go(inodes, inode);
+	CHECK(!known(&st));
+	drop(inode, 2, "a");
+}
+
+/* With a birth of @ago seconds ago. */
+static struct statx born(const struct statx *st, int64_t ago)
+{
+	struct statx then = *st;
+
+	then.stx_mask |= STATX_BTIME;
+	then.stx_btime.tv_sec = st->stx_mtime.tv_sec - ago;
+	then.stx_btime.tv_nsec = 123456789;
+	return then;
+}
+
+static void test_known_by_birth(void)
+{
+	struct statx st, young, old, other;
+	struct vfsd_inode *inode;
+
+	if (!has_births) {
+		(void)fprintf(stderr, "left out: no births here\n");
+		return;
+	}
+	make("a");
+	inode = look_up("a", &st);
+	young = born(&st, 0);
+	old = born(&st, 100);
+	other = old;
+	other.stx_btime.tv_nsec++;
+	CHECK(!known(&st) && !known(&young) && !known(&old));
+
+	/* What is young may be another one tomorrow. */
+	CHECK(vfsd_inode_lookup_name(inodes, tree.fd, "a", &young) == inode);
+	vfsd_inode_put(inodes, inode);
+	CHECK(!known(&young));
+	/* What has been old when it was certainly this one is this one. */
+	CHECK(vfsd_inode_lookup_name(inodes, tree.fd, "a", &old) == inode);
+	vfsd_inode_put(inodes, inode);
+	CHECK(known(&old) == inode);
+	vfsd_inode_put(inodes, inode);
+	CHECK(!known(&other) && !known(&young) && !known(&st));
+	other = old;
+	other.stx_ino++;
+	CHECK(!known(&other));
+	drop(inode, 4, "a");
+	CHECK(!known(&old));
+
+	/* Likewise where it comes in. */
+	make("a");
+	CHECK_EQ(statx(tree.fd, "a", 0, STATX_BASIC_STATS | STATX_MNT_ID, &st), 0);
+	old = born(&st, 100);
+	CHECK_EQ(vfsd_inode_lookup_fd(inodes, openat(tree.fd, "a", O_PATH), &old, &inode), 0);
+	CHECK(known(&old) == inode);
+	vfsd_inode_put(inodes, inode);
+	drop(inode, 2, "a");
+}
+
+static struct vfsd_inode *shared[2];
+static _Atomic bool done;
+
+static void *users(void *arg)
+{
+	(void)arg;
+	for (int i = 0; i < ROUNDS; i++) {
+		struct vfsd_inode *inode = vfsd_inode_get(inodes, shared[i % 2]->nodeid);
+
+		(void)use(inode);
+		vfsd_inode_put(inodes, inode);
+	}
+	return NULL;
+}
+
+static void *closer(void *arg)
+{
+	(void)arg;
+	while (!atomic_load(&done)) {
+		vfsd_inode_let_go(inodes, shared[0]);
+		(void)vfsd_inodes_tend(inodes);
+	}
+	return NULL;
+}
+
+/* Whoever borrows a descriptor has it open, whatever others do. */
+static void test_threads(void)
+{
+	unsigned int fds = tree_count_fds();
+	pthread_t threads[THREADS + 1];
+	struct statx st;
+
+	make("a");
+	make("b");
+	shared[0] = look_up("a", &st);
+	shared[1] = look_up("b", &st);
+	atomic_store(&done, false);
+	for (int i = 0; i < THREADS; i++)
+		CHECK_EQ(pthread_create(&threads[i], NULL, users, NULL), 0);
+	CHECK_EQ(pthread_create(&threads[THREADS], NULL, closer, NULL), 0);
+	CHECK(vfsd_inode_unpin(inodes, shared[1]));
+	for (int i = 0; i < THREADS; i++)
+		CHECK_EQ(pthread_join(threads[i], NULL), 0);
+	atomic_store(&done, true);
+	CHECK_EQ(pthread_join(threads[THREADS], NULL), 0);
+	CHECK(!vfsd_inode_is_pinned(shared[1]));
+	drop(shared[0], 1, "a");
+	drop(shared[1], 1, "b");
+	CHECK_EQ(tree_count_fds(), fds);
+}
+
+int main(void)
+{
+	int proc_self_fd = tree_proc_self_fd();
+	const struct vfsd_inodes_config config = {
+		.handles = VFSD_HANDLES_MANDATORY,
+		.need_handles = true,
+		.proc_self_fd = proc_self_fd,
+	};
+	unsigned int fds = tree_count_fds();
+	struct statfs fs;
+	int error;
+
+	tree_create(&tree);
+	CHECK_EQ(fstatfs(tree.fd, &fs), 0);
+	has_births = fs.f_type == EXT4_SUPER_MAGIC || fs.f_type == TMPFS_MAGIC ||
+		     fs.f_type == XFS_SUPER_MAGIC || fs.f_type == BTRFS_SUPER_MAGIC;
+	error = vfsd_inodes_create(&config, dup(tree.fd), &inodes);
+	if (error) {
+		CHECK(error == -EPERM || error == -EOPNOTSUPP);
+		(void)fprintf(stderr, "left out: no file handles to open here\n");
+	} else {
+		test_stays_open();
+		test_never_once_unpinned();
+		test_not_too_many();
+		test_known_while_open();
+		test_known_by_birth();
+		test_threads();
+		vfsd_inodes_destroy(inodes);
+	}
+	tree_destroy(&tree);
+	CHECK_EQ(tree_count_fds(), fds);
+	close(proc_self_fd);
+	return 0;
+}
