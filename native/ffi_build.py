@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Turn ``native.cdef.h`` into the C source of the extension ``virtiofsd_py._native``.
+"""Turn a ``*.cdef.h`` into the C source of an extension of ``virtiofsd_py``.
 
-Run by meson: ``python ffi_build.py native.cdef.h OUTPUT.c``. The declarations are the whole surface
-between Python and C; ``engine.h`` includes the same file, so they cannot drift.
+Run by meson: ``python ffi_build.py MODULE HEADER CDEF OUTPUT.c``. The declarations are the whole
+surface between Python and C; the header includes the same file, so they cannot drift.
 
 Spec: cffi documentation, "Preparing and Distributing modules", API mode, out of line.
 """
@@ -14,14 +14,13 @@ from pathlib import Path
 
 import cffi
 
-MODULE = "virtiofsd_py._native"
-PRELUDE = '#include "engine.h"\n'
 
-
-def main(cdef: Path, output: Path) -> None:
+def main(module: str, header: str, cdef: Path, output: Path) -> None:
     """Write the extension's C source.
 
     Args:
+        module: dotted name of the extension.
+        header: what declares the functions to the C compiler.
         cdef: declarations in the C subset that cffi reads: no preprocessor but constant #defines.
         output: file to write.
 
@@ -31,9 +30,9 @@ def main(cdef: Path, output: Path) -> None:
     """
     builder = cffi.FFI()
     builder.cdef(cdef.read_text(encoding="utf-8"))
-    builder.set_source(MODULE, PRELUDE)
+    builder.set_source(module, f'#include "{header}"\n')
     builder.emit_c_code(str(output))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(sys.argv[1], sys.argv[2], Path(sys.argv[3]), Path(sys.argv[4]))

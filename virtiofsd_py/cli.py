@@ -54,6 +54,10 @@ def main(argv: Sequence[str] | None = None, extensions: Handlers | None = None) 
     given = sys.argv[1:] if argv is None else argv
     if given[:1] == [watch.COMMAND]:
         return _watch(given[1:])
+    if given[:1] == ["bench"]:
+        from virtiofsd_py.bench import command
+
+        return command.main(given[1:])
     try:
         parsed = arguments.parse(given)
     except ConfigError as error:

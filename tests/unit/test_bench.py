@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What the benchmark makes of its figures."""
+
+from __future__ import annotations
+
+import pytest
+
+from virtiofsd_py.bench import goals, report
+from virtiofsd_py.bench.compare import Footprint, Results, Sample
+
+
+def sample(rate: float = 100.0, cpu_us: float = 1.0, p50_us: float = 10.0) -> Sample:
+    return Sample(rate, cpu_us, p50_us, 2 * p50_us, 0.5)
+
+
+def results(ours: list[Sample], **peers: list[Sample]) -> Results:
+    found = Results(["ours", *peers])
+    found.samples["getattr", 32] = {"ours": ours, **peers}
+    return found
+
+
+def test_a_ratio_is_of_neighbours() -> None:
+    # All got slower together: the ratio stays.
+    found = results(
+        [sample(rate) for rate in (200, 100, 20)], c=[sample(rate) for rate in (100, 50, 10)]
+    )
+    ratio = goals.ratio(found, ("getattr", 32), goals.rate)
+    assert ratio == goals.Ratio("c", 2.0, 2.0, 2.0)
+
+
+def test_the_better_peer_depends_on_what_is_asked() -> None:
+    found = results(
+        [sample()] * 3,
+        fast=[sample(rate=200, cpu_us=4)] * 3,
+        frugal=[sample(rate=50, cpu_us=0.5)] * 3,
+    )
+    rate = goals.ratio(found, ("getattr", 32), goals.rate)
+    cpu = goals.ratio(found, ("getattr", 32), goals.cpu)
+    assert rate == goals.Ratio("fast", 0.5, 0.5, 0.5)
+    assert cpu == goals.Ratio("frugal", 2.0, 2.0, 2.0)
+
+
+def test_one_odd_round_does_not_decide() -> None:
+    found = results([sample(100), sample(1), sample(100)], c=[sample(100)] * 3)
+    assert goals.ratio(found, ("getattr", 32), goals.rate) == goals.Ratio("c", 1.0, 0.01, 1.0)
+
+
+def test_without_peers_there_is_no_ratio() -> None:
+    assert goals.ratio(results([sample()]), ("getattr", 32), goals.rate) is None
+    assert goals.ratio(results([sample()], c=[]), ("getattr", 32), goals.rate) is None
+    assert goals.ratio(results([], c=[sample()]), ("getattr", 32), goals.rate) is None
+
+
+@pytest.mark.parametrize(
+    ("rate", "cpu_us", "met"),
+    [(170, 0.5, (True, True)), (169, 0.51, (False, False)), (900, 0.6, (True, False))],
+)
+def test_goals(rate: float, cpu_us: float, met: tuple[bool, bool]) -> None:
+    found = results([sample(rate, cpu_us)], c=[sample(100, 1.0)])
+    judged = {v.what: v.met for v in goals.judge(found, polling=False)}
+    assert (judged["GETATTR, QD 32: rate"], judged["GETATTR, QD 32: CPU"]) == met
+    assert judged["READ 1 MiB, QD 4: rate"] is None
+
+
+@pytest.mark.parametrize(("polling", "met"), [(False, True), (True, False)])
+def test_who_polls_has_to_answer_sooner(polling: bool, met: bool) -> None:
+    found = results([], c=[])
+    found.samples["getattr", 1] = {"ours": [sample(p50_us=9)], "c": [sample(p50_us=10)]}
+    judged = {v.what: v.met for v in goals.judge(found, polling=polling)}
+    assert judged["GETATTR, QD 1: p50"] is met
+
+
+def test_memory_is_compared_with_the_better_peer() -> None:
+    found = Results(["ours", "c", "rust"])
+    found.footprints = {
+        "ours": [Footprint(10, 10**6), Footprint(10, 10**6, 1000, 90.0)],
+        "c": [Footprint(10, 10**6, 1000, 100.0)],
+        "rust": [Footprint(10, 10**6, 1000, 80.0)],
+    }
+    judged = {v.what: v.met for v in goals.judge(found, polling=False)}
+    assert judged["memory for an inode"] is False
+    assert judged["resident when idle"]
+    assert judged["ready"]
+
+
+def test_tables_line_up() -> None:
+    text = report.rates(results([sample(1234567)], c=[sample(99)]))
+    assert len({len(line) for line in text.splitlines()}) == 1
+    assert "1.23 M" in text

@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Which load on which daemon when, and what came of it.
+
+All daemons are up all the time; each gets its turn at a load before any gets the next, so that
+whatever else the machine does hits them all. What is compared is one turn with its neighbours.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from virtiofsd_py.bench import daemons
+from virtiofsd_py.bench.frontend import Refused
+from virtiofsd_py.bench.loads import MIB, Client, Load, Tree
+from virtiofsd_py.bench.session import BadReply, Gone, Kind, Names, Outcome, Session, Work
+
+BARE: Final = "bare"
+"""Stands for plain system calls where daemons have their names."""
+WARM_UP_S: Final = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One turn. Times are microseconds; of CPU per unit.
+
+    Attributes:
+        rate: units a second.
+        cpu_us: the daemon's processor time.
+        p50_us: latency.
+        p99_us: likewise.
+        front_end: what part of the time the front-end's threads were running; 1.0: one of them all
+            the time.
+    """
+
+    rate: float
+    cpu_us: float
+    p50_us: float
+    p99_us: float
+    front_end: float
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """A daemon by itself.
+
+    Attributes:
+        ready_ms: from its start to its reply to INIT.
+        idle_bytes: resident then.
+        inodes: how many were looked up next; 0: none.
+        inode_bytes: resident memory that each of them took.
+    """
+
+    ready_ms: float
+    idle_bytes: int
+    inodes: int = 0
+    inode_bytes: float = 0.0
+
+
+Cell = tuple[str, int]
+"""Key of a load, and queue depth."""
+
+
+@dataclass(slots=True)
+class Results:
+    """Everything that was measured.
+
+    Attributes:
+        subjects: names of the daemons, the one that is judged first.
+        samples: by cell and daemon, in order of time.
+        bare: by key of the load.
+        footprints: by daemon.
+        failures: by daemon, then by title of the load or what else was asked of it: what it did
+            wrong.
+        gone: daemons that answer no more.
+    """
+
+    subjects: list[str]
+    samples: dict[Cell, dict[str, list[Sample]]] = field(default_factory=dict)
+    bare: dict[str, list[Sample]] = field(default_factory=dict)
+    footprints: dict[str, list[Footprint]] = field(default_factory=dict)
+    failures: dict[str, dict[str, str]] = field(default_factory=dict)
+    gone: set[str] = field(default_factory=set)
+
+    @contextmanager
+    def attempt(self, name: str, what: str) -> Iterator[None]:
+        """Note what a daemon does wrong meanwhile, and go on."""
+        try:
+            yield
+        except (BadReply, Refused) as error:
+            self.failures.setdefault(name, {}).setdefault(what, str(error))
+            if isinstance(error, Gone | Refused):
+                self.gone.add(name)
+
+    def may_try(self, name: str, what: str) -> bool:
+        """Tell whether a daemon still answers, and has not failed at this."""
+        return name not in self.gone and what not in self.failures.get(name, {})
+
+
+@dataclass(slots=True)
+class Subject:
+    """A daemon with a session.
+
+    Attributes:
+        name: for tables.
+        client: what was looked up and opened.
+        pids: whose processor time counts.
+    """
+
+    name: str
+    client: Client
+    pids: list[int]
+
+    def turn(self, work: Work, load: Load) -> Sample:
+        """Do `work` once."""
+        before = daemons.cpu_ns(self.pids)
+        outcome = self.client.session.run(work)
+        return _sample(outcome, daemons.cpu_ns(self.pids) - before, load, work.request_bytes)
+
+
+def _sample(outcome: Outcome, cpu_ns: int, load: Load, request_bytes: int) -> Sample:
+    # Where requests may not be as long as the load wants them, more of them are a unit.
+    units = outcome.units * (request_bytes / MIB if load.request_bytes == MIB else 1)
+    return Sample(
+        rate=units * 1e9 / outcome.wall_ns,
+        cpu_us=cpu_ns / 1e3 / units,
+        p50_us=outcome.p50_ns / 1e3,
+        p99_us=outcome.p99_ns / 1e3,
+        front_end=outcome.cpu_ns / outcome.wall_ns,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How to measure.
+
+    Attributes:
+        loads: which.
+        depths: requests in flight in each queue.
+        seconds: of one turn.
+        repeats: turns of each daemon at each load.
+    """
+
+    loads: Sequence[Load]
+    depths: Sequence[int]
+    seconds: float
+    repeats: int
+
+
+Say = Callable[[str], None]
+
+
+def measure(
+    plan: Plan, subjects: Sequence[Subject], tree: Tree, results: Results, say: Say
+) -> None:
+    """Measure every load; a daemon that answers one wrongly is left out of the rest of it."""
+    for load in plan.loads:
+        tree.prepare(load)
+        works: dict[str, Work] = {}
+        for subject in subjects:
+            if results.may_try(subject.name, load.title):
+                with results.attempt(subject.name, load.title):
+                    works[subject.name] = subject.client.prepare(load)
+        for depth in plan.depths:
+            say(f"{load.title}, QD {depth}")
+            for turn in range(-1, plan.repeats):
+                _take_turns(plan, subjects, load, depth, turn, works, results)
+                if turn >= 0 and depth == plan.depths[0]:
+                    outcome = tree.run_bare(load, plan.seconds / 2)
+                    bare = _sample(outcome, outcome.cpu_ns, load, load.request_bytes)
+                    results.bare.setdefault(load.key, []).append(bare)
+        for subject in subjects:
+            names = works[subject.name].names if subject.name in works else None
+            if names is not None and subject.name not in results.gone:
+                with results.attempt(subject.name, load.title):
+                    subject.client.session.forget(names)
+        for subject in subjects:  # what it did before it failed is no figure either
+            if not results.may_try(subject.name, load.title):
+                for depth in plan.depths:
+                    results.samples[load.key, depth].pop(subject.name, None)
+        if load.kind is Kind.WRITE:
+            tree.check_data()
+
+
+def _take_turns(
+    plan: Plan,
+    subjects: Sequence[Subject],
+    load: Load,
+    depth: int,
+    turn: int,
+    works: Mapping[str, Work],
+    results: Results,
+) -> None:
+    """Let each daemon have its turn; the first, number -1, is short and does not count."""
+    seconds = plan.seconds if turn >= 0 else min(plan.seconds, WARM_UP_S)
+    cell = results.samples.setdefault((load.key, depth), {})
+    for subject in subjects:
+        if not results.may_try(subject.name, load.title):
+            continue
+        with results.attempt(subject.name, load.title):
+            work = replace(works[subject.name], depth=depth, seconds=seconds)
+            if load.kind is Kind.READDIRPLUS:
+                count = depth * subject.client.session.queues
+                work = replace(work, handles=subject.client.handles(load, count))
+            sample = subject.turn(work, load)
+            if turn >= 0:
+                cell.setdefault(subject.name, []).append(sample)
+
+
+def footprint(command: str, tree: Tree, inodes: int, cpus: Set[int] | None) -> Footprint:
+    """Start a daemon, see how long that takes and what it needs, and end it.
+
+    Args:
+        command: see `daemons.started`.
+        tree: where the names are.
+        inodes: how many to look up; 0: none.
+        cpus: where it may run.
+    """
+    directory = tree.make_names(inodes) if inodes else None
+    began = time.monotonic()
+    with ExitStack() as stack:
+        sock, process = stack.enter_context(daemons.started(command, tree.path.parent, cpus))
+        session = stack.enter_context(Session(sock))
+        ready_ms = (time.monotonic() - began) * 1e3
+        pids = daemons.family(process.pid)
+        idle = daemons.resident_bytes(pids)
+        if directory is None:
+            return Footprint(ready_ms, idle)
+        names = Names(inodes)
+        nodeid = session.lookup(session.lookup(1, tree.path.name), directory.name)
+        session.run(Work(kind=Kind.LOOKUP, depth=32, units=inodes, nodeid=nodeid, names=names))
+        more = daemons.resident_bytes(pids) - idle
+        return Footprint(ready_ms, idle, inodes, more / inodes)
+
+
+def median(values: Sequence[float]) -> float:
+    """Return the middle one; of nothing, not a number."""
+    return statistics.median(values) if values else float("nan")

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Daemons to measure: those that run already, and those that we start; their time and memory."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Set
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+END_DEADLINE_S: Final = 30.0
+_CPUCLOCK_SCHED: Final = 2
+
+
+def family(pid: int) -> list[int]:
+    """Return `pid` and all that descend from it."""
+    found = [pid]
+    for parent in found:
+        for children in Path(f"/proc/{parent}/task").glob("*/children"):
+            with suppress(OSError):
+                found += map(int, children.read_text().split())
+    return found
+
+
+def cpu_ns(pids: list[int]) -> int:
+    """Return the processor time, user and system, of all threads these processes ever had."""
+    # The clock id of a process, as clock_getcpuclockid(3) makes it.
+    return sum(time.clock_gettime_ns(~pid << 3 | _CPUCLOCK_SCHED) for pid in pids)
+
+
+def resident_bytes(pids: list[int]) -> int:
+    """Return the resident set of these processes."""
+    kib = 0
+    for pid in pids:
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                kib += int(line.split()[1])
+    return kib << 10
+
+
+@contextmanager
+def pinned(cpus: Set[int] | None) -> Iterator[None]:
+    """Let this thread, and what it starts meanwhile, run on `cpus` only; None changes nothing."""
+    before = os.sched_getaffinity(0)
+    if cpus:
+        os.sched_setaffinity(0, cpus)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def prioritise_session(pid: int | str, nice: int) -> int:
+    """Set how nice the session of a process is to others; returns how nice it was.
+
+    Where each session has its share of the processors (sched(7), autogroup), a process is nice only
+    within its own. Does nothing elsewhere, or to somebody else's.
+    """
+    group = Path(f"/proc/{pid}/autogroup")
+    before = 0
+    with suppress(OSError):
+        before = int(group.read_text().rpartition(" ")[2])
+        group.write_text(str(nice))
+    return before
+
+
+@contextmanager
+def prioritised(nice: int) -> Iterator[None]:
+    """Let this process, its session and what it starts be so nice; 0 changes nothing."""
+    before = 0
+    if nice:
+        os.nice(nice)
+        before = prioritise_session("self", nice)
+    try:
+        yield
+    finally:
+        if nice:
+            prioritise_session("self", before)
+
+
+@contextmanager
+def started(
+    command: str, share: Path, cpus: Set[int] | None = None
+) -> Iterator[tuple[socket.socket, subprocess.Popen[bytes]]]:
+    """Start a daemon on a socket that we listen at; yields a connection to it, and the process.
+
+    Args:
+        command: its command line, in which {fd} and {share} stand for the listening descriptor and
+            the directory.
+        share: that directory.
+        cpus: where it may run.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind("")  # an abstract name of the kernel's choice
+        listener.listen(1)
+        words = [w.format(fd=listener.fileno(), share=share) for w in shlex.split(command)]
+        with pinned(cpus):
+            process = subprocess.Popen(
+                words, pass_fds=[listener.fileno()], stdin=subprocess.DEVNULL
+            )
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            connection.connect(listener.getsockname())
+            listener.close()
+            yield connection, process
+        finally:
+            connection.close()
+            _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """A daemon ends with its connection; see to it."""
+    try:
+        process.wait(END_DEADLINE_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Ratios between daemons, and what ours is to reach.
+
+A ratio is the median over rounds of one turn by its neighbour of the same round; its spread is the
+least and the greatest of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from virtiofsd_py.bench.compare import Cell, Footprint, Results, Sample, median
+
+IDLE_BYTES_MAX: Final = 25 * 10**6
+READY_MS_MAX: Final = 200.0
+LATENCY_MAX: Final = 1.0
+POLLING_LATENCY_MAX: Final = 0.5
+"""Of the better peer's p50, for a daemon that looks for requests before it goes to sleep."""
+
+Value = Callable[[Sample], float]
+
+
+def rate(sample: Sample) -> float:
+    """Units a second: more is better."""
+    return sample.rate
+
+
+def cpu(sample: Sample) -> float:
+    """Processor time for a unit: less is better."""
+    return sample.cpu_us
+
+
+def p50(sample: Sample) -> float:
+    """Latency: less is better."""
+    return sample.p50_us
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """Ours to a peer's.
+
+    Attributes:
+        peer: which one.
+        value: median.
+        low: least.
+        high: greatest.
+    """
+
+    peer: str
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        """Return it with its spread."""
+        return f"{self.value:.2f} ({self.low:.2f}-{self.high:.2f})"
+
+
+def ratio(results: Results, cell: Cell, value: Value) -> Ratio | None:
+    """Compare the first daemon with the better of the others; None: there are none."""
+    sides = results.samples.get(cell, {})
+    ours = sides.get(results.subjects[0], [])
+    peers = {name: turns for name, turns in sides.items() if name != results.subjects[0] and turns}
+    if not ours or not peers:
+        return None
+    best = max if value is rate else min
+    peer = best(peers, key=lambda name: median([value(turn) for turn in peers[name]]))
+    each = [value(a) / value(b) for a, b in zip(ours, peers[peer], strict=False)]
+    return Ratio(peer, median(each), min(each), max(each))
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One goal and how it went.
+
+    Attributes:
+        what: the goal.
+        wanted: in words.
+        found: in words.
+        met: whether it was reached; None: it was not measured.
+    """
+
+    what: str
+    wanted: str
+    found: str
+    met: bool | None
+
+
+# Key of the load, its name here, depth, rate at least, processor time at most.
+_GOALS: Final = (
+    ("getattr", "GETATTR", 32, 1.7, 0.5),
+    ("lookup", "LOOKUP, hot", 32, 2.5, 0.4),
+    ("read-4k", "READ 4 KiB random", 32, 1.7, 0.55),
+    ("write-4k", "WRITE 4 KiB random", 32, 2.5, 0.45),
+    ("read-1m", "READ 1 MiB", 4, 1.2, 0.85),
+    ("write-1m", "WRITE 1 MiB", 4, 1.2, 0.85),
+    ("readdirplus-1k", "READDIRPLUS, 1 000 entries", 1, 3.0, 0.35),
+    ("readdirplus-100k", "READDIRPLUS, 100 000 entries", 1, 3.0, 0.35),
+    ("create", "CREATE…UNLINK…FORGET", 1, 1.2, 0.7),
+)
+GOAL_CELLS: Final = frozenset({(key, depth) for key, _, depth, _, _ in _GOALS} | {("getattr", 1)})
+
+
+def judge(results: Results, *, polling: bool) -> list[Verdict]:
+    """Return all goals with what came of them.
+
+    Args:
+        results: what was measured.
+        polling: whether the first daemon looks for requests before it goes to sleep.
+    """
+    verdicts = []
+    for key, title, depth, rate_min, cpu_max in _GOALS:
+        cell = (key, depth)
+        found = ratio(results, cell, rate)
+        where = f"{title}, QD {depth}"
+        verdicts += [
+            _verdict(f"{where}: rate", found, rate_min, above=True),
+            _verdict(f"{where}: CPU", ratio(results, cell, cpu), cpu_max, above=False),
+        ]
+    latency_max = POLLING_LATENCY_MAX if polling else LATENCY_MAX
+    latency = ratio(results, ("getattr", 1), p50)
+    verdicts.append(_verdict("GETATTR, QD 1: p50", latency, latency_max, above=False))
+    return verdicts + _judge_footprints(results)
+
+
+def _verdict(what: str, found: Ratio | None, bound: float, *, above: bool) -> Verdict:
+    wanted = f"{'≥' if above else '≤'} {bound:g} of the better peer"
+    if found is None:
+        return Verdict(what, wanted, "not measured", None)
+    met = found.value >= bound if above else found.value <= bound
+    return Verdict(what, wanted, f"{found} of {found.peer}", met)
+
+
+def _judge_footprints(results: Results) -> list[Verdict]:
+    ours = results.footprints.get(results.subjects[0], [])
+    if not ours:
+        return []
+    idle = median([f.idle_bytes for f in ours])
+    ready = median([f.ready_ms for f in ours])
+    verdicts = [
+        Verdict(
+            "resident when idle",
+            f"≤ {IDLE_BYTES_MAX / 1e6:g} MB",
+            f"{idle / 1e6:.1f} MB",
+            idle <= IDLE_BYTES_MAX,
+        ),
+        Verdict("ready", f"≤ {READY_MS_MAX:g} ms", f"{ready:.0f} ms", ready <= READY_MS_MAX),
+    ]
+    peers = {
+        name: each
+        for name in results.subjects[1:]
+        if (each := inode_bytes(results.footprints.get(name, []))) is not None
+    }
+    own = inode_bytes(ours)
+    if own is not None:
+        best = min(peers, key=lambda name: peers[name], default=None)
+        verdicts.append(
+            Verdict(
+                "memory for an inode",
+                "≤ the better peer's",
+                f"{own:.0f} B" + (f", {best} {peers[best]:.0f} B" if best else ""),
+                own <= peers[best] if best else None,
+            )
+        )
+    return verdicts
+
+
+def inode_bytes(footprints: Sequence[Footprint]) -> float | None:
+    """Return the median of what an inode takes, or None."""
+    each = [f.inode_bytes for f in footprints if f.inodes]
+    return median(each) if each else None

@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Where figures come from."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+
+def describe() -> str:
+    """Return when and on what machine this is, as one line."""
+    model = "unknown processor"
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() == "model name":
+            model = value.strip()
+            break
+    cores = len(os.sched_getaffinity(0))
+    kernel = os.uname().release.partition("-")[0]
+    busy = os.getloadavg()[0]
+    return (
+        f"{time.strftime('%Y-%m-%d', time.gmtime())} on {cores} cores ({model}), Linux {kernel}, "
+        f"load average {busy:.1f} at the end"
+    )

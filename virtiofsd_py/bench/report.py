@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Tables, in Markdown that can be read as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from virtiofsd_py.bench.compare import Results, Sample, median
+from virtiofsd_py.bench.goals import Value, Verdict, cpu, inode_bytes, p50, rate, ratio
+from virtiofsd_py.bench.loads import LOADS, Load
+
+_LOADS: Final = {load.key: load for load in LOADS}
+_NOTHING: Final = "-"
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table; the first column is text, the others are numbers."""
+    widths = [max(len(line[i]) for line in (heads, *rows)) for i in range(len(heads))]
+
+    def line(cells: Sequence[str]) -> str:
+        padded = [cells[0].ljust(widths[0])]
+        padded += [cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True)]
+        return "| " + " | ".join(padded) + " |"
+
+    rule = "|" + "|".join("-" * (w + 1) + ("-" if not i else ":") for i, w in enumerate(widths))
+    return "\n".join([line(heads), rule + "|", *map(line, rows)]) + "\n"
+
+
+def number(value: float) -> str:
+    """Return three digits of a number."""
+    if value != value:
+        return _NOTHING
+    if value >= 1e6:
+        return f"{value / 1e6:.3g} M"
+    if value >= 1e4:
+        return f"{value / 1e3:.3g} k"
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _side(results: Results, name: str, samples: Sequence[Sample], value: Value, load: Load) -> str:
+    if load.title in results.failures.get(name, {}):
+        return "failed"
+    return number(median([value(sample) for sample in samples]))
+
+
+def _rows(
+    results: Results, value: Value, more: Callable[[Load, int], Sequence[str]]
+) -> list[list[str]]:
+    rows = []
+    for (key, depth), sides in results.samples.items():
+        load = _LOADS[key]
+        values = [
+            _side(results, name, sides.get(name, []), value, load) for name in results.subjects
+        ]
+        rows.append([f"{load.title} ({load.unit})", str(depth), *values, *more(load, depth)])
+    return rows
+
+
+def _ratio(results: Results, load: Load, depth: int, value: Value) -> str:
+    found = ratio(results, (load.key, depth), value)
+    return str(found) if found else _NOTHING
+
+
+def rates(results: Results) -> str:
+    """Units a second, and how busy our own side was."""
+
+    def more(load: Load, depth: int) -> list[str]:
+        ours = results.samples[load.key, depth].get(results.subjects[0], [])
+        busy = median([sample.front_end for sample in ours])
+        return [
+            _ratio(results, load, depth, rate),
+            f"{busy:.0%}" if busy == busy else _NOTHING,
+        ]
+
+    heads = ["per second", "QD", *results.subjects, "to the better peer", "front-end busy"]
+    return table(heads, _rows(results, rate, more))
+
+
+def costs(results: Results) -> str:
+    """The daemons' processor time, beside that of plain system calls."""
+
+    def more(load: Load, depth: int) -> list[str]:
+        ours = median(
+            [s.cpu_us for s in results.samples[load.key, depth].get(results.subjects[0], [])]
+        )
+        bare = median([sample.cpu_us for sample in results.bare.get(load.key, [])])
+        return [
+            _ratio(results, load, depth, cpu),
+            number(bare),
+            f"{ours / bare:.1f}" if ours == ours and bare == bare else _NOTHING,
+        ]
+
+    heads = [
+        *("µs of CPU each", "QD", *results.subjects),
+        *("to the better peer", "system calls alone", "ours to them"),
+    ]
+    return table(heads, _rows(results, cpu, more))
+
+
+def latencies(results: Results) -> str:
+    """p50 and p99."""
+    rows = []
+    for (key, depth), sides in results.samples.items():
+        cells = []
+        for name in results.subjects:
+            samples = sides.get(name, [])
+            low = _side(results, name, samples, p50, _LOADS[key])
+            high = _side(results, name, samples, lambda s: s.p99_us, _LOADS[key])
+            cells.append(low if low in ("failed", _NOTHING) else f"{low} / {high}")
+        rows.append(
+            [_LOADS[key].title, str(depth), *cells, _ratio(results, _LOADS[key], depth, p50)]
+        )
+    return table(["p50 / p99, µs", "QD", *results.subjects, "p50 to the better peer"], rows)
+
+
+def footprints(results: Results) -> str:
+    """Start and memory."""
+    rows = []
+    for name in results.subjects:
+        each = results.footprints.get(name, [])
+        inode = inode_bytes(each)
+        rows.append(
+            [
+                name,
+                number(median([f.ready_ms for f in each])),
+                f"{median([f.idle_bytes for f in each]) / 1e6:.1f}",
+                number(inode) if inode is not None else _NOTHING,
+                f"{max([f.inodes for f in each], default=0):,}".replace(",", " "),
+            ]
+        )
+    heads = ["", "start to reply to INIT, ms", "idle, MB resident", "bytes for an inode", "of"]
+    return table(heads, rows)
+
+
+def verdicts(found: Sequence[Verdict]) -> str:
+    """Goals."""
+    words = {True: "met", False: "**missed**", None: "-"}
+    rows = [[v.what, v.wanted, v.found, words[v.met]] for v in found]
+    return table(["goal", "wanted", "found", ""], rows)
+
+
+def failures(results: Results) -> str:
+    """What daemons did wrong, a line each."""
+    return "".join(
+        f"- {name}: {what}: {why}\n"
+        for name, failed in results.failures.items()
+        for what, why in failed.items()
+    )
+
+
+def everything(results: Results, judged: Sequence[Verdict]) -> str:
+    """Return all tables there is something for."""
+    parts = []
+    if results.samples:
+        parts += [rates(results), costs(results), latencies(results)]
+    if results.footprints:
+        parts.append(footprints(results))
+    if judged:
+        parts.append(verdicts(judged))
+    if results.failures:
+        parts.append("Wrong replies:\n\n" + failures(results))
+    return "\n".join(parts)
+
+
+def put_into(page: str, text: str, place: str = "measured") -> str:
+    """Return `page` with `text` in the place marked for it; without a place, `text` only."""
+    before, begin, rest = page.partition(f"<!-- {place}: begin -->\n")
+    _, end, after = rest.partition(f"<!-- {place}: end -->\n")
+    return f"{before}{begin}\n{text}\n{end}{after}" if begin and end else text
