@@ -5,6 +5,7 @@
 # make check    what needs no guest, in under two minutes
 # make test     everything
 # make install  the command and its description for libvirt; PREFIX=/usr/local
+# make bench    beside the C and the Rust daemon; QUICK=1 for a minute of it, else docs/bench.md anew
 # make fidelity what watchers in guests see, against what local watchers see
 # make test-kernel   the guest cases with a kernel that checks its own locking and memory; slow
 # make format   rewrite Python and C in the house style
@@ -262,7 +263,7 @@ test-tsan: venv
 # The real daemon's tests again, with an instrumented core.
 test-daemon-asan: deps-tests build-daemon build-asan build-faults
 	@$(call step,daemon-asan-tests) env VIRTIOFSD_PY="$(CURDIR)/build/asan/virtiofsd-py" \
-		$(PYTEST) -q tests/daemon --ignore tests/daemon/test_install.py
+		$(PYTEST) -q tests/daemon --ignore tests/daemon/test_install.py --ignore tests/daemon/test_bench.py
 
 # One guest's worth of events through the instrumented daemon.
 test-guest-asan: build-daemon build-asan build-guest-uml
@@ -281,8 +282,13 @@ race: build-daemon build-faults build-guest-uml
 	@env RACE_ROUNDS=$(RACE_ROUNDS) $(PYTEST) -v --durations=0 --world local --world uml \
 		qemu-tests/cases/test_race.py
 
-# How fast: a table. The machine should have nothing else to do.
-.PHONY: bench-events
+# How fast: tables. The machine should have nothing else to do.
+#   make bench QUICK=1           what the goals are about
+#   make bench BENCH="--load 'read*' --depth 32 --goals-only"
+.PHONY: bench bench-events
+bench: build-daemon
+	@tests/bench/compare $(if $(QUICK),--quick) $(BENCH)
+
 bench-events: build-daemon build-guest-uml
 	@$(call locked,daemon)
 	$(call step,bench-build) $(MESON) setup --reconfigure build/native
