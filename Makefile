@@ -6,6 +6,7 @@
 # make test     everything
 # make install  the command and its description for libvirt; PREFIX=/usr/local
 # make bench    beside the C and the Rust daemon; QUICK=1 for a minute of it, else docs/bench.md anew
+# make bench-guest   the same daemons in one QEMU guest
 # make fidelity what watchers in guests see, against what local watchers see
 # make test-kernel   the guest cases with a kernel that checks its own locking and memory; slow
 # make format   rewrite Python and C in the house style
@@ -53,8 +54,8 @@ build: build-daemon build-guest build-qemu
 # -- Debian packages -----------------------------------------------------------------------------
 
 # The script skips what is installed; apt serves one caller at a time.
-.PHONY: deps-daemon deps-kernel deps-qemu deps-tests
-deps-daemon deps-kernel deps-qemu deps-tests: deps-%:
+.PHONY: deps-daemon deps-kernel deps-qemu deps-tests deps-bench
+deps-daemon deps-kernel deps-qemu deps-tests deps-bench: deps-%:
 	@$(call locked,apt)
 	qemu-tests/install-deps $* 9>&-
 
@@ -285,9 +286,13 @@ race: build-daemon build-faults build-guest-uml
 # How fast: tables. The machine should have nothing else to do.
 #   make bench QUICK=1           what the goals are about
 #   make bench BENCH="--load 'read*' --depth 32 --goals-only"
-.PHONY: bench bench-events
+.PHONY: bench bench-guest bench-events
 bench: build-daemon
 	@tests/bench/compare $(if $(QUICK),--quick) $(BENCH)
+
+# The same daemons in one QEMU guest: fio and a walk, by turns on each.
+bench-guest: build-daemon build-guest-x86 build-qemu deps-bench
+	@tests/bench/compare --guest $(BENCH)
 
 bench-events: build-daemon build-guest-uml
 	@$(call locked,daemon)

@@ -130,6 +130,8 @@ def test_time_runs_out(vmm: str) -> None:
         ("--vmm", "kvm", "--", "true"),
         ("--vmm", "uml", "--smp", "2", "--", "true"),
         ("--vmm", "uml", "--share", "/no/such/directory", "--", "true"),
+        ("--vmm", "uml", "--attach", "tag=/socket", "--", "true"),
+        ("--vmm", "qemu", "--attach", "/socket", "--", "true"),
         ("--vmm", "uml", "--kernel", "/no/such/kernel", "--", "true"),
     ],
 )

@@ -130,6 +130,7 @@ class Run:
             tag=_TAG,
             notification=asked.notification,
             append=asked.append,
+            attached=asked.attached,
         )
         arguments = [f"--num-request-queues={asked.queues}", *asked.daemon_args]
         if not asked.notification and asked.vmm == "uml":

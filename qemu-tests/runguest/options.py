@@ -47,6 +47,7 @@ class Options:
         qemu: QEMU binary.
         accel: ``auto``, ``kvm`` or ``tcg``.
         timeout_s: for everything, seconds; None: no limit.
+        attached: further virtio-fs devices of a QEMU guest: tag, and socket of a daemon that runs.
         logs: where logs and state stay; None: they go.
         command: what runs in the guest.
     """
@@ -65,6 +66,7 @@ class Options:
     qemu: Path
     accel: str
     timeout_s: float | None
+    attached: tuple[tuple[str, Path], ...]
     logs: Path | None
     command: tuple[str, ...]
 
@@ -74,6 +76,13 @@ def _positive(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError("must be at least 1")
     return value
+
+
+def _attachment(text: str) -> tuple[str, Path]:
+    tag, equals, path = text.partition("=")
+    if not tag or not equals:
+        raise argparse.ArgumentTypeError("must be TAG=SOCKET")
+    return tag, Path(path).absolute()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -99,6 +108,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--qemu", type=Path, metavar="PATH", help="QEMU, default the built one")
     add("--accel", choices=("auto", "kvm", "tcg"), default="auto", help="auto: KVM if it works")
     add("--timeout", type=float, metavar="S", help="give up after S seconds")
+    attach = "virtio-fs device of a daemon that runs already (QEMU); repeatable"
+    add("--attach", type=_attachment, action="append", default=[], metavar="TAG=PATH", help=attach)
     add("--keep-logs", type=Path, metavar="DIR", help="leave logs, state.json, result.json in DIR")
     add("command", nargs="+", metavar="COMMAND", help=argparse.SUPPRESS)
     return parser
@@ -115,6 +126,8 @@ def parse(argv: Sequence[str]) -> Options:
     uml = raw.vmm == "uml"
     if uml and raw.smp != 1:
         raise UsageError("--smp: a UML guest has one CPU")
+    if uml and raw.attach:
+        raise UsageError("--attach: a UML guest has one share")
     built_kernel = (
         paths.from_environment("RUN_GUEST_UML_KERNEL", paths.UML_KERNEL)
         if uml
@@ -136,6 +149,7 @@ def parse(argv: Sequence[str]) -> Options:
         qemu=raw.qemu or paths.from_environment("RUN_GUEST_QEMU", paths.QEMU),
         accel=raw.accel,
         timeout_s=raw.timeout,
+        attached=tuple(raw.attach),
         logs=raw.keep_logs.absolute() if raw.keep_logs else None,
         command=tuple(raw.command),
     )

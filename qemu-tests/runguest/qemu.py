@@ -106,6 +106,7 @@ def start(
         *("-chardev", f"socket,id=share,path={share_socket}", "-device", share),
         *("-chardev", f"socket,id=root,path={root_socket}"),
         *("-device", f"vhost-user-fs-pci,chardev=root,tag={ROOT_TAG}"),
+        *_attach(machine),
         *("-device", "virtio-serial-pci"),
         *("-chardev", f"socket,id=channel,fd={channel.fileno()}"),
         *("-device", f"virtserialport,chardev=channel,name={PORT_NAME}"),
@@ -113,6 +114,14 @@ def start(
         *(["-incoming", "defer"] if incoming else []),
     ]
     return workspace.adopt(Child("qemu", argv, log, pass_fds=[channel.fileno()]))
+
+
+def _attach(machine: Machine) -> Iterator[str]:
+    """Arguments for the devices that are attached. Queues as long as the longest request."""
+    for index, (tag, path) in enumerate(machine.attached):
+        yield from ("-chardev", f"socket,id=attached{index},path={path}")
+        device = f"vhost-user-fs-pci,chardev=attached{index},tag={tag},queue-size=1024"
+        yield from ("-device", device)
 
 
 @contextlib.contextmanager

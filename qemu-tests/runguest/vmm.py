@@ -22,6 +22,7 @@ class Machine:
         tag: tag of the share.
         notification: the share's device has a notification queue.
         append: further kernel parameters.
+        attached: further virtio-fs devices (QEMU): tag, and socket of the daemon.
     """
 
     kernel: Path
@@ -31,6 +32,7 @@ class Machine:
     tag: str
     notification: bool
     append: str = ""
+    attached: tuple[tuple[str, Path], ...] = ()
 
 
 def kernel_parameters(machine: Machine, channel: str, **more: str) -> list[str]:
