@@ -3,6 +3,7 @@
  * Names: LOOKUP and FORGET, and what makes, moves and removes names.
  */
 #include <errno.h>
+#include <string.h>
 #include <sys/sysmacros.h>
 
 #include "fuse_internal.h"
@@ -23,12 +24,26 @@ static ssize_t entry_reply(struct vfsd_request *req, int error, struct vfsd_entr
 	return (ssize_t)sizeof(struct fuse_entry_out);
 }
 
+static bool is_text(const struct vfsd_request *req, const char *text)
+{
+	return req->text_left == strlen(text) + 1 && memcmp(req->text, text, req->text_left) == 0;
+}
+
 ssize_t vfsd_fuse_lookup(struct vfsd_request *req)
 {
+	const bool dots = req->granted & FUSE_EXPORT_SUPPORT;
 	struct vfsd_entry entry;
 	const char *name;
-	int error = only_name(req, &name);
+	int error;
 
+	/* A guest that opens a file handle asks for the node again, then for all above it. */
+	if (dots && is_text(req, "."))
+		return entry_reply(req, req->fuse->ops->again(req->fuse->fs, req->inode, &entry),
+				   &entry);
+	if (dots && is_text(req, ".."))
+		return entry_reply(req, req->fuse->ops->parent(req->fuse->fs, req->inode, &entry),
+				   &entry);
+	error = only_name(req, &name);
 	if (!error)
 		error = req->fuse->ops->lookup(req->fuse->fs, req->inode, -1, name, &entry);
 	return entry_reply(req, error, &entry);

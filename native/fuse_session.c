@@ -17,10 +17,10 @@ enum {
 };
 
 /* What works here, whoever asks. Options add to it. */
-static const uint64_t always_granted = FUSE_ASYNC_READ | FUSE_PARALLEL_DIROPS | FUSE_BIG_WRITES |
-				       FUSE_AUTO_INVAL_DATA | FUSE_ASYNC_DIO | FUSE_ATOMIC_O_TRUNC |
-				       FUSE_MAX_PAGES | FUSE_INIT_EXT | FUSE_ALLOW_IDMAP |
-				       FUSE_HAS_IOCTL_DIR | FUSE_CREATE_SUPP_GROUP;
+static const uint64_t always_granted =
+	FUSE_ASYNC_READ | FUSE_PARALLEL_DIROPS | FUSE_BIG_WRITES | FUSE_AUTO_INVAL_DATA |
+	FUSE_ASYNC_DIO | FUSE_ATOMIC_O_TRUNC | FUSE_MAX_PAGES | FUSE_INIT_EXT | FUSE_ALLOW_IDMAP |
+	FUSE_HAS_IOCTL_DIR | FUSE_CREATE_SUPP_GROUP | FUSE_EXPORT_SUPPORT;
 
 /* The one is nothing without the others. */
 static const uint64_t posix_acl = FUSE_POSIX_ACL | FUSE_DONT_MASK | FUSE_SETXATTR_EXT;

@@ -10,6 +10,8 @@
 
 const struct vfsd_hostfs_ops vfsd_hostfs_ops = {
 	.lookup = vfsd_hostfs_lookup,
+	.again = vfsd_hostfs_again,
+	.parent = vfsd_hostfs_parent,
 	.getattr = vfsd_hostfs_getattr,
 	.setattr = vfsd_hostfs_setattr,
 	.statfs = vfsd_hostfs_statfs,

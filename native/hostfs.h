@@ -72,6 +72,10 @@ struct vfsd_hostfs_ops {
 	/* @dir_fd: an open descriptor of @parent that the caller happens to have, or -1. */
 	int (*lookup)(struct vfsd_hostfs *fs, struct vfsd_inode *parent, int dir_fd,
 		      const char *name, struct vfsd_entry *ret);
+	/* @inode itself, once more. */
+	int (*again)(struct vfsd_hostfs *fs, struct vfsd_inode *inode, struct vfsd_entry *ret);
+	/* The directory that the directory @inode is in; of the root the root. -ESTALE: not below it. */
+	int (*parent)(struct vfsd_hostfs *fs, struct vfsd_inode *inode, struct vfsd_entry *ret);
 
 	/* @fd: an open descriptor of @inode to act through, or -1. */
 	int (*getattr)(struct vfsd_hostfs *fs, struct vfsd_inode *inode, int fd, struct statx *ret);

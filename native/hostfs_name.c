@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/sysmacros.h>
+#include <unistd.h>
 
 #include "hostfs_internal.h"
 #include "util.h"
@@ -78,6 +79,33 @@ int vfsd_hostfs_entry_of_fd(struct vfsd_hostfs *fs, const struct vfsd_inode *par
 	if (path_fd < 0)
 		return -errno;
 	return entry_of_path_fd(fs, parent, path_fd, ret);
+}
+
+int vfsd_hostfs_again(struct vfsd_hostfs *fs, struct vfsd_inode *inode, struct vfsd_entry *ret)
+{
+	VFSD_PATH_FD path = vfsd_path_fd(fs, inode);
+
+	return path.fd < 0 ? path.fd : vfsd_hostfs_entry_of_fd(fs, inode, path.fd, ret);
+}
+
+int vfsd_hostfs_parent(struct vfsd_hostfs *fs, struct vfsd_inode *inode, struct vfsd_entry *ret)
+{
+	VFSD_PATH_FD path = vfsd_path_fd(fs, inode);
+	int fd;
+
+	if (path.fd < 0)
+		return path.fd;
+	if (inode->nodeid == VFSD_NODEID_ROOT)
+		return vfsd_hostfs_entry_of_fd(fs, inode, path.fd, ret);
+	fd = openat(path.fd, "..", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return errno == ENOENT ? -ESTALE : -errno;
+	/* It was below the root when the guest found it; somebody may have moved it elsewhere. */
+	if (!vfsd_inode_is_below_root(fs->inodes, fd)) {
+		(void)close(fd);
+		return -ESTALE;
+	}
+	return entry_of_path_fd(fs, inode, fd, ret);
 }
 
 void vfsd_hostfs_entry_drop(struct vfsd_hostfs *fs, struct vfsd_entry *entry)

@@ -202,6 +202,11 @@ void vfsd_file_handle_copy(struct vfsd_file_handle *dst, const struct vfsd_file_
 	memcpy(dst->data, src->data, src->bytes);
 }
 
+uint64_t vfsd_inode_lookups(const struct vfsd_inode *inode)
+{
+	return atomic_load(&vfsd_inode_slot(inode)->nlookup);
+}
+
 const struct vfsd_file_handle *vfsd_inode_handle(const struct vfsd_inode *inode)
 {
 	return vfsd_slot_handle(vfsd_inode_slot(inode));

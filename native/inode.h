@@ -114,6 +114,9 @@ bool vfsd_inode_handle_is_at(const struct vfsd_file_handle *handle, int dir_fd, 
 bool vfsd_file_handle_equal(const struct vfsd_file_handle *a, const struct vfsd_file_handle *b);
 void vfsd_file_handle_copy(struct vfsd_file_handle *dst, const struct vfsd_file_handle *src);
 
+/* Lookups that are counted for it now. */
+uint64_t vfsd_inode_lookups(const struct vfsd_inode *inode);
+
 /* The handle of the inode (bytes == 0 if none). Borrowed while the reference lasts. */
 const struct vfsd_file_handle *vfsd_inode_handle(const struct vfsd_inode *inode);
 
@@ -144,6 +147,16 @@ int vfsd_inodes_tend(struct vfsd_inodes *inodes);
  * caller's) or -errno; -EOPNOTSUPP where handles cannot be reopened.
  */
 int vfsd_inode_handle_open(struct vfsd_inodes *inodes, const struct vfsd_file_handle *handle);
+
+/*
+ * The same, on one of the mounts that inodes of the table live on: the @nth (0, 1, ...) that shows the
+ * filesystem of @handle. -ENOENT: there is none.
+ */
+int vfsd_inode_handle_open_nth(struct vfsd_inodes *inodes, const struct vfsd_file_handle *handle,
+			       uint32_t nth);
+
+/* Is the directory @fd (O_PATH) the root or somewhere below it, across mounts? */
+bool vfsd_inode_is_below_root(struct vfsd_inodes *inodes, int fd);
 
 /*
  * Open the inode for real; @flags are open(2)'s, O_CLOEXEC is added. Only regular files and

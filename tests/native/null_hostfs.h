@@ -81,6 +81,13 @@ static inline int null_lookup(struct vfsd_hostfs *fs, struct vfsd_inode *parent,
 	return null_entry(fs, name, ret);
 }
 
+static inline int null_again(struct vfsd_hostfs *fs, struct vfsd_inode *inode,
+			     struct vfsd_entry *ret)
+{
+	(void)inode;
+	return null_entry(fs, "a", ret);
+}
+
 static inline int null_getattr(struct vfsd_hostfs *fs, struct vfsd_inode *inode, int fd,
 			       struct statx *ret)
 {
@@ -396,6 +403,8 @@ static inline ssize_t null_readdir(struct vfsd_hostfs *fs, struct vfsd_handle *h
 
 static const struct vfsd_hostfs_ops null_hostfs_ops = {
 	.lookup = null_lookup,
+	.again = null_again,
+	.parent = null_again,
 	.getattr = null_getattr,
 	.setattr = null_setattr,
 	.statx = null_statx,
