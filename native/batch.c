@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-/* Of a MiB, pages that were never needed are never there. */
-enum { READ_BYTES = 65536, BATCH_BYTES = 16 * READ_BYTES };
+/* Room for all that a host keeps for us; pages that were never needed are never there. */
+enum { READ_BYTES = 65536, BATCH_BYTES = 256 * READ_BYTES };
 
 int vfsd_batch_init(struct vfsd_batch *batch, int fd)
 {

@@ -248,6 +248,7 @@ static int create_session(struct vfsd_engine *engine, int root_fd)
 			.proc_self_fd = config->proc_self_fd,
 			.ring_bytes = config->fsnotify_ring_bytes,
 			.max_watches = config->fsnotify_max_watches,
+			.cross_mounts = !config->announce_submounts,
 			.rfc2021 = rfc2021,
 		};
 

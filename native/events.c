@@ -30,6 +30,9 @@
  */
 enum { GROUP_INTERESTS_MAX = 1 << 20 };
 
+/* One is the share, the others are mounted below it. */
+enum { FILESYSTEMS_MAX = 64 };
+
 enum wakeup { WAKE_STOP, WAKE_SOURCE, WAKE_KICK };
 
 struct vfsd_events {
@@ -50,7 +53,14 @@ struct vfsd_events {
 	bool muted;    /* until a request ring tells whose the notification ring is */
 	int err_fd;
 
-	/* Watched inodes, so that an unwatched share pays one load for its barriers. */
+	/* Filesystems that are watched as a whole, by their roots. */
+	uint32_t n_filesystems;
+	struct filesystem {
+		uint64_t nodeid;
+		uint32_t mask;
+	} filesystems[FILESYSTEMS_MAX];
+
+	/* Watched inodes and filesystems, so that an unwatched share pays one load for its barriers. */
 	_Atomic size_t watched;
 };
 
@@ -73,7 +83,8 @@ static void put_event(struct vfsd_events *events, const struct vfsd_source_event
 		.mask = event->mask,
 		.flags = (event->unlinked ? FUSE_FSN_UNLINKED : 0u) |
 			 (event->parent_only ? FUSE_FSN_PARENT_ONLY : 0u) |
-			 (event->unnamed ? FUSE_FSN_UNNAMED : 0u),
+			 (event->unnamed ? FUSE_FSN_UNNAMED : 0u) |
+			 (event->unknown_dir ? FUSE_FSN_UNKNOWN_DIR : 0u),
 		.cookie = event->cookie,
 		.namelen = event->name_bytes,
 	};
@@ -172,7 +183,59 @@ static void unwatch_fd(struct vfsd_events *events, int fd)
 	(void)epoll_ctl(events->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
 }
 
-static int open_source(const struct vfsd_events *events, struct vfsd_source **ret)
+/* Event lock held. */
+static void count_watched(struct vfsd_events *events)
+{
+	atomic_store(&events->watched, vfsd_marks_count(events->marks) + events->n_filesystems);
+}
+
+static struct filesystem *find_filesystem(struct vfsd_events *events, uint64_t nodeid)
+{
+	for (uint32_t i = 0; i < events->n_filesystems; i++)
+		if (events->filesystems[i].nodeid == nodeid)
+			return &events->filesystems[i];
+	return NULL;
+}
+
+/* Event lock held. */
+static int set_whole(struct vfsd_events *events, struct vfsd_inode *root, uint32_t mask)
+{
+	struct filesystem *filesystem = find_filesystem(events, root->nodeid);
+	int err;
+
+	if (!events->source)
+		return -ENOSYS;
+	if (!filesystem && mask == 0)
+		return 0;
+	if (!events->source->ops->watch_whole)
+		return -EPERM; /* the guest then watches this filesystem locally */
+	if (!filesystem && events->n_filesystems == FILESYSTEMS_MAX)
+		return -ENOSPC;
+	err = events->source->ops->watch_whole(events->source, root, mask);
+	if (err)
+		return err;
+	if (!filesystem)
+		filesystem = &events->filesystems[events->n_filesystems++];
+	*filesystem = (struct filesystem){.nodeid = root->nodeid, .mask = mask};
+	if (mask == 0)
+		*filesystem = events->filesystems[--events->n_filesystems];
+	count_watched(events);
+	return 0;
+}
+
+/* Nobody holds @inode any more: nor do we watch it. Event lock held. */
+static void drop_interest(void *ctx, struct vfsd_inode *inode)
+{
+	struct vfsd_events *events = ctx;
+	uint32_t mask = vfsd_marks_drop(events->marks, inode->nodeid);
+
+	if (mask != 0 && events->source)
+		(void)events->source->ops->watch(events->source, inode, mask, 0);
+	(void)set_whole(events, inode, 0);
+	count_watched(events);
+}
+
+static int open_source(struct vfsd_events *events, struct vfsd_source **ret)
 {
 	const struct vfsd_source_config config = {
 		.inodes = events->config.inodes,
@@ -180,6 +243,9 @@ static int open_source(const struct vfsd_events *events, struct vfsd_source **re
 		.proc_self_fd = events->config.proc_self_fd,
 		.max_watches = events->config.max_watches,
 		.everything = events->config.rfc2021,
+		.cross_mounts = events->config.cross_mounts,
+		.ctx = events,
+		.forgotten = drop_interest,
 	};
 
 	return events->config.source->create(&config, ret);
@@ -210,11 +276,14 @@ int vfsd_events_probe(struct vfsd_events *events, int *why)
 /* Nothing of the session that was may reach the one that comes. Event lock held. */
 static void end_session(struct vfsd_events *events)
 {
-	if (events->source) {
-		unwatch_fd(events, events->source->fd);
-		events->source->ops->destroy(events->source);
+	struct vfsd_source *source = events->source;
+
+	events->source = NULL; /* first: it tells us about nodes that nobody holds any more */
+	if (source) {
+		unwatch_fd(events, source->fd);
+		source->ops->destroy(source);
 	}
-	events->source = NULL;
+	events->n_filesystems = 0;
 	vfsd_marks_clear(events->marks);
 	atomic_store(&events->watched, 0);
 	vfsd_eventring_clear(events->ring);
@@ -289,8 +358,18 @@ static int set_interest(struct vfsd_events *events, struct vfsd_inode *inode,
 	if (err)
 		(void)vfsd_marks_set(events->marks, inode->nodeid, interest->owner, before,
 				     &change);
-	atomic_store(&events->watched, vfsd_marks_count(events->marks));
+	count_watched(events);
 out:
+	pthread_mutex_unlock(&events->lock);
+	return err;
+}
+
+static int set_whole_interest(struct vfsd_events *events, struct vfsd_inode *root, uint32_t mask)
+{
+	int err;
+
+	pthread_mutex_lock(&events->lock);
+	err = set_whole(events, root, mask);
 	pthread_mutex_unlock(&events->lock);
 	return err;
 }
@@ -298,8 +377,8 @@ out:
 static int hook_subscribe(void *ctx, struct vfsd_inode *inode,
 			  const struct vfsd_fuse_interest *interest)
 {
-	if (interest->flags & FUSE_FSNOTIFY_SB)
-		return -EPERM; /* the guest then watches this filesystem locally */
+	if (interest->flags == FUSE_FSNOTIFY_SB)
+		return set_whole_interest(ctx, inode, (uint32_t)interest->mask);
 	if (interest->flags != 0)
 		return -EINVAL;
 	return set_interest(ctx, inode, interest);
@@ -310,21 +389,19 @@ int vfsd_events_watch(struct vfsd_events *events, struct vfsd_inode *inode, uint
 {
 	const struct vfsd_fuse_interest interest = {.owner = owner, .mask = mask};
 
+	if (owner == VFSD_EVENTS_WHOLE && !events->config.rfc2021)
+		return set_whole_interest(events, inode, mask);
 	return set_interest(events, inode, &interest);
 }
 
 static void hook_forgotten(void *ctx, struct vfsd_inode *inode)
 {
 	struct vfsd_events *events = ctx;
-	uint32_t mask;
 
 	if (atomic_load(&events->watched) == 0)
 		return;
 	pthread_mutex_lock(&events->lock);
-	mask = vfsd_marks_drop(events->marks, inode->nodeid);
-	if (mask != 0 && events->source)
-		(void)events->source->ops->watch(events->source, inode, mask, 0);
-	atomic_store(&events->watched, vfsd_marks_count(events->marks));
+	drop_interest(events, inode);
 	pthread_mutex_unlock(&events->lock);
 }
 
@@ -374,10 +451,21 @@ int vfsd_events_save(struct vfsd_events *events, uint32_t *server_mask,
 	if (events->source) {
 		*server_mask = agreement(events);
 		vfsd_marks_each(events->marks, each, ctx);
+		for (uint32_t i = 0; i < events->n_filesystems; i++)
+			each(ctx, events->filesystems[i].nodeid, VFSD_EVENTS_WHOLE,
+			     events->filesystems[i].mask);
 		err = 0;
 	}
 	pthread_mutex_unlock(&events->lock);
 	return err;
+}
+
+void vfsd_events_let_go(struct vfsd_events *events)
+{
+	pthread_mutex_lock(&events->lock);
+	if (events->source && events->source->ops->let_go)
+		events->source->ops->let_go(events->source);
+	pthread_mutex_unlock(&events->lock);
 }
 
 int vfsd_events_resume(struct vfsd_events *events, uint32_t server_mask)

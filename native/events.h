@@ -30,6 +30,7 @@ struct vfsd_events_config {
 	int proc_self_fd;			/* borrowed */
 	uint32_t ring_bytes;			/* of the event ring */
 	uint32_t max_watches;			/* 0: the host's own limit */
+	bool cross_mounts;			/* submounts are no filesystems of their own */
 	bool rfc2021;				/* the guest speaks the old dialect */
 };
 
@@ -64,6 +65,12 @@ int vfsd_events_save(struct vfsd_events *events, uint32_t *server_mask,
  * -ENOTSUP: what the guest was told about @server_mask is not so here.
  */
 int vfsd_events_resume(struct vfsd_events *events, uint32_t server_mask);
+
+/* The owner by which vfsd_events_save() tells that the whole filesystem with that root is watched. */
+#define VFSD_EVENTS_WHOLE UINT64_MAX
+
+/* Let go of the nodes that are kept for the guest: what is saved is what it holds itself. */
+void vfsd_events_let_go(struct vfsd_events *events);
 
 /* Watch @inode, as a guest's FUSE_FSNOTIFY does. 0 or -errno. */
 int vfsd_events_watch(struct vfsd_events *events, struct vfsd_inode *inode, uint64_t owner,

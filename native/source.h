@@ -33,6 +33,7 @@ struct vfsd_source_event {
 	bool unlinked;	     /* the object (child, or nodeid without a name) has no links left */
 	bool parent_only;    /* the object's own watchers are told by an event of their own */
 	bool unnamed;	     /* the name that it was opened by was gone; only where asked for */
+	bool unknown_dir;    /* nodeid is a directory that the guest has not looked up */
 	const char *name;    /* borrowed, NUL-terminated; NULL without one */
 	uint32_t name_bytes; /* without the NUL */
 };
@@ -49,7 +50,12 @@ struct vfsd_source_config {
 	const struct vfsd_marks *marks; /* borrowed: what is wanted of each inode */
 	int proc_self_fd;		/* borrowed */
 	uint32_t max_watches;		/* 0: as many as the host allows */
-	bool everything; /* all bits, everybody's doing: who hears of it has nobody but us */
+	bool everything;   /* all bits, everybody's doing: who hears of it has nobody but us */
+	bool cross_mounts; /* to the guest all that is mounted below the share is one filesystem */
+
+	/* Of what is kept for the guest, see whole.h: nobody holds it any more. */
+	void *ctx;
+	void (*forgotten)(void *ctx, struct vfsd_inode *inode);
 };
 
 /* What every source begins with. */
@@ -74,6 +80,16 @@ struct vfsd_source_ops {
 	 */
 	int (*watch)(struct vfsd_source *source, struct vfsd_inode *inode, uint32_t old_mask,
 		     uint32_t new_mask);
+
+	/*
+	 * Watch the whole filesystem that @root is the root of, as the guest sees it, for @mask (0: no
+	 * more). NULL: only inodes can be watched. 0 or -errno, then things are as before; -EPERM: not
+	 * by us.
+	 */
+	int (*watch_whole)(struct vfsd_source *source, struct vfsd_inode *root, uint32_t mask);
+
+	/* Give up the node ids that are kept for the guest. NULL: none ever are. */
+	void (*let_go)(struct vfsd_source *source);
 
 	/*
 	 * Read everything the host holds now, and not much of what comes meanwhile: a host that is

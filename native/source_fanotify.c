@@ -25,6 +25,7 @@
 #include "marks.h"
 #include "names.h"
 #include "util.h"
+#include "whole.h"
 
 #ifndef FAN_RENAME
 #define FAN_RENAME 0x10000000
@@ -53,6 +54,7 @@ struct source {
 	pid_t self;
 	uint32_t excluding; /* watches of which some want nothing of what has no name any more */
 	struct vfsd_names *names;
+	struct vfsd_whole *whole; /* NULL until one is subscribed to */
 	struct vfsd_batch batch;
 	/* While a batch is worked off: the last directory that names were looked up in, or -1. */
 	int dir_fd;
@@ -64,6 +66,7 @@ struct place {
 	struct vfsd_inode *inode;
 	const char *name;
 	uint32_t name_bytes;
+	bool unknown; /* a directory that the guest does not know by itself */
 };
 
 /* An end that is told after an event further on, see put_off(). */
@@ -117,6 +120,7 @@ static void destroy(struct vfsd_source *base)
 		return;
 	if (base->fd >= 0)
 		(void)close(base->fd);
+	vfsd_whole_destroy(source->whole);
 	vfsd_names_destroy(source->names);
 	vfsd_batch_free(&source->batch);
 	free(source);
@@ -223,6 +227,29 @@ static int watch(struct vfsd_source *base, struct vfsd_inode *inode, uint32_t ol
 	return err;
 }
 
+static int watch_whole(struct vfsd_source *base, struct vfsd_inode *root, uint32_t mask)
+{
+	struct source *source = (struct source *)base;
+	uint64_t host = host_mask(source, mask, true) & ~(uint64_t)FAN_EVENT_ON_CHILD;
+	int err = 0;
+
+	if (!source->has_rename)
+		return -EPERM;
+	if (!source->whole && mask != 0)
+		err = vfsd_whole_create(&source->config, base->fd, &source->batch, &source->whole);
+	if (err || !source->whole)
+		return err;
+	return vfsd_whole_watch(source->whole, root, host);
+}
+
+static void let_go(struct vfsd_source *base)
+{
+	struct source *source = (struct source *)base;
+
+	if (source->whole)
+		vfsd_whole_let_go(source->whole);
+}
+
 /* Holds a reference to the inode until leave(). */
 static struct place find(const struct source *source, const struct vfsd_fan_place *place)
 {
@@ -231,6 +258,18 @@ static struct place find(const struct source *source, const struct vfsd_fan_plac
 		.name = place->name,
 		.name_bytes = place->name_bytes,
 	};
+}
+
+/* The same for a directory, which may be one that the guest does not know, or must not. */
+static struct place find_dir(const struct source *source, const struct vfsd_fan_place *place)
+{
+	struct place found;
+
+	if (!vfsd_whole_active(source->whole))
+		return find(source, place);
+	found = (struct place){.name = place->name, .name_bytes = place->name_bytes};
+	found.inode = vfsd_whole_find_dir(source->whole, &place->handle, &found.unknown);
+	return found;
 }
 
 static void leave(const struct source *source, const struct place *place)
@@ -243,6 +282,7 @@ static void tell(const struct vfsd_source_sink *sink, const struct place *place,
 		 struct vfsd_source_event event)
 {
 	event.nodeid = place->inode->nodeid;
+	event.unknown_dir = place->unknown;
 	event.name = place->name;
 	event.name_bytes = place->name ? place->name_bytes : 0;
 	sink->event(sink->ctx, &event);
@@ -364,7 +404,8 @@ static bool settle(struct source *source, const struct vfsd_source_sink *sink,
 static bool tell_rename(struct source *source, const struct vfsd_source_sink *sink,
 			const struct vfsd_fan_event *event)
 {
-	struct place from = find(source, &event->old_name), to = find(source, &event->new_name);
+	struct place from = find_dir(source, &event->old_name);
+	struct place to = find_dir(source, &event->new_name);
 	uint32_t on_dir = (uint32_t)event->mask & FAN_ONDIR;
 	uint64_t child = 0;
 	bool is_there = true;
@@ -427,7 +468,7 @@ static uint32_t half_cookie(struct source *source, uint32_t bit)
 static void tell_dirents(struct source *source, const struct vfsd_source_sink *sink,
 			 const struct vfsd_fan_event *event, uint32_t mask, uint32_t on_dir)
 {
-	struct place found = find(source, &event->where), *where = &found;
+	struct place found = find_dir(source, &event->where), *where = &found;
 	uint32_t bits = name_bits(mask & ~(uint32_t)MOVED);
 	uint32_t steps[VFSD_NAME_STEPS_MAX], n = 0;
 	struct vfsd_names_ahead ahead = {0};
@@ -538,18 +579,37 @@ static bool is_unnamed(struct source *source, const struct vfsd_fan_event *event
 	return (gone || fd == -ESTALE) && !may_lose_name(source, event, by_name != 0);
 }
 
+/*
+ * What is no directory, and in *where the one that it has its name in. Whoever watches the object
+ * itself hears of what is done to it by any name, whoever watches the filesystem only of names inside.
+ */
+static struct place find_object(const struct source *source, const struct vfsd_fan_event *event,
+				struct place *where)
+{
+	struct place self = find(source, &event->object);
+
+	*where = find_dir(source, &event->where);
+	if (vfsd_whole_active(source->whole) && self.inode && event->where.handle.bytes != 0 &&
+	    !where->inode && vfsd_marks_union(source->config.marks, self.inode->nodeid) == 0) {
+		leave(source, &self);
+		self.inode = NULL;
+	}
+	return self;
+}
+
 static void tell_object(struct source *source, const struct vfsd_source_sink *sink,
 			const struct vfsd_fan_event *event, uint32_t mask, uint32_t on_dir)
 {
-	struct place self = find(source, vfsd_fan_self(event)), where = {0};
-	uint64_t child = self.inode ? self.inode->nodeid : 0;
+	const bool is_dir = vfsd_fan_is_dir(event);
+	struct place self, where = {0};
+	uint64_t child;
 	char name[VFSD_SOURCE_NAME_BYTES] = "";
 	bool unlinked = false, told = false, unnamed;
 	uint32_t bit;
 
-	if (!vfsd_fan_is_dir(event))
-		where = find(source, &event->where);
-	else if (mask & ON_CHILD)
+	self = is_dir ? find_dir(source, &event->where) : find_object(source, event, &where);
+	child = self.inode ? self.inode->nodeid : 0;
+	if (is_dir && (mask & ON_CHILD) && !self.unknown)
 		locate_dir(source, &self, &event->where.handle, &where, name);
 	if (self.inode && (mask & (FAN_ATTRIB | FAN_DELETE_SELF)))
 		unlinked = (mask & FAN_DELETE_SELF) ||
@@ -665,19 +725,26 @@ static void tell_ends(struct source *source, const struct vfsd_source_sink *sink
 /* The events of the batch. Returns how many. */
 static uint64_t handle_events(struct source *source, const struct vfsd_source_sink *sink)
 {
+	const bool whole = vfsd_whole_active(source->whole);
 	struct vfsd_batch *batch = &source->batch;
 	struct ends ends = {.count = 0};
 	struct vfsd_fan_event event;
 	uint64_t count = 0;
 
+	if (whole)
+		vfsd_whole_begin(source->whole);
 	for (; vfsd_fan_next(&batch->at, batch->end, &event); count++) {
 		if (put_off(&ends, &event, batch->at, batch->end))
 			event.mask &= ~(uint64_t)FAN_DELETE_SELF;
+		if (whole)
+			vfsd_whole_enter(source->whole, &event);
 		handle_event(source, sink, &event);
 		tell_ends(source, sink, &ends, batch->at);
 	}
 	/* An open directory does not end as long as it is. */
 	close_dir(source);
+	if (whole && vfsd_whole_lost(source->whole))
+		sink->lost(sink->ctx);
 	return count;
 }
 
@@ -716,5 +783,7 @@ const struct vfsd_source_ops vfsd_source_fanotify = {
 	.create = create,
 	.destroy = destroy,
 	.watch = watch,
+	.watch_whole = watch_whole,
+	.let_go = let_go,
 	.drain = drain,
 };

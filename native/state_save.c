@@ -383,6 +383,8 @@ int vfsd_state_save(const struct vfsd_state_config *config, void **data, size_t 
 		.handle_generation = vfsd_handles_generation(config->handles),
 	};
 	put(&saving->blob, &saving->header, sizeof(saving->header));
+	if (config->events)
+		vfsd_events_let_go(config->events);
 	error = find_root(saving);
 	if (!error)
 		error = vfsd_inodes_each(config->inodes, save_inode, saving);

@@ -174,7 +174,8 @@ enum {
 	FUSE_FSNOTIFY_SB = 1 << 0,  /* fuse_fsnotify_in.flags: the whole filesystem */
 	FUSE_FSN_UNLINKED = 1 << 0, /* fuse_notify_fsnotify_out.flags: no links left */
 	FUSE_FSN_PARENT_ONLY = 1 << 1,
-	FUSE_FSN_UNNAMED = 1 << 2, /* by a name that was gone: not for IN_EXCL_UNLINK */
+	FUSE_FSN_UNNAMED = 1 << 2,     /* by a name that was gone: not for IN_EXCL_UNLINK */
+	FUSE_FSN_UNKNOWN_DIR = 1 << 3, /* nodeid: a directory that the guest may not know */
 };
 
 /* A uid or gid the guest does not tell (idmapped mounts): keep our own. */

@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "ancestry.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include "inode.h"
+#include "util.h"
+
+enum {
+	ROOTS_MAX = 64,
+	CROSSINGS_MAX = 64,
+	CACHE_ENTRIES = 4096, /* power of two; 64 bytes each */
+	CACHE_HANDLE_BYTES = 40,
+	DEPTH_MAX = 4096,
+};
+
+/* Where a directory is, by numbers. */
+struct spot {
+	uint64_t dev;
+	uint64_t ino;
+	uint64_t mnt_id;
+};
+
+struct known {
+	uint64_t fsid;
+	int32_t type;
+	uint16_t bytes; /* 0: empty */
+	uint16_t side;
+	uint8_t data[CACHE_HANDLE_BYTES];
+};
+
+struct crossing {
+	struct vfsd_file_handle dir; /* bytes == 0: nobody knows which it was */
+	enum vfsd_side was;
+};
+
+struct vfsd_ancestry {
+	struct vfsd_inodes *inodes;
+	bool cross_mounts;
+	uint32_t n_roots;
+	uint32_t n_crossings;
+	struct spot roots[ROOTS_MAX];
+	struct crossing crossings[CROSSINGS_MAX]; /* the last one is the next */
+	struct known *cache; /* by hash of the handle, newer ones take the place */
+};
+
+int vfsd_ancestry_create(struct vfsd_inodes *inodes, bool cross_mounts, struct vfsd_ancestry **ret)
+{
+	struct vfsd_ancestry *ancestry = calloc(1, sizeof(*ancestry));
+
+	if (!ancestry)
+		return -ENOMEM;
+	ancestry->inodes = inodes;
+	ancestry->cross_mounts = cross_mounts;
+	ancestry->cache = calloc(CACHE_ENTRIES, sizeof(*ancestry->cache));
+	if (!ancestry->cache) {
+		free(ancestry);
+		return -ENOMEM;
+	}
+	*ret = ancestry;
+	return 0;
+}
+
+void vfsd_ancestry_destroy(struct vfsd_ancestry *ancestry)
+{
+	if (!ancestry)
+		return;
+	free(ancestry->cache);
+	free(ancestry);
+}
+
+/* Roots */
+
+static bool same(const struct spot *a, const struct spot *b)
+{
+	return a->ino == b->ino && a->dev == b->dev && a->mnt_id == b->mnt_id;
+}
+
+static struct spot spot_of(const struct vfsd_inode *inode)
+{
+	return (struct spot){.dev = inode->dev, .ino = inode->ino, .mnt_id = inode->mnt_id};
+}
+
+static uint32_t find_root(const struct vfsd_ancestry *ancestry, const struct spot *spot)
+{
+	uint32_t i = 0;
+
+	while (i < ancestry->n_roots && !same(&ancestry->roots[i], spot))
+		i++;
+	return i;
+}
+
+int vfsd_ancestry_add_root(struct vfsd_ancestry *ancestry, const struct vfsd_inode *inode)
+{
+	struct spot spot = spot_of(inode);
+	uint32_t i = find_root(ancestry, &spot);
+
+	if (i == ROOTS_MAX)
+		return -ENOSPC;
+	if (i == ancestry->n_roots)
+		ancestry->roots[ancestry->n_roots++] = spot;
+	vfsd_ancestry_forget(ancestry);
+	return 0;
+}
+
+void vfsd_ancestry_remove_root(struct vfsd_ancestry *ancestry, const struct vfsd_inode *inode)
+{
+	struct spot spot = spot_of(inode);
+	uint32_t i = find_root(ancestry, &spot);
+
+	if (i < ancestry->n_roots)
+		ancestry->roots[i] = ancestry->roots[--ancestry->n_roots];
+	vfsd_ancestry_forget(ancestry);
+}
+
+/* Looking */
+
+/* Was @fd, or anything in it, on another side before a rename that is not told yet? */
+static bool was_elsewhere(const struct vfsd_ancestry *ancestry, int fd, enum vfsd_side *ret)
+{
+	struct vfsd_file_handle handle;
+	bool reopenable;
+
+	if (ancestry->n_crossings == 0 || vfsd_inode_encode(fd, &handle, &reopenable) < 0)
+		return false;
+	for (uint32_t i = ancestry->n_crossings; i-- > 0;) {
+		handle.fsid = ancestry->crossings[i].dir.fsid;
+		if (vfsd_file_handle_equal(&ancestry->crossings[i].dir, &handle)) {
+			*ret = ancestry->crossings[i].was;
+			return true;
+		}
+	}
+	return false;
+}
+
+static bool locate(int fd, struct spot *ret)
+{
+	struct statx st;
+
+	if (statx(fd, "", AT_EMPTY_PATH, STATX_INO | STATX_MNT_ID, &st) < 0)
+		return false;
+	*ret = (struct spot){
+		.dev = makedev(st.stx_dev_major, st.stx_dev_minor),
+		.ino = st.stx_ino,
+		.mnt_id = st.stx_mask & STATX_MNT_ID ? st.stx_mnt_id : 0,
+	};
+	return true;
+}
+
+/* From the directory @fd (consumed) up, as it was before the renames to come. */
+static enum vfsd_side climb(const struct vfsd_ancestry *ancestry, int fd)
+{
+	VFSD_FD_GUARD guard = fd;
+	enum vfsd_side side;
+	struct spot here;
+
+	if (!locate(guard, &here))
+		return VFSD_OUTSIDE;
+	for (int depth = 0; depth < DEPTH_MAX; depth++) {
+		struct spot above;
+		int up;
+
+		if (was_elsewhere(ancestry, guard, &side))
+			return side;
+		if (find_root(ancestry, &here) < ancestry->n_roots)
+			return VFSD_INSIDE;
+		/* Nor does the host let us leave a mount of a part of a filesystem that way. */
+		up = openat(guard, "..", O_PATH | O_DIRECTORY | O_CLOEXEC);
+		if (up < 0)
+			return VFSD_OUTSIDE;
+		(void)close(guard);
+		guard = up;
+		if (!locate(guard, &above) || same(&above, &here))
+			return VFSD_OUTSIDE;
+		if (above.mnt_id != here.mnt_id && !ancestry->cross_mounts)
+			return VFSD_OUTSIDE;
+		here = above;
+	}
+	return VFSD_OUTSIDE;
+}
+
+bool vfsd_ancestry_contains(const struct vfsd_ancestry *ancestry, int fd)
+{
+	int own = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+
+	return own >= 0 && climb(ancestry, own) == VFSD_INSIDE;
+}
+
+enum vfsd_side vfsd_ancestry_look(struct vfsd_ancestry *ancestry,
+				  const struct vfsd_file_handle *dir)
+{
+	enum vfsd_side side = VFSD_GONE;
+	int fd;
+
+	/* One filesystem can be mounted below the roots more than once, each time a part of it. */
+	for (uint32_t nth = 0; side != VFSD_INSIDE; nth++) {
+		fd = vfsd_inode_handle_open_nth(ancestry->inodes, dir, nth);
+		if (fd == -ENOENT)
+			break;
+		if (fd >= 0)
+			side = climb(ancestry, fd);
+	}
+	return side;
+}
+
+/* Remembering */
+
+static struct known *entry_of(const struct vfsd_ancestry *ancestry,
+			      const struct vfsd_file_handle *dir)
+{
+	uint64_t h = dir->fsid ^ dir->bytes;
+
+	for (uint32_t i = 0; i < dir->bytes; i++)
+		h = (h ^ dir->data[i]) * 0x100000001b3ULL; /* FNV-1a */
+	return &ancestry->cache[(h ^ h >> 32) & (CACHE_ENTRIES - 1)];
+}
+
+bool vfsd_ancestry_recall(const struct vfsd_ancestry *ancestry, const struct vfsd_file_handle *dir,
+			  enum vfsd_side *ret)
+{
+	const struct known *known = entry_of(ancestry, dir);
+
+	if (known->bytes == 0 || known->bytes != dir->bytes || known->fsid != dir->fsid ||
+	    known->type != dir->type || memcmp(known->data, dir->data, dir->bytes) != 0)
+		return false;
+	*ret = (enum vfsd_side)known->side;
+	return true;
+}
+
+void vfsd_ancestry_remember(struct vfsd_ancestry *ancestry, const struct vfsd_file_handle *dir,
+			    enum vfsd_side side)
+{
+	struct known *known = entry_of(ancestry, dir);
+
+	if (dir->bytes > CACHE_HANDLE_BYTES)
+		return;
+	*known = (struct known){
+		.fsid = dir->fsid,
+		.type = dir->type,
+		.bytes = (uint16_t)dir->bytes,
+		.side = (uint16_t)side,
+	};
+	memcpy(known->data, dir->data, dir->bytes);
+}
+
+void vfsd_ancestry_forget(struct vfsd_ancestry *ancestry)
+{
+	memset(ancestry->cache, 0, CACHE_ENTRIES * sizeof(*ancestry->cache));
+}
+
+/* Renames to come */
+
+bool vfsd_ancestry_announce(struct vfsd_ancestry *ancestry, const struct vfsd_file_handle *dir,
+			    enum vfsd_side was)
+{
+	struct crossing *crossing = &ancestry->crossings[ancestry->n_crossings];
+
+	if (ancestry->n_crossings == CROSSINGS_MAX)
+		return false;
+	vfsd_file_handle_copy(&crossing->dir, dir);
+	crossing->was = was;
+	ancestry->n_crossings++;
+	return true;
+}
+
+void vfsd_ancestry_arrive(struct vfsd_ancestry *ancestry)
+{
+	if (ancestry->n_crossings > 0)
+		ancestry->n_crossings--;
+	vfsd_ancestry_forget(ancestry);
+}
+
+void vfsd_ancestry_unannounce(struct vfsd_ancestry *ancestry)
+{
+	ancestry->n_crossings = 0;
+}

@@ -1,0 +1,419 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "whole.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/fanotify.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "ancestry.h"
+#include "batch.h"
+#include "fanotify_event.h"
+#include "inode.h"
+#include "marks.h"
+#include "source.h"
+#include "util.h"
+
+#ifndef FAN_RENAME
+#define FAN_RENAME 0x10000000
+#endif
+#ifndef FAN_FS_ERROR
+#define FAN_FS_ERROR 0x8000
+#endif
+
+enum { FILESYSTEMS_MAX = 64, RENAMES_MAX = 1024, TRIES_MAX = 8 };
+
+struct filesystem {
+	uint64_t nodeid; /* of its root */
+	uint64_t fsid;
+	uint64_t mask;
+};
+
+/* A directory that was renamed, by an event that is not told yet. */
+struct rename {
+	const uint8_t *end; /* of its event */
+	struct vfsd_fan_event event;
+};
+
+struct vfsd_whole {
+	struct vfsd_source_config config;
+	int group;
+	struct vfsd_ancestry *ancestry;
+	uint32_t n_filesystems;
+	struct filesystem filesystems[FILESYSTEMS_MAX];
+	uint64_t kept[VFSD_WHOLE_KEPT]; /* node ids, each at its index modulo the size */
+
+	struct vfsd_batch *batch;
+	const uint8_t *seen; /* how far the batch was searched for renames of directories */
+	const uint8_t *crossings[RENAMES_MAX]; /* ends of their events; the last one is the next */
+	uint32_t n_crossings;
+	struct rename *renames; /* RENAMES_MAX, scratch of foresee() */
+	bool something_left;	/* a directory was renamed out of reach, once */
+	bool hopeless;		/* nobody can say what was inside when, in this queue */
+	bool lost;
+};
+
+int vfsd_whole_create(const struct vfsd_source_config *config, int group, struct vfsd_batch *batch,
+		      struct vfsd_whole **ret)
+{
+	struct vfsd_whole *whole;
+	int err;
+
+	if (!vfsd_inodes_can_unpin(config->inodes))
+		return -EPERM;
+	whole = calloc(1, sizeof(*whole));
+	if (!whole)
+		return -ENOMEM;
+	whole->config = *config;
+	whole->group = group;
+	whole->batch = batch;
+	whole->renames = malloc(RENAMES_MAX * sizeof(*whole->renames));
+	err = whole->renames ?
+		      vfsd_ancestry_create(config->inodes, config->cross_mounts, &whole->ancestry) :
+		      -ENOMEM;
+	if (err) {
+		vfsd_whole_destroy(whole);
+		return err;
+	}
+	*ret = whole;
+	return 0;
+}
+
+/* Give up the node id that is kept at @slot. */
+static void drop(struct vfsd_whole *whole, size_t slot)
+{
+	struct vfsd_inode *inode;
+
+	if (whole->kept[slot] == 0)
+		return;
+	inode = vfsd_inode_forget(whole->config.inodes, whole->kept[slot], 1);
+	whole->kept[slot] = 0;
+	if (inode && whole->config.forgotten)
+		whole->config.forgotten(whole->config.ctx, inode);
+	vfsd_inode_put(whole->config.inodes, inode);
+}
+
+void vfsd_whole_let_go(struct vfsd_whole *whole)
+{
+	for (size_t slot = 0; slot < VFSD_WHOLE_KEPT; slot++)
+		drop(whole, slot);
+}
+
+void vfsd_whole_destroy(struct vfsd_whole *whole)
+{
+	if (!whole)
+		return;
+	vfsd_whole_let_go(whole);
+	vfsd_ancestry_destroy(whole->ancestry);
+	free(whole->renames);
+	free(whole);
+}
+
+/* Marks */
+
+static uint64_t mask_of(const struct vfsd_whole *whole, uint64_t fsid)
+{
+	uint64_t mask = 0;
+
+	for (uint32_t i = 0; i < whole->n_filesystems; i++)
+		if (whole->filesystems[i].fsid == fsid)
+			mask |= whole->filesystems[i].mask;
+	return mask;
+}
+
+/* Have the host's mark of the filesystem that @root is on, carrying @old, carry @new. */
+static int mark(const struct vfsd_whole *whole, const struct vfsd_inode *root, uint64_t old,
+		uint64_t new)
+{
+	bool transient;
+	char link[16];
+	int fd, err = 0;
+
+	fd = vfsd_inode_fd_get(whole->config.inodes, (struct vfsd_inode *)(uintptr_t)root,
+			       &transient);
+	if (fd < 0)
+		return fd;
+	(void)snprintf(link, sizeof(link), "%d", fd);
+	if ((new & ~old) && fanotify_mark(whole->group, FAN_MARK_ADD | FAN_MARK_FILESYSTEM,
+					  new & ~old, whole->config.proc_self_fd, link) < 0)
+		err = -errno;
+	if (!err && (old & ~new))
+		(void)fanotify_mark(whole->group, FAN_MARK_REMOVE | FAN_MARK_FILESYSTEM, old & ~new,
+				    whole->config.proc_self_fd, link);
+	vfsd_inode_fd_put(fd, transient);
+	return err;
+}
+
+static struct filesystem *find(struct vfsd_whole *whole, uint64_t nodeid)
+{
+	for (uint32_t i = 0; i < whole->n_filesystems; i++)
+		if (whole->filesystems[i].nodeid == nodeid)
+			return &whole->filesystems[i];
+	return NULL;
+}
+
+int vfsd_whole_watch(struct vfsd_whole *whole, const struct vfsd_inode *root, uint64_t mask)
+{
+	struct filesystem *filesystem = find(whole, root->nodeid);
+	uint64_t fsid = vfsd_inode_handle(root)->fsid;
+	uint64_t before = mask_of(whole, fsid);
+	uint64_t old = filesystem ? filesystem->mask : 0;
+	int err;
+
+	if (mask == old)
+		return 0;
+	/* What leaves, and what comes, has to be known, and directories are a part of the whole. */
+	if (mask != 0)
+		mask |= FAN_RENAME | FAN_ONDIR;
+	if (!filesystem) {
+		if (whole->n_filesystems == FILESYSTEMS_MAX)
+			return -ENOSPC;
+		err = vfsd_ancestry_add_root(whole->ancestry, root);
+		if (err)
+			return err;
+		filesystem = &whole->filesystems[whole->n_filesystems++];
+		*filesystem = (struct filesystem){.nodeid = root->nodeid, .fsid = fsid};
+	}
+	filesystem->mask = mask;
+	err = mark(whole, root, before, mask_of(whole, fsid));
+	if (err)
+		filesystem->mask = old;
+	if (filesystem->mask == 0) {
+		*filesystem = whole->filesystems[--whole->n_filesystems];
+		vfsd_ancestry_remove_root(whole->ancestry, root);
+	}
+	return mask == 0 ? 0 : err;
+}
+
+bool vfsd_whole_active(const struct vfsd_whole *whole)
+{
+	return whole && whole->n_filesystems > 0;
+}
+
+/* Sides */
+
+static bool is_rename_of_dir(const struct vfsd_fan_event *event)
+{
+	return (event->mask & FAN_RENAME) && (event->mask & FAN_ONDIR);
+}
+
+static bool same_place(const struct vfsd_fan_place *a, const struct vfsd_fan_place *b)
+{
+	return a->name && b->name && vfsd_file_handle_equal(&a->handle, &b->handle) &&
+	       a->name_bytes == b->name_bytes && memcmp(a->name, b->name, a->name_bytes) == 0;
+}
+
+/* The handle of what the rename at @i of @renames moved, wherever it was moved later. */
+static void identify(const struct vfsd_whole *whole, const struct rename *renames, uint32_t n,
+		     uint32_t i, struct vfsd_file_handle *ret)
+{
+	const struct vfsd_fan_place *place = &renames[i].event.new_name;
+	char name[VFSD_SOURCE_NAME_BYTES];
+	bool reopenable;
+	int dir, fd;
+
+	ret->bytes = 0;
+	ret->fsid = place->handle.fsid;
+	for (uint32_t later = i + 1; later < n; later++)
+		if (same_place(&renames[later].event.old_name, place))
+			place = &renames[later].event.new_name;
+	if (!place->name || place->name_bytes >= sizeof(name))
+		return;
+	dir = vfsd_inode_handle_open(whole->config.inodes, &place->handle);
+	if (dir < 0)
+		return;
+	memcpy(name, place->name, place->name_bytes);
+	name[place->name_bytes] = '\0';
+	fd = openat(dir, name, O_PATH | O_NOFOLLOW | O_DIRECTORY | O_CLOEXEC);
+	if (fd >= 0 && vfsd_inode_encode(fd, ret, &reopenable) < 0)
+		ret->bytes = 0;
+	ret->fsid = place->handle.fsid;
+	if (fd >= 0)
+		(void)close(fd);
+	(void)close(dir);
+}
+
+/* Find out which directories change sides by what is left of the batch. False: too many. */
+static bool foresee(struct vfsd_whole *whole)
+{
+	struct rename *renames = whole->renames;
+	const uint8_t *at = whole->batch->at;
+	struct vfsd_file_handle dir;
+	struct vfsd_fan_event event;
+	uint32_t n = 0;
+
+	vfsd_ancestry_unannounce(whole->ancestry);
+	whole->n_crossings = 0;
+	whole->seen = whole->batch->end;
+	while (vfsd_fan_next(&at, whole->seen, &event)) {
+		if (!is_rename_of_dir(&event))
+			continue;
+		if (n == RENAMES_MAX)
+			return false;
+		renames[n++] = (struct rename){.end = at, .event = event};
+	}
+	for (uint32_t i = n; i-- > 0;) {
+		const struct vfsd_fan_event *rename = &renames[i].event;
+		enum vfsd_side from = vfsd_ancestry_look(whole->ancestry, &rename->old_name.handle);
+		enum vfsd_side to = vfsd_ancestry_look(whole->ancestry, &rename->new_name.handle);
+
+		if (from == to)
+			continue;
+		identify(whole, renames, n, i, &dir);
+		if (!vfsd_ancestry_announce(whole->ancestry, &dir, from))
+			return false;
+		whole->crossings[whole->n_crossings++] = renames[i].end;
+	}
+	return true;
+}
+
+/*
+ * The host has gone on while we looked. True: what we saw may be of a time after the end of the batch,
+ * look again. Nobody can say what was when if the batch has no room for the rest.
+ */
+static bool is_behind(struct vfsd_whole *whole)
+{
+	const uint8_t *at = whole->seen;
+	struct vfsd_fan_event event;
+	bool all, renamed = false;
+
+	while (vfsd_batch_more(whole->batch, &all))
+		;
+	whole->hopeless = whole->hopeless || !all;
+	while (vfsd_fan_next(&at, whole->batch->end, &event))
+		renamed = renamed || is_rename_of_dir(&event);
+	whole->seen = whole->batch->end;
+	return renamed;
+}
+
+void vfsd_whole_begin(struct vfsd_whole *whole)
+{
+	whole->hopeless = false;
+	for (int tries = 0; !whole->hopeless; tries++) {
+		whole->hopeless = tries == TRIES_MAX || !foresee(whole);
+		if (!is_behind(whole))
+			return;
+	}
+}
+
+/* The side that @dir was on when what is told now happened. */
+static enum vfsd_side side_of(struct vfsd_whole *whole, const struct vfsd_file_handle *dir)
+{
+	enum vfsd_side side;
+
+	if (vfsd_ancestry_recall(whole->ancestry, dir, &side))
+		return side;
+	for (int tries = 0; !whole->hopeless; tries++) {
+		bool again;
+
+		side = vfsd_ancestry_look(whole->ancestry, dir);
+		again = is_behind(whole);
+		if (whole->hopeless)
+			break;
+		if (!again) {
+			if (side != VFSD_GONE)
+				vfsd_ancestry_remember(whole->ancestry, dir, side);
+			return side;
+		}
+		whole->hopeless = tries == TRIES_MAX || !foresee(whole);
+	}
+	whole->lost = true;
+	return VFSD_OUTSIDE;
+}
+
+void vfsd_whole_enter(struct vfsd_whole *whole, const struct vfsd_fan_event *event)
+{
+	if (!is_rename_of_dir(event))
+		return;
+	/* Who cannot foresee forgets whenever it may matter. */
+	if (whole->hopeless)
+		vfsd_ancestry_forget(whole->ancestry);
+	whole->something_left = whole->something_left || whole->hopeless;
+	if (whole->n_crossings == 0 || whole->crossings[whole->n_crossings - 1] != whole->batch->at)
+		return;
+	whole->n_crossings--;
+	vfsd_ancestry_arrive(whole->ancestry);
+	whole->something_left = true;
+}
+
+bool vfsd_whole_lost(struct vfsd_whole *whole)
+{
+	bool lost = whole->lost;
+
+	whole->lost = false;
+	return lost;
+}
+
+/* Directories */
+
+/* Does the guest know the directory only by what is kept for it? */
+static bool is_kept_only(const struct vfsd_whole *whole, const struct vfsd_inode *inode)
+{
+	return whole->kept[(uint32_t)inode->nodeid % VFSD_WHOLE_KEPT] == inode->nodeid &&
+	       vfsd_inode_lookups(inode) == 1;
+}
+
+/* A node id for a directory inside that has none. */
+static struct vfsd_inode *keep(struct vfsd_whole *whole, const struct vfsd_file_handle *handle)
+{
+	struct vfsd_inode *inode = NULL;
+	struct statx st;
+	size_t slot;
+	int fd = -ENOENT;
+
+	/* On that of the mounts through which it is inside. */
+	for (uint32_t nth = 0;; nth++) {
+		fd = vfsd_inode_handle_open_nth(whole->config.inodes, handle, nth);
+		if (fd == -ENOENT)
+			return NULL;
+		if (fd >= 0 && vfsd_ancestry_contains(whole->ancestry, fd))
+			break;
+		if (fd >= 0)
+			(void)close(fd);
+	}
+	if (statx(fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_MNT_ID, &st) < 0) {
+		(void)close(fd);
+		return NULL;
+	}
+	if (vfsd_inode_lookup_fd(whole->config.inodes, fd, &st, &inode) < 0)
+		return NULL;
+	slot = (uint32_t)inode->nodeid % VFSD_WHOLE_KEPT;
+	if (whole->kept[slot] != inode->nodeid)
+		drop(whole, slot);
+	else /* a queue thread was faster to forget than we to find */
+		vfsd_inode_put(whole->config.inodes,
+			       vfsd_inode_forget(whole->config.inodes, inode->nodeid, 1));
+	whole->kept[slot] = inode->nodeid;
+	return inode;
+}
+
+struct vfsd_inode *vfsd_whole_find_dir(struct vfsd_whole *whole,
+				       const struct vfsd_file_handle *handle, bool *unknown)
+{
+	struct vfsd_inode *inode = vfsd_inode_find_handle(whole->config.inodes, handle);
+	enum vfsd_side side;
+
+	*unknown = false;
+	if (handle->bytes == 0)
+		return NULL;
+	/* A watch of a directory stays with it, wherever it goes. */
+	if (inode && vfsd_marks_union(whole->config.marks, inode->nodeid) != 0)
+		return inode;
+	side = side_of(whole, handle);
+	/* What the guest knows was inside, and still is unless something has ever left. */
+	if (side == VFSD_OUTSIDE || (side == VFSD_GONE && (!inode || whole->something_left))) {
+		vfsd_inode_put(whole->config.inodes, inode);
+		return NULL;
+	}
+	if (!inode) {
+		inode = keep(whole, handle);
+		*unknown = inode != NULL;
+	} else {
+		*unknown = is_kept_only(whole, inode);
+	}
+	return inode;
+}
