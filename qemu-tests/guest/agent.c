@@ -271,6 +271,11 @@ static int64_t do_marked(struct words *w) /* GROUP: the events it holds, see mar
 	return marks_collect(integer(w, 1));
 }
 
+static int64_t do_places(struct words *w) /* GROUP MOUNT: the events it holds, see marks.h */
+{
+	return marks_places(integer(w, 1), w->at[2]);
+}
+
 static int64_t do_dnotify(struct words *w) /* PATH BITS -> FD */
 {
 	return marks_dnotify(w->at[1], (unsigned int)words_number(w, 2));
@@ -376,6 +381,7 @@ static const struct verb {
 	{"fanotify", 1, do_fanotify},
 	{"mark", 4, do_mark},
 	{"marked", 1, do_marked},
+	{"places", 2, do_places},
 	{"dnotify", 2, do_dnotify},
 	{"signals", 1, do_signals},
 	{"umount", 1, do_umount},

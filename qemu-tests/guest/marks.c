@@ -5,10 +5,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <limits.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/fanotify.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "words.h"
 
 enum { DESCRIPTORS = 256, BUFFER_BYTES = 16384 };
 
@@ -53,6 +57,92 @@ int64_t marks_collect(int group)
 		}
 	}
 	return length < 0 && errno != EAGAIN ? -errno : count;
+}
+
+/* The path of what @handle means, or "?". */
+static void put_path(int mount, const struct file_handle *handle, const char *name, char *path,
+		     size_t size)
+{
+	union {
+		struct file_handle head;
+		char room[sizeof(struct file_handle) + MAX_HANDLE_SZ];
+	} copy;
+	char link[32];
+	ssize_t length = 1;
+	int fd;
+
+	memcpy(&copy, handle, sizeof(*handle) + handle->handle_bytes);
+	path[0] = '?';
+	fd = open_by_handle_at(mount, &copy.head, O_PATH | O_CLOEXEC);
+	if (fd >= 0) {
+		(void)snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+		length = readlink(link, path, size);
+		close(fd);
+	}
+	if (name && strcmp(name, ".") != 0)
+		length += snprintf(path + length, size - (size_t)length, "/%s", name);
+	words_put(path, (size_t)length);
+}
+
+static void put_place(int mount, const struct fanotify_event_metadata *event)
+{
+	const char *at = (const char *)event + event->metadata_len;
+	const char *end = (const char *)event + event->event_len;
+	char path[2 * PATH_MAX];
+
+	for (; at < end; at += ((const struct fanotify_event_info_header *)(const void *)at)->len) {
+		const struct fanotify_event_info_fid *info = (const void *)at;
+		const struct file_handle *handle = (const void *)info->handle;
+
+		switch (info->hdr.info_type) {
+		case FAN_EVENT_INFO_TYPE_DFID_NAME:
+			put_path(mount, handle,
+				 (const char *)handle->f_handle + handle->handle_bytes, path,
+				 sizeof(path) - 1);
+			return;
+		case FAN_EVENT_INFO_TYPE_FID:
+		case FAN_EVENT_INFO_TYPE_DFID:
+			if (event->mask & FAN_FS_ERROR)
+				break;
+			put_path(mount, handle, NULL, path, sizeof(path) - 1);
+			return;
+		case FAN_EVENT_INFO_TYPE_ERROR: {
+			const struct fanotify_event_info_error *error = (const void *)at;
+
+			printf("%d:%u", error->error, error->error_count);
+			return;
+		}
+		default:
+			break;
+		}
+	}
+	putchar('%');
+}
+
+int64_t marks_places(int group, const char *path)
+{
+	static char buffer[BUFFER_BYTES]
+		__attribute__((aligned(__alignof__(struct fanotify_event_metadata))));
+	int mount = open(path, O_RDONLY | O_CLOEXEC);
+	int64_t count = 0;
+	ssize_t length;
+
+	if (mount < 0)
+		return -errno;
+	while ((length = read(group, buffer, sizeof(buffer))) > 0) {
+		const struct fanotify_event_metadata *event = (const void *)buffer;
+
+		for (; FAN_EVENT_OK(event, length); event = FAN_EVENT_NEXT(event, length)) {
+			put_event(event);
+			put_place(mount, event);
+			putchar(' ');
+			count++;
+		}
+	}
+	if (length < 0 && errno != EAGAIN)
+		count = -errno;
+	close(mount);
+	return count;
 }
 
 int64_t marks_dnotify(const char *path, unsigned int bits)

@@ -17,6 +17,13 @@ int64_t marks_add(int group, unsigned int flags, uint64_t mask, const char *path
  */
 int64_t marks_collect(int group);
 
+/*
+ * The same for a group that reports file handles, each event as two words: MASK:WHOSE, and the path of
+ * what it tells of: that of its handle, opened on the filesystem of @mount ("?" if that fails), and its
+ * name. An FS_ERROR has ERROR:COUNT in place of a path.
+ */
+int64_t marks_places(int group, const char *mount);
+
 /* fcntl(F_NOTIFY) with @bits on the directory @path, which it opens. Its descriptor. */
 int64_t marks_dnotify(const char *path, unsigned int bits);
 

@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""A fanotify mark on the whole share: what the host does anywhere in it, looked up or not.
+
+Everything older than a scene's sentinel has come when that has, see ``test_marks``. What is
+compared is which events each path has had; fanotify merges those of one path.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Final
+
+import pytest
+from conftest import Stage
+from runguest import paths
+from runguest.actors import Step
+from runguest.agent import Agent, Guest
+from runguest.events import Mask
+from runguest.scene import Scene
+from runguest.words import decode
+
+# Linux include/uapi/linux/fanotify.h
+FID: Final = 0x200
+DFID_NAME: Final = 0xC00
+DFID_NAME_TARGET: Final = 0xC00 | 0x200 | 0x1000
+MARK_FILESYSTEM: Final = 0x100
+
+PRIVILEGED: Final = "--daemon-arg=--modcaps=+sys_admin"
+MASK: Final = (
+    Mask.CREATE
+    | Mask.DELETE
+    | Mask.MOVED_FROM
+    | Mask.MOVED_TO
+    | Mask.MODIFY
+    | Mask.ATTRIB
+    | Mask.CLOSE_WRITE
+    | Mask.ISDIR
+)
+NAMING: Final = pytest.mark.parametrize(
+    "report", [DFID_NAME, DFID_NAME_TARGET], ids=["DFID_NAME", "DFID_NAME_TARGET"]
+)
+
+
+@pytest.fixture(scope="session")
+def whole_stage(world: str, stage: Stage, make_guest: Callable[..., Guest]) -> Iterator[Stage]:
+    """A daemon that may watch whole file systems; in the local world the local one."""
+    if world == "local":
+        yield stage
+        return
+    with ExitStack() as stack:
+        options = ("--daemon-arg=--cache=always", PRIVILEGED)
+        guest = stack.enter_context(make_guest(world, *options))
+        yield Stage(Agent(guest), guest.share, Path(paths.GUEST_SHARE), True, guest)
+
+
+class Group:
+    """A fanotify group with a mark on the file system that a scene is on."""
+
+    def __init__(self, scene: Scene, stage: Stage, report: int, mask: int = int(MASK)) -> None:
+        self._scene = scene
+        self._mount = bytes(stage.mount)
+        self._home = scene.guest.path(b"")
+        self._group = scene.agent.call("fanotify", report)
+        scene.agent.call("mark", self._group, MARK_FILESYSTEM, mask, scene.guest.path(b"."))
+
+    def __enter__(self) -> Group:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._scene.agent.call("close", self._group)
+
+    def all(self) -> list[tuple[str, Mask, str]]:
+        """All events: who, what and where; the path as the guest sees it."""
+        self._scene.settle()
+        self._scene.agent.send("places", self._group, self._mount)
+        words, _ = self._scene.agent.reply()
+        events = []
+        for event, place in zip(words[::2], words[1::2], strict=True):
+            mask, whose = event.split(":")
+            who = "guest" if whose == "ours" else "host"
+            events.append((who, Mask(int(mask, 0)), os.fsdecode(decode(place))))
+        return events
+
+    def seen(self) -> dict[tuple[str, str], Mask]:
+        """What has happened in the scene: who and the path there, with all bits of its events."""
+        home = os.fsdecode(self._home)
+        found: dict[tuple[str, str], Mask] = {}
+        for who, mask, place in self.all():
+            if place.startswith(home):
+                key = (who, place.removeprefix(home))
+                found[key] = found.get(key, Mask(0)) | mask
+        return found
+
+
+DEEP: Final[Sequence[tuple[str, Sequence[Step], Sequence[Step], dict[str, Mask]]]] = (
+    (
+        "create",
+        [],
+        [("mkdir", b"a"), ("mkdir", b"a/b"), ("file", b"a/b/f")],
+        {
+            "a": Mask.CREATE | Mask.ISDIR,
+            "a/b": Mask.CREATE | Mask.ISDIR,
+            "a/b/f": Mask.CREATE | Mask.MODIFY | Mask.CLOSE_WRITE,
+        },
+    ),
+    (
+        "modify",
+        [("mkdir", b"a"), ("mkdir", b"a/b"), ("file", b"a/b/f")],
+        [("truncate", b"a/b/f")],
+        {"a/b/f": Mask.MODIFY},
+    ),
+    (
+        "attrib",
+        [("mkdir", b"a"), ("mkdir", b"a/b"), ("file", b"a/b/f")],
+        [("chmod", b"a/b/f"), ("chmod", b"a/b")],
+        {"a/b/f": Mask.ATTRIB, "a/b": Mask.ATTRIB | Mask.ISDIR},
+    ),
+    (
+        "rename",
+        [("mkdir", b"a"), ("mkdir", b"a/b"), ("mkdir", b"c"), ("mknod", b"a/b/f")],
+        [("rename", b"a/b/f", b"c/g")],
+        {"a/b/f": Mask.MOVED_FROM, "c/g": Mask.MOVED_TO},
+    ),
+    (
+        "delete",
+        [("mkdir", b"a"), ("mkdir", b"a/b"), ("mknod", b"a/b/f")],
+        [("unlink", b"a/b/f")],
+        {"a/b/f": Mask.DELETE},
+    ),
+    (
+        "move-directory",
+        [("mkdir", b"a"), ("mkdir", b"a/b"), ("mkdir", b"c")],
+        [("rename", b"a/b", b"c/d"), ("mknod", b"c/d/f")],
+        {
+            "a/b": Mask.MOVED_FROM | Mask.ISDIR,
+            "c/d": Mask.MOVED_TO | Mask.ISDIR,
+            "c/d/f": Mask.CREATE,
+        },
+    ),
+)
+
+
+@NAMING
+@pytest.mark.parametrize(
+    ("given", "act", "expect"), [c[1:] for c in DEEP], ids=[c[0] for c in DEEP]
+)
+def test_what_nobody_has_looked_up(
+    whole_stage: Stage,
+    report: int,
+    given: Sequence[Step],
+    act: Sequence[Step],
+    expect: dict[str, Mask],
+) -> None:
+    with whole_stage.scene() as scene:
+        scene.host.run(given)
+        with Group(scene, whole_stage, report) as group:
+            scene.host.run(act)
+            assert group.seen() == {("host", path): mask for path, mask in expect.items()}
+
+
+def test_a_group_without_names(whole_stage: Stage) -> None:
+    with whole_stage.scene() as scene, Group(scene, whole_stage, FID) as group:
+        scene.host.run([("mkdir", b"a"), ("mkdir", b"a/b"), ("mknod", b"a/b/f")])
+        home = os.fsdecode(scene.guest.path(b""))
+        events = [(mask, f"{place}/") for _, mask, place in group.all()]
+        assert [(m, p.removeprefix(home)) for m, p in events if p.startswith(home)] == [
+            (Mask.CREATE | Mask.ISDIR, ""),
+            (Mask.CREATE | Mask.ISDIR, "a/"),
+            (Mask.CREATE, "a/b/"),
+        ]
+
+
+@NAMING
+def test_each_change_once_whoever_made_it(whole_stage: Stage, report: int) -> None:
+    """Beside watches of the same names, in this group and by inotify."""
+    with whole_stage.scene() as scene:
+        scene.host.run([("mkdir", b"d")])
+        with Group(scene, whole_stage, report) as group:
+            scene.watch("dir", b"d", Mask.CREATE | Mask.DELETE)
+            for who, actor in (("host", scene.host), ("guest", scene.guest)):
+                actor.run([("mknod", b"d/f")])
+                assert scene.settle() == {"dir": ["CREATE f"]}
+                assert [e for e in group.all() if e[2].endswith("/d/f")] == [
+                    (who, Mask.CREATE, os.fsdecode(scene.guest.path(b"d/f")))
+                ]
+                actor.run([("unlink", b"d/f")])
+                assert scene.settle() == {"dir": ["DELETE f"]}
+                assert [e[:2] for e in group.all() if e[2].endswith("/d/f")] == [(who, Mask.DELETE)]
+
+
+# -- what must not be seen -----------------------------------------------------------------------
+
+
+def test_outside_of_the_share_nothing_is_seen(whole_stage: Stage, world: str) -> None:
+    if world == "local":
+        return  # there is no outside
+    outside = whole_stage.share.parent / "outside"
+    outside.mkdir(exist_ok=True)
+    with whole_stage.scene() as scene, Group(scene, whole_stage, DFID_NAME) as group:
+        (outside / "secret").write_bytes(b"x")
+        (outside / "secret").rename(outside / "still")
+        (outside / "still").unlink()
+        (outside / "d").mkdir()
+        (outside / "d").rmdir()
+        places = [place for _, _, place in group.all()]
+        assert [place for place in places if not place.startswith(paths.GUEST_SHARE)] == []
+        assert [place for place in places if "secret" in place or "still" in place] == []
+
+
+def test_what_is_not_asked_for_is_not_seen(whole_stage: Stage) -> None:
+    with whole_stage.scene() as scene:
+        mask = int(Mask.CREATE | Mask.ISDIR)
+        with Group(scene, whole_stage, DFID_NAME, mask) as group:
+            scene.host.run([("mkdir", b"a"), ("file", b"a/f"), ("unlink", b"a/f")])
+            assert group.seen() == {
+                ("host", "a"): Mask.CREATE | Mask.ISDIR,
+                ("host", "a/f"): Mask.CREATE,
+            }
+
+
+def test_after_the_mark_is_gone_nothing_is_seen(whole_stage: Stage) -> None:
+    with whole_stage.scene() as scene:
+        with Group(scene, whole_stage, DFID_NAME):
+            scene.host.run([("mkdir", b"a")])
+        scene.watch("dir", b".", Mask.CREATE)
+        scene.host.run([("mkdir", b"b"), ("mknod", b"a/f")])
+        assert scene.settle() == {"dir": ["CREATE|ISDIR b"]}
+
+
+def test_without_privilege_the_guest_sees_itself(guest_stage: Stage) -> None:
+    with guest_stage.scene() as scene, Group(scene, guest_stage, DFID_NAME) as group:
+        scene.host.run([("mkdir", b"a"), ("mknod", b"a/f")])
+        scene.guest.run([("mknod", b"a/g")])
+        assert group.seen() == {("guest", "a/g"): Mask.CREATE}
+
+
+def test_with_the_feature_off_there_is_no_such_mark(deaf_stage: Stage) -> None:
+    """Without remote events there is no fsid, and so no such mark."""
+    with deaf_stage.scene() as scene, pytest.raises(OSError, match="No such device"):
+        Group(scene, deaf_stage, DFID_NAME)
