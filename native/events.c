@@ -13,6 +13,7 @@
 
 #include "eventring.h"
 #include "faults.h"
+#include "fserrors.h"
 #include "fuse.h"
 #include "inode.h"
 #include "log.h"
@@ -33,6 +34,9 @@ enum { GROUP_INTERESTS_MAX = 1 << 20 };
 /* One is the share, the others are mounted below it. */
 enum { FILESYSTEMS_MAX = 64 };
 
+/* FAN_FS_ERROR, Linux 5.16; older headers lack it. */
+enum { VFSD_FS_ERROR = 0x8000 };
+
 enum wakeup { WAKE_STOP, WAKE_SOURCE, WAKE_KICK };
 
 struct vfsd_events {
@@ -45,6 +49,7 @@ struct vfsd_events {
 	pthread_mutex_t lock; /* the event lock; protects all below */
 	struct vfsd_marks *marks;
 	struct vfsd_eventring *ring;
+	struct vfsd_fserrors errors;
 	struct vfsd_notify *notify;
 	struct vfsd_source *source; /* NULL while no session wants events */
 	bool offered;
@@ -96,12 +101,47 @@ static void put_event(struct vfsd_events *events, const struct vfsd_source_event
 	(void)vfsd_eventring_put(events->ring, VFSD_RECORD_FSNOTIFY, 0, &record, bytes);
 }
 
+/* Put what has failed, once for each filesystem until the guest has taken it. Event lock held. */
+static void put_errors(struct vfsd_events *events)
+{
+	const struct vfsd_fserror *error;
+
+	while ((error = vfsd_fserrors_next(&events->errors)) != NULL) {
+		const struct fuse_notify_fsnotify_out out = {
+			.nodeid = error->nodeid,
+			.mask = VFSD_FS_ERROR,
+			.cookie = error->count < UINT32_MAX ? (uint32_t)error->count : UINT32_MAX,
+			.error = error->error,
+		};
+
+		if (!vfsd_eventring_put(events->ring, VFSD_RECORD_FSNOTIFY, 0, &out, sizeof(out)))
+			break; /* it is told when there is room again */
+		vfsd_fserrors_told(&events->errors, error);
+	}
+}
+
+static void on_error(struct vfsd_events *events, const struct vfsd_source_event *event)
+{
+	const struct vfsd_fserror error = {.root = event->root,
+					   .nodeid = event->nodeid,
+					   .error = event->error,
+					   .count = event->errors};
+
+	if (!vfsd_fserrors_add(&events->errors, &error))
+		vfsd_eventring_put_loss(events->ring, 1);
+	put_errors(events); /* now, in its order */
+}
+
 static void on_event(void *ctx, const struct vfsd_source_event *event)
 {
 	struct vfsd_events *events = ctx;
 	struct vfsd_source_event parts[2];
 	uint32_t n;
 
+	if (event->mask & VFSD_FS_ERROR) {
+		on_error(events, event);
+		return;
+	}
 	if (!events->config.rfc2021) {
 		put_event(events, event);
 		return;
@@ -123,8 +163,18 @@ static void on_lost(void *ctx)
 static void flush(void *ctx)
 {
 	struct vfsd_events *events = ctx;
+	int err = 0;
 
-	if (events->muted || vfsd_notify_flush(events->notify) == 0)
+	do {
+		put_errors(events);
+		if (events->muted)
+			return;
+		err = vfsd_notify_flush(events->notify);
+		if (err || !vfsd_eventring_empty(events->ring))
+			break;
+		vfsd_fserrors_taken(&events->errors);
+	} while (vfsd_fserrors_next(&events->errors));
+	if (!err)
 		return;
 	vfsd_log(VFSD_LOG_ERROR, "events: broken notification ring stopped");
 	if (events->err_fd >= 0)
@@ -287,6 +337,7 @@ static void end_session(struct vfsd_events *events)
 	vfsd_marks_clear(events->marks);
 	atomic_store(&events->watched, 0);
 	vfsd_eventring_clear(events->ring);
+	vfsd_fserrors_clear(&events->errors);
 }
 
 /* Event lock held; there is no session. */

@@ -17,6 +17,19 @@
 
 #define DIRENT (FAN_CREATE | FAN_DELETE | FAN_MOVED_FROM | FAN_MOVED_TO)
 
+/* Linux 5.16, FAN_EVENT_INFO_TYPE_ERROR */
+enum { INFO_TYPE_ERROR = 5 };
+
+struct info_error {
+	struct fanotify_event_info_header hdr;
+	int32_t error;
+	uint32_t error_count;
+};
+
+_Static_assert(sizeof(struct info_error) == sizeof(struct fanotify_event_info_fid), "no info "
+										    "record is "
+										    "shorter");
+
 /* Handle and name of one info record; a malformed one leaves @ret empty. */
 static void decode_place(const struct fanotify_event_info_fid *info, struct vfsd_fan_place *ret)
 {
@@ -76,6 +89,12 @@ static void decode_places(const uint8_t *at, const uint8_t *end, struct vfsd_fan
 		if (info->hdr.len < sizeof(*info) || info->hdr.len > end - at)
 			return;
 		at += info->hdr.len;
+		if (info->hdr.info_type == INFO_TYPE_ERROR) {
+			const struct info_error *error = (const void *)info;
+
+			ret->error = error->error;
+			ret->error_count = error->error_count;
+		}
 		if (place && place->handle.bytes == 0)
 			decode_place(info, place);
 	}

@@ -27,6 +27,8 @@ struct vfsd_fan_event {
 	struct vfsd_fan_place where;	/* DFID_NAME: where that has its name; a directory itself */
 	struct vfsd_fan_place old_name; /* halves of FAN_RENAME */
 	struct vfsd_fan_place new_name;
+	int32_t error; /* FAN_FS_ERROR: the first one, a positive errno; of the filesystem of object */
+	uint32_t error_count;
 };
 
 /*

@@ -34,6 +34,9 @@ struct vfsd_source_event {
 	bool parent_only;    /* the object's own watchers are told by an event of their own */
 	bool unnamed;	     /* the name that it was opened by was gone; only where asked for */
 	bool unknown_dir;    /* nodeid is a directory that the guest has not looked up */
+	int32_t error;	     /* FAN_FS_ERROR: the first one, positive; of a filesystem that is */
+	uint32_t errors;     /* watched as a whole, how many, */
+	uint64_t root;	     /* and its root */
 	const char *name;    /* borrowed, NUL-terminated; NULL without one */
 	uint32_t name_bytes; /* without the NUL */
 };

@@ -31,6 +31,10 @@
 #define FAN_RENAME 0x10000000
 #endif
 
+#ifndef FAN_FS_ERROR
+#define FAN_FS_ERROR 0x8000
+#endif
+
 #define MOVED (FAN_MOVED_FROM | FAN_MOVED_TO)
 #define DIRENT (FAN_CREATE | FAN_DELETE | MOVED)
 /* Told to the watchers of the directory too, by name. */
@@ -239,7 +243,9 @@ static int watch_whole(struct vfsd_source *base, struct vfsd_inode *root, uint32
 		err = vfsd_whole_create(&source->config, base->fd, &source->batch, &source->whole);
 	if (err || !source->whole)
 		return err;
-	return vfsd_whole_watch(source->whole, root, host);
+	err = vfsd_whole_watch(source->whole, root, host | (mask & FAN_FS_ERROR));
+	/* Errors are told since Linux 5.16, and not by every filesystem. */
+	return err == -EINVAL ? vfsd_whole_watch(source->whole, root, host) : err;
 }
 
 static void let_go(struct vfsd_source *base)
@@ -638,6 +644,24 @@ static void tell_object(struct source *source, const struct vfsd_source_sink *si
 	leave(source, &where);
 }
 
+/* To each filesystem of the guest that is a part of the one that has failed. */
+static void tell_error(const struct source *source, const struct vfsd_source_sink *sink,
+		       const struct vfsd_fan_event *event)
+{
+	struct place self = find(source, &event->object);
+	struct vfsd_source_event error = {
+		.mask = FAN_FS_ERROR, .error = event->error, .errors = event->error_count};
+
+	for (uint32_t nth = 0;; nth++) {
+		error.root = vfsd_whole_root(source->whole, event->object.handle.fsid, nth);
+		if (error.root == 0)
+			break;
+		error.nodeid = self.inode ? self.inode->nodeid : error.root;
+		sink->event(sink->ctx, &error);
+	}
+	leave(source, &self);
+}
+
 static void handle_event(struct source *source, const struct vfsd_source_sink *sink,
 			 const struct vfsd_fan_event *event)
 {
@@ -647,6 +671,11 @@ static void handle_event(struct source *source, const struct vfsd_source_sink *s
 	if (event->mask & FAN_Q_OVERFLOW) {
 		vfsd_names_forget(source->names);
 		sink->lost(sink->ctx);
+		return;
+	}
+	if (event->mask & FAN_FS_ERROR) {
+		if (source->whole)
+			tell_error(source, sink, event);
 		return;
 	}
 	/*

@@ -21,9 +21,6 @@
 #ifndef FAN_RENAME
 #define FAN_RENAME 0x10000000
 #endif
-#ifndef FAN_FS_ERROR
-#define FAN_FS_ERROR 0x8000
-#endif
 
 enum { FILESYSTEMS_MAX = 64, RENAMES_MAX = 1024, TRIES_MAX = 8 };
 
@@ -192,6 +189,14 @@ int vfsd_whole_watch(struct vfsd_whole *whole, const struct vfsd_inode *root, ui
 bool vfsd_whole_active(const struct vfsd_whole *whole)
 {
 	return whole && whole->n_filesystems > 0;
+}
+
+uint64_t vfsd_whole_root(const struct vfsd_whole *whole, uint64_t fsid, uint32_t nth)
+{
+	for (uint32_t i = 0; i < whole->n_filesystems; i++)
+		if (whole->filesystems[i].fsid == fsid && nth-- == 0)
+			return whole->filesystems[i].nodeid;
+	return 0;
 }
 
 /* Sides */

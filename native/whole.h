@@ -48,6 +48,9 @@ void vfsd_whole_let_go(struct vfsd_whole *whole);
 /* Is anything watched? */
 bool vfsd_whole_active(const struct vfsd_whole *whole);
 
+/* The roots of what is watched of a host filesystem: that of number @nth (0, 1, ...), or 0. */
+uint64_t vfsd_whole_root(const struct vfsd_whole *whole, uint64_t fsid, uint32_t nth);
+
 /*
  * Which directory is @handle to the guest? Transient reference; NULL: none, the guest must not hear of
  * it. *unknown: the guest does not know it by itself.

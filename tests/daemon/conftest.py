@@ -20,6 +20,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=100_000,
         help="how many the host makes at full speed; 1000000 is the long form",
     )
+    parser.addoption(
+        "--host-errors",
+        type=int,
+        default=1000,
+        help="how many a broken filesystem reports; 100000 is the long form",
+    )
 
 
 @pytest.fixture
