@@ -8,6 +8,7 @@ compared is which events each path has had; fanotify merges those of one path.
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,6 +22,7 @@ from runguest.agent import Agent, Guest
 from runguest.events import Mask
 from runguest.scene import Scene
 from runguest.words import decode
+from test_marks import launcher
 
 # Linux include/uapi/linux/fanotify.h
 FID: Final = 0x200
@@ -241,3 +243,72 @@ def test_with_the_feature_off_there_is_no_such_mark(deaf_stage: Stage) -> None:
     """Without remote events there is no fsid, and so no such mark."""
     with deaf_stage.scene() as scene, pytest.raises(OSError, match="No such device"):
         Group(scene, deaf_stage, DFID_NAME)
+
+
+# -- errors of the host's file systems -----------------------------------------------------------
+
+FS_ERROR: Final = 0x8000
+
+
+@pytest.fixture
+def disks(case_root: Path) -> Iterator[list[Path]]:
+    """Two disks with an ext4 each, not mounted."""
+    with ExitStack() as stack:
+        devices = []
+        for name in ("one", "other"):
+            image = case_root / f"{name}.img"
+            with image.open("wb") as file:
+                file.truncate(8 << 20)
+            subprocess.run(["mkfs.ext4", "-q", image], check=True)
+            found = subprocess.run(
+                ["losetup", "--find", "--show", image], check=True, capture_output=True, text=True
+            )
+            devices.append(Path(found.stdout.strip()))
+            stack.callback(subprocess.check_call, ["losetup", "--detach", devices[-1]])
+        yield devices
+
+
+def fail(disk: Path, times: int) -> None:
+    """Has the file system on a disk report an error."""
+    trigger = Path(f"/sys/fs/ext4/{disk.name}/trigger_fs_error")
+    with trigger.open("wb", buffering=0) as file:
+        for _ in range(times):
+            file.write(b"test")
+
+
+def test_errors_of_file_systems_below_the_share(
+    vmm: str, make_guest: Callable[..., Guest], case_root: Path, disks: list[Path]
+) -> None:
+    """Each mark hears of its own, with number and count; who has no such mark hears nothing."""
+    one, other = disks
+    # The mounts are in a namespace of the daemon's own and go with it.
+    daemon = launcher(
+        case_root / "daemon-with-disks",
+        f"""
+        [ "$MOUNTED" ] || MOUNTED=1 exec unshare --mount "$0" "$@"
+        for argument; do case $argument in --shared-dir=*) share=${{argument#*=}} ;; esac; done
+        mkdir -p "$share/one" "$share/other" &&
+            mount -o errors=continue {one} "$share/one" &&
+            mount -o errors=continue {other} "$share/other" || exit 1
+        """,
+    )
+    with make_guest(vmm, f"--daemon={daemon}", PRIVILEGED) as guest:
+        stage = Stage(Agent(guest), guest.share, Path(paths.GUEST_SHARE), True, guest)
+        mount = os.fsencode(paths.GUEST_SHARE)
+        with stage.scene() as scene:
+            wanted = {"both": [b"one", b"other"], "other": [b"other"], "share": [b""]}
+            groups = {}
+            for label, places in wanted.items():
+                groups[label] = scene.agent.call("fanotify", FID)
+                for place in places:
+                    where = mount + b"/" + place + b"/."
+                    scene.agent.call("mark", groups[label], MARK_FILESYSTEM, FS_ERROR, where)
+            fail(one, 3)
+            fail(other, 2)
+            scene.settle()
+            seen = {}
+            for label, group in groups.items():
+                scene.agent.send("places", group, mount)
+                seen[label] = sorted(scene.agent.reply()[0][1::2])
+                scene.agent.call("close", group)
+            assert seen == {"both": ["117:2", "117:3"], "other": ["117:2"], "share": []}
