@@ -14,6 +14,7 @@ import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -491,11 +492,19 @@ def test_slow_consumer_is_told_its_loss_and_holds_up_nobody(
         assert after.path == "after"
 
 
-def test_hosts_queue_overflows(daemon: Daemon, watcher: Watcher) -> None:
+def test_hosts_queue_overflows(start: Callable[..., Daemon], watch: Callable[..., Watcher]) -> None:
     """What came meanwhile is found, and is watched from then on."""
     limit = int(Path("/proc/sys/fs/fanotify/max_queued_events").read_text())
     if limit > 20000 or INSTRUMENTED:
         pytest.skip("would take too long")
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as share:  # where files come and go fast
+        daemon = start(share=Path(share))
+        watcher = watch(daemon, "--json")
+        watcher.ready()
+        overflow(daemon, watcher, limit)
+
+
+def overflow(daemon: Daemon, watcher: Watcher, limit: int) -> None:
     (daemon.share / "many").mkdir()
     assert short([watcher.record()]) == [("create", "many")]
     with daemon.stopped():
