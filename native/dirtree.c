@@ -119,9 +119,21 @@ uint64_t vfsd_dirtree_root(const struct vfsd_dirtree *tree)
 	return tree->root->nodeid;
 }
 
+static bool is_below(const struct node *node, const struct node *above)
+{
+	while (node && node != above)
+		node = node->parent;
+	return node != NULL;
+}
+
 bool vfsd_dirtree_has(const struct vfsd_dirtree *tree, uint64_t nodeid)
 {
 	return find(tree, nodeid) != NULL;
+}
+
+bool vfsd_dirtree_is_inside(const struct vfsd_dirtree *tree, uint64_t nodeid)
+{
+	return is_below(find(tree, nodeid), tree->root);
 }
 
 /* Into the list at @head: of children, or of those detached. */
@@ -161,13 +173,6 @@ void vfsd_dirtree_detach(struct vfsd_dirtree *tree, uint64_t nodeid)
 
 	if (node && node != tree->root)
 		detach(tree, node);
-}
-
-static bool is_below(const struct node *node, const struct node *above)
-{
-	while (node && node != above)
-		node = node->parent;
-	return node != NULL;
 }
 
 /* @node is new, or detached. */

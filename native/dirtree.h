@@ -24,6 +24,8 @@ void vfsd_dirtree_destroy(struct vfsd_dirtree *tree);
 size_t vfsd_dirtree_count(const struct vfsd_dirtree *tree);
 uint64_t vfsd_dirtree_root(const struct vfsd_dirtree *tree);
 bool vfsd_dirtree_has(const struct vfsd_dirtree *tree, uint64_t nodeid);
+/* And neither it nor anything above it is detached. */
+bool vfsd_dirtree_is_inside(const struct vfsd_dirtree *tree, uint64_t nodeid);
 
 /*
  * @nodeid is called @name in @parent now, wherever it was before, with all that is in it. What else

@@ -198,6 +198,22 @@ int vfsd_engine_remove_consumer(vfsd_engine *engine, int consumer)
 	return vfsd_local_remove(engine->local, consumer);
 }
 
+void vfsd_engine_tell_mount(vfsd_engine *engine, const vfsd_local_mount *mount)
+{
+	vfsd_local_tell_mount(engine->local, mount);
+}
+
+static void expire_one(void *ctx, const struct vfsd_inode *inode)
+{
+	vfsd_events_expire(ctx, inode->nodeid);
+}
+
+void vfsd_engine_expire(vfsd_engine *engine, uint64_t dev, uint64_t ino)
+{
+	if (engine->events)
+		vfsd_inodes_find_ident(engine->inodes, dev, ino, expire_one, engine->events);
+}
+
 static int create_session(struct vfsd_engine *engine, int root_fd)
 {
 	const vfsd_engine_config *config = &engine->config;

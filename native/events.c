@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/fanotify.h>
 #include <unistd.h>
 
 #include "eventring.h"
@@ -531,6 +532,19 @@ int vfsd_events_resume(struct vfsd_events *events, uint32_t server_mask)
 		end_session(events);
 	pthread_mutex_unlock(&events->lock);
 	return err;
+}
+
+void vfsd_events_expire(struct vfsd_events *events, uint64_t nodeid)
+{
+	const struct vfsd_source_event event = {.nodeid = nodeid, .mask = FAN_CREATE | FAN_ONDIR};
+
+	pthread_mutex_lock(&events->lock);
+	/* The old dialect has no way to say it. */
+	if (events->source && !events->config.rfc2021) {
+		put_event(events, &event);
+		flush(events);
+	}
+	pthread_mutex_unlock(&events->lock);
 }
 
 void vfsd_events_tell_loss(struct vfsd_events *events)

@@ -76,6 +76,12 @@ void vfsd_events_let_go(struct vfsd_events *events);
 int vfsd_events_watch(struct vfsd_events *events, struct vfsd_inode *inode, uint64_t owner,
 		      uint32_t mask);
 
+/*
+ * Have the guest look the names of @nodeid up again before it uses them. It is told that the object
+ * was created, without a name: nobody can be watching for that, but what is cached of it goes.
+ */
+void vfsd_events_expire(struct vfsd_events *events, uint64_t nodeid);
+
 /* Nobody knows what happened until now: have the guest told that it missed events. */
 void vfsd_events_tell_loss(struct vfsd_events *events);
 

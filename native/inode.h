@@ -183,7 +183,7 @@ bool vfsd_inode_is_pinned(const struct vfsd_inode *inode);
 bool vfsd_inodes_can_unpin(const struct vfsd_inodes *inodes);
 
 /*
- * Migration; no other call runs meanwhile.
+ * Migration; no other call runs meanwhile, but with the first of these.
  *
  * Tell @each about every inode that the guest holds, the root included, with its count of lookups.
  * The first answer other than 0 ends it and is returned.
@@ -215,6 +215,14 @@ int vfsd_inode_encode(int fd, struct vfsd_file_handle *handle, bool *reopenable)
 
 /* Open (O_PATH) what a handle means on the filesystem of the root. The fd or -errno. */
 int vfsd_inode_decode(struct vfsd_inodes *inodes, const struct vfsd_file_handle *handle);
+
+/*
+ * Tell @each about the inodes that had this st_dev and st_ino when the guest first saw them. Where a
+ * number was used anew by the host they are several; on whatever mount they are. Looks at all that
+ * there are, so not for what happens often. References are transient; locks are not held.
+ */
+void vfsd_inodes_find_ident(struct vfsd_inodes *inodes, uint64_t dev, uint64_t ino,
+			    void (*each)(void *ctx, const struct vfsd_inode *inode), void *ctx);
 
 /* Inodes the guest holds now (root included). */
 uint64_t vfsd_inodes_count(const struct vfsd_inodes *inodes);

@@ -88,6 +88,12 @@ static void *run(void *arg)
 	}
 }
 
+void vfsd_local_wake(struct vfsd_local *local)
+{
+	if (local->wake_fd >= 0)
+		(void)eventfd_write(local->wake_fd, 1);
+}
+
 static int start_thread(struct vfsd_local *local)
 {
 	struct epoll_event wake = {.events = EPOLLIN, .data.fd = local->wake_fd};
@@ -278,7 +284,7 @@ int vfsd_local_add(struct vfsd_local *local, const vfsd_local_request *request, 
 	for (uint32_t i = 0; i < consumer->n_watches; i++)
 		vfsd_local_watch_begin(local, &consumer->watches[i]);
 	pthread_mutex_unlock(&local->lock);
-	(void)eventfd_write(local->wake_fd, 1);
+	vfsd_local_wake(local);
 	return consumer->number;
 }
 

@@ -52,6 +52,31 @@ struct vfsd_local_event {
 	uint32_t path_bytes;
 };
 
+/* The payload of VFSD_RECORD_MOUNT and _SUPERBLOCK; path and type follow, without NUL. */
+struct vfsd_local_mounted {
+	uint64_t mnt_id; /* as in /proc/self/mountinfo of the daemon */
+	uint32_t major;	 /* of the superblock, as the next */
+	uint32_t minor;
+	uint32_t flags; /* enum vfsd_mount_flags */
+	uint32_t path_bytes;
+	uint32_t kind_bytes;
+	uint32_t padding;
+};
+
+enum vfsd_mount_flags { VFSD_MOUNT_READONLY = 1, VFSD_SUPERBLOCK_READONLY = 2 };
+
+/* Subtypes of VFSD_RECORD_MOUNT. */
+enum vfsd_mount_change {
+	VFSD_MOUNTED,
+	VFSD_BOUND, /* mounted: a part of a filesystem, or one that is mounted elsewhere too */
+	VFSD_UNMOUNTED,
+	VFSD_MOUNT_MADE_READONLY, /* this mount alone */
+	VFSD_MOUNT_MADE_READWRITE,
+};
+
+/* Subtypes of VFSD_RECORD_SUPERBLOCK. */
+enum vfsd_superblock_change { VFSD_SUPERBLOCK_MADE_READONLY, VFSD_SUPERBLOCK_MADE_READWRITE };
+
 enum vfsd_origin { VFSD_ORIGIN_UNKNOWN, VFSD_ORIGIN_HOST, VFSD_ORIGIN_GUEST };
 
 enum vfsd_local_flags {
@@ -71,6 +96,9 @@ void vfsd_local_destroy(struct vfsd_local *local);
  */
 int vfsd_local_add(struct vfsd_local *local, const vfsd_local_request *request, int bell_fd,
 		   int *ring_fd);
+
+/* Something was mounted below the share, or is no more, or changed: tell those who watch there. */
+void vfsd_local_tell_mount(struct vfsd_local *local, const vfsd_local_mount *mount);
 
 /* Let a consumer go, and what only it has watched. -ENOENT: there is none. */
 int vfsd_local_remove(struct vfsd_local *local, int consumer);

@@ -44,11 +44,18 @@ struct vfsd_local_consumer {
 	struct vfsd_local_watch watches[];
 };
 
+/* What is known of a directory that was found. */
+enum vfsd_local_found {
+	VFSD_FOUND_NEW = 1, /* so is what is in it, and to be told of */
+	VFSD_FOUND_MOVED =
+		2, /* where it was before, it is no more; else one of a bind mount's places */
+};
+
 /* A directory to be looked through. */
 struct vfsd_local_scan {
 	uint64_t owner;
 	uint64_t nodeid;
-	bool is_new; /* so is what is in it */
+	uint32_t found; /* of what is in it: enum vfsd_local_found */
 };
 
 struct vfsd_local {
@@ -74,6 +81,11 @@ struct vfsd_local {
 	size_t n_scans, room_scans;
 };
 
+/* local.c */
+
+/* There is something to do for the thread, if there is one. */
+void vfsd_local_wake(struct vfsd_local *local);
+
 /* local_watch.c */
 
 /* Find what @watch is to watch and begin; failure is told to the consumer. */
@@ -83,6 +95,9 @@ void vfsd_local_watch_end(struct vfsd_local *local, struct vfsd_local_watch *wat
 /* A directory has appeared, or has gone, as @event says, which is of one that @watch covers. */
 void vfsd_local_watch_follow(struct vfsd_local *local, struct vfsd_local_watch *watch,
 			     const struct vfsd_source_event *event);
+/* See what is called @name in @dir, which @watch covers: if that is a directory, it does so too. */
+void vfsd_local_watch_look(struct vfsd_local *local, struct vfsd_local_watch *watch, uint64_t dir,
+			   const char *name);
 /* Drop the interest in directories that have left. */
 void vfsd_local_watch_sweep(struct vfsd_local *local, struct vfsd_local_watch *watch);
 /* Look through one directory. False: there was none left. */
@@ -100,6 +115,7 @@ void vfsd_local_tell_found(struct vfsd_local_watch *watch, uint64_t nodeid, cons
 /* @path: what it is about; @error: negative errno or 0. */
 void vfsd_local_tell_status(struct vfsd_local_watch *watch, enum vfsd_watch_status status,
 			    int error, const char *path);
+void vfsd_local_tell_mounted(struct vfsd_local_watch *watch, const vfsd_local_mount *mount);
 void vfsd_local_tell_loss(struct vfsd_local_consumer *consumer, uint64_t count);
 
 #endif

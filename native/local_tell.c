@@ -69,6 +69,36 @@ void vfsd_local_tell_status(struct vfsd_local_watch *watch, enum vfsd_watch_stat
 	put(watch, VFSD_RECORD_WATCH, status, &payload);
 }
 
+void vfsd_local_tell_mounted(struct vfsd_local_watch *watch, const vfsd_local_mount *mount)
+{
+	struct vfsd_local_consumer *consumer = watch->consumer;
+	struct {
+		struct vfsd_local_mounted mounted;
+		char text[PATH_MAX + 64];
+	} payload;
+	size_t path = strlen(mount->path), kind = strlen(mount->kind);
+
+	if (!wants(consumer, (enum vfsd_record_type)mount->type, (unsigned int)mount->subtype))
+		return;
+	if (path + kind > sizeof(payload.text)) {
+		vfsd_local_tell_loss(consumer, 1);
+		return;
+	}
+	payload.mounted = (struct vfsd_local_mounted){
+		.mnt_id = mount->mnt_id,
+		.major = mount->major,
+		.minor = mount->minor,
+		.flags = mount->flags,
+		.path_bytes = (uint32_t)path,
+		.kind_bytes = (uint32_t)kind,
+	};
+	memcpy(payload.text, mount->path, path);
+	memcpy(payload.text + path, mount->kind, kind);
+	after_put(consumer, vfsd_sharedring_put(consumer->ring, (enum vfsd_record_type)mount->type,
+						(uint16_t)mount->subtype, watch->id, &payload,
+						(uint32_t)(sizeof(payload.mounted) + path + kind)));
+}
+
 /* @mask: one bit, and FAN_ONDIR. */
 static void tell(struct vfsd_local_watch *watch, uint64_t nodeid, const char *name, uint32_t mask,
 		 const struct vfsd_local_event *rest)

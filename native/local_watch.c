@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/fanotify.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -33,15 +34,46 @@ static int open_beneath(int root_fd, const char *path)
 	return fd < 0 ? -errno : fd;
 }
 
-/* What @fd (consumed) is, with one lookup counted; transient reference. 0 or -errno. */
+/* The inode that has @fd's handle, on whatever mount. Transient reference or NULL. */
+static struct vfsd_inode *find_same(struct vfsd_local *local, int fd)
+{
+	struct vfsd_file_handle handle;
+	bool reopenable;
+	struct statfs fs;
+
+	if (vfsd_inode_encode(fd, &handle, &reopenable) < 0 || fstatfs(fd, &fs) < 0)
+		return NULL;
+	_Static_assert(sizeof(fs.f_fsid) == sizeof(handle.fsid), "as inode.h has it");
+	memcpy(&handle.fsid, &fs.f_fsid, sizeof(handle.fsid));
+	return vfsd_inode_find_handle(local->inodes, &handle);
+}
+
+/*
+ * What @fd (consumed) is, with one lookup counted; transient reference. 0 or -errno. The host watches
+ * inodes, whatever mount they are found on: so to us, unlike to a guest, those are one.
+ */
 static int know(struct vfsd_local *local, int fd, struct vfsd_inode **ret)
 {
+	struct vfsd_inode *same = find_same(local, fd);
 	struct statx st;
+	int err = 0;
 
-	if (statx(fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_MNT_ID, &st) < 0) {
-		int err = -errno;
+	if (same) {
+		bool transient;
+		int other = vfsd_inode_fd_get(local->inodes, same, &transient);
 
 		(void)close(fd);
+		fd = other < 0 ? other : fcntl(other, F_DUPFD_CLOEXEC, 0);
+		err = other < 0 ? other : fd < 0 ? -errno : 0;
+		if (other >= 0)
+			vfsd_inode_fd_put(other, transient);
+		vfsd_inode_put(local->inodes, same);
+	}
+	if (!err && statx(fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_MNT_ID, &st) < 0)
+		err = -errno;
+	if (err) {
+		if (fd >= 0)
+			(void)close(fd);
 		return err;
 	}
 	return vfsd_inode_lookup_fd(local->inodes, fd, &st, ret);
@@ -96,7 +128,7 @@ static void tell_if_ready(struct vfsd_local_watch *watch)
 }
 
 static int push_scan(struct vfsd_local *local, struct vfsd_local_watch *watch, uint64_t nodeid,
-		     bool is_new)
+		     uint32_t found)
 {
 	if (local->n_scans == local->room_scans) {
 		size_t room = local->room_scans ? local->room_scans * 2 : 64;
@@ -108,7 +140,7 @@ static int push_scan(struct vfsd_local *local, struct vfsd_local_watch *watch, u
 		local->room_scans = room;
 	}
 	local->scans[local->n_scans++] =
-		(struct vfsd_local_scan){.owner = watch->owner, .nodeid = nodeid, .is_new = is_new};
+		(struct vfsd_local_scan){.owner = watch->owner, .nodeid = nodeid, .found = found};
 	watch->to_scan++;
 	return 0;
 }
@@ -136,7 +168,7 @@ void vfsd_local_watch_begin(struct vfsd_local *local, struct vfsd_local_watch *w
 	if (!err)
 		err = set_interest(local, watch, inode, interest_of(watch));
 	if (!err && watch->recursive)
-		err = push_scan(local, watch, inode->nodeid, false);
+		err = push_scan(local, watch, inode->nodeid, 0);
 	if (err) {
 		vfsd_local_tell_status(watch, VFSD_WATCH_FAILED, err, watch->path);
 		if (watch->tree)
@@ -194,7 +226,7 @@ static void tell_incomplete(struct vfsd_local_watch *watch, uint64_t dir, const 
 
 /* Watch the directory called @name in @dir_fd, which is @dir, if that is what it is. */
 static void add_dir(struct vfsd_local *local, struct vfsd_local_watch *watch, uint64_t dir,
-		    int dir_fd, const char *name, bool is_new)
+		    int dir_fd, const char *name, uint32_t found)
 {
 	struct vfsd_inode *inode;
 	bool added = false;
@@ -214,12 +246,13 @@ static void add_dir(struct vfsd_local *local, struct vfsd_local_watch *watch, ui
 		return;
 	}
 	nodeid = inode->nodeid;
-	err = vfsd_dirtree_put(watch->tree, dir, name, nodeid);
+	if ((found & VFSD_FOUND_MOVED) || !vfsd_dirtree_is_inside(watch->tree, nodeid))
+		err = vfsd_dirtree_put(watch->tree, dir, name, nodeid);
 	if (err == 1) {
 		added = true;
 		err = set_interest(local, watch, inode, interest_of(watch));
 		if (!err)
-			err = push_scan(local, watch, nodeid, is_new);
+			err = push_scan(local, watch, nodeid, found & VFSD_FOUND_NEW);
 		if (err)
 			vfsd_dirtree_detach(watch->tree, nodeid); /* swept soon */
 	}
@@ -230,13 +263,33 @@ static void add_dir(struct vfsd_local *local, struct vfsd_local_watch *watch, ui
 		tell_incomplete(watch, dir, name, err);
 }
 
+static void look(struct vfsd_local *local, struct vfsd_local_watch *watch, uint64_t nodeid,
+		 const char *name, uint32_t found)
+{
+	struct vfsd_inode *dir = vfsd_inode_get(local->inodes, nodeid);
+	bool transient;
+	int fd;
+
+	if (!dir)
+		return;
+	fd = vfsd_inode_fd_get(local->inodes, dir, &transient);
+	if (fd >= 0) {
+		add_dir(local, watch, nodeid, fd, name, found);
+		vfsd_inode_fd_put(fd, transient);
+	}
+	vfsd_inode_put(local->inodes, dir);
+}
+
+void vfsd_local_watch_look(struct vfsd_local *local, struct vfsd_local_watch *watch, uint64_t dir,
+			   const char *name)
+{
+	look(local, watch, dir, name, 0);
+}
+
 void vfsd_local_watch_follow(struct vfsd_local *local, struct vfsd_local_watch *watch,
 			     const struct vfsd_source_event *event)
 {
-	struct vfsd_inode *dir;
 	uint64_t child;
-	bool transient;
-	int fd;
 
 	if (event->mask & (FAN_DELETE | FAN_MOVED_FROM)) {
 		/* Not swept before the next event but one: that may be the other half of a rename. */
@@ -245,18 +298,9 @@ void vfsd_local_watch_follow(struct vfsd_local *local, struct vfsd_local_watch *
 		if (child)
 			vfsd_dirtree_detach(watch->tree, child);
 	}
-	if (!(event->mask & (FAN_CREATE | FAN_MOVED_TO)))
-		return;
-	dir = vfsd_inode_get(local->inodes, event->nodeid);
-	if (!dir)
-		return;
-	fd = vfsd_inode_fd_get(local->inodes, dir, &transient);
-	if (fd >= 0) {
-		add_dir(local, watch, event->nodeid, fd, event->name,
-			(event->mask & FAN_CREATE) != 0);
-		vfsd_inode_fd_put(fd, transient);
-	}
-	vfsd_inode_put(local->inodes, dir);
+	if (event->mask & (FAN_CREATE | FAN_MOVED_TO))
+		look(local, watch, event->nodeid, event->name,
+		     VFSD_FOUND_MOVED | (event->mask & FAN_CREATE ? VFSD_FOUND_NEW : 0u));
 }
 
 static struct vfsd_local_watch *find_watch(struct vfsd_local *local, uint64_t owner)
@@ -278,7 +322,7 @@ static bool is_dir_entry(int dir_fd, const struct dirent *entry)
 }
 
 static void scan(struct vfsd_local *local, struct vfsd_local_watch *watch, uint64_t nodeid,
-		 bool is_new)
+		 uint32_t found)
 {
 	struct vfsd_inode *inode = vfsd_inode_get(local->inodes, nodeid);
 	struct dirent *entry;
@@ -303,10 +347,10 @@ static void scan(struct vfsd_local *local, struct vfsd_local_watch *watch, uint6
 		if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
 			continue;
 		is_dir = is_dir_entry(fd, entry);
-		if (is_new)
+		if (found & VFSD_FOUND_NEW)
 			vfsd_local_tell_found(watch, nodeid, entry->d_name, is_dir);
 		if (is_dir)
-			add_dir(local, watch, nodeid, fd, entry->d_name, is_new);
+			add_dir(local, watch, nodeid, fd, entry->d_name, found);
 	}
 	(void)closedir(dir);
 }
@@ -323,7 +367,7 @@ bool vfsd_local_scan_one(struct vfsd_local *local)
 	if (watch) {
 		watch->to_scan--;
 		if (vfsd_dirtree_has(watch->tree, next.nodeid))
-			scan(local, watch, next.nodeid, next.is_new);
+			scan(local, watch, next.nodeid, next.found);
 		vfsd_local_watch_sweep(local, watch);
 		tell_if_ready(watch);
 	}
@@ -335,7 +379,7 @@ static void push_again(void *raw, uint64_t nodeid)
 	const struct ending *again = raw;
 
 	/* Without memory a directory stays unseen that appeared while events were lost. */
-	(void)push_scan(again->local, again->watch, nodeid, false);
+	(void)push_scan(again->local, again->watch, nodeid, VFSD_FOUND_MOVED);
 }
 
 void vfsd_local_scan_again(struct vfsd_local *local)

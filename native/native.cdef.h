@@ -123,6 +123,18 @@ typedef struct vfsd_local_request {
 	uint32_t n_watches;
 } vfsd_local_request;
 
+/* local.h: something was mounted below the share, or changed. */
+typedef struct vfsd_local_mount {
+	int type;    /* VFSD_RECORD_MOUNT or VFSD_RECORD_SUPERBLOCK */
+	int subtype; /* enum vfsd_mount_change or vfsd_superblock_change */
+	uint64_t mnt_id;
+	uint32_t major; /* of the superblock, as the next */
+	uint32_t minor;
+	uint32_t flags;	  /* enum vfsd_mount_flags */
+	const char *path; /* from the share on */
+	const char *kind; /* of filesystem */
+} vfsd_local_mount;
+
 /* ringreader.h: a record as its reader sees it. */
 typedef struct vfsd_ring_entry {
 	uint16_t type; /* enum vfsd_record_type */
@@ -245,6 +257,15 @@ int vfsd_engine_open_node(vfsd_engine *engine, uint64_t nodeid, int flags);
 int vfsd_engine_add_consumer(vfsd_engine *engine, const vfsd_local_request *request, int bell_fd,
 			     int *ring_fd);
 int vfsd_engine_remove_consumer(vfsd_engine *engine, int consumer);
+
+/* Something was mounted below the share, or changed: tell the consumers. */
+void vfsd_engine_tell_mount(vfsd_engine *engine, const vfsd_local_mount *mount);
+
+/*
+ * What the guest knows as this inode is not what its names lead to any more, or not only: have it look
+ * them up again. No watcher is told.
+ */
+void vfsd_engine_expire(vfsd_engine *engine, uint64_t dev, uint64_t ino);
 
 /* ringreader.h, which needs no engine: it is in another process. */
 

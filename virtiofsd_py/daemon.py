@@ -26,7 +26,7 @@ from virtiofsd_py import engine as core
 from virtiofsd_py import idmap, sandbox
 from virtiofsd_py.device import VirtioFsDevice
 from virtiofsd_py.errors import ConfigError, EngineError, StartError
-from virtiofsd_py.fsnotify import Control, WatchSocket, default_socket
+from virtiofsd_py.fsnotify import Control, MountWatch, WatchSocket, default_socket
 from virtiofsd_py.fuse import Handlers
 from virtiofsd_py.options import (
     FileHandles,
@@ -128,6 +128,7 @@ def _serve_one(
     quota: int,
 ) -> int:
     with ExitStack() as stack:
+        root_fd = os.dup(place.root_fd)
         engine = stack.enter_context(_make_engine(options, extensions, place, quota))
         fsnotify = _decide_fsnotify(options, engine)
         device = VirtioFsDevice(
@@ -151,8 +152,15 @@ def _serve_one(
             engine.upcall_fd: lambda: _serve_extensions(engine, extensions),
         }
         stack.callback(_pass_on_log, engine)
+        mounts = MountWatch(
+            place.mounts.fd, place.mounts.bell_fd, place.mounts.share, root_fd, engine
+        )
+        stack.callback(mounts.close)
+        watch[mounts.fileno()] = mounts.serve
+        if fsnotify and options.announce_submounts:
+            mounts.hold()
         if consumers is not None:
-            control = Control(consumers.sock, engine)
+            control = Control(consumers.sock, engine, mounts)
             stack.callback(control.close)
             watch[control.fileno()] = control.serve
         _log.info(

@@ -288,6 +288,33 @@ class LocalRequest:
     watches: Sequence[LocalWatch]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalMount:
+    """Something was mounted below the share, or changed; ``vfsd_local_mount``.
+
+    Attributes:
+        type: MOUNT or SUPERBLOCK.
+        subtype: enum vfsd_mount_change or vfsd_superblock_change.
+        number: of the mount.
+        major: of the superblock.
+        minor: likewise.
+        readonly: whether the mount is.
+        superblock_readonly: whether the filesystem is.
+        path: from the share on.
+        kind: of filesystem.
+    """
+
+    type: RecordType
+    subtype: int
+    number: int
+    major: int
+    minor: int
+    readonly: bool
+    superblock_readonly: bool
+    path: bytes
+    kind: bytes
+
+
 @dataclass(frozen=True, slots=True)
 class RingEntry:
     """A record in a ring that another process fills; ``vfsd_ring_entry``.
@@ -657,6 +684,25 @@ class Engine:
             EngineError: ENOENT if there is none of this number.
         """
         _check(lib.vfsd_engine_remove_consumer(self._raw, number), "local consumer")
+
+    def tell_mount(self, mount: LocalMount) -> None:
+        """Tell the local consumers that watch there."""
+        path, kind = ffi.new("char[]", mount.path), ffi.new("char[]", mount.kind)
+        raw = {
+            "type": mount.type,
+            "subtype": mount.subtype,
+            "mnt_id": mount.number,
+            "major": mount.major,
+            "minor": mount.minor,
+            "flags": mount.readonly | mount.superblock_readonly << 1,
+            "path": path,
+            "kind": kind,
+        }
+        lib.vfsd_engine_tell_mount(self._raw, ffi.new("vfsd_local_mount *", raw))
+
+    def expire(self, dev: int, ino: int) -> None:
+        """Have the guest look up again what it knows by this device and inode number."""
+        lib.vfsd_engine_expire(self._raw, dev, ino)
 
     @property
     def log_fd(self) -> int:

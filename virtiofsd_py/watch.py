@@ -22,7 +22,7 @@ from virtiofsd_py.arguments import PROGRAM, SOCKET
 from virtiofsd_py.errors import ConfigError, StartError
 
 if TYPE_CHECKING:
-    from virtiofsd_py.fsnotify import Record
+    from virtiofsd_py.fsnotify import MountEvent, Record
 
 COMMAND: Final = "watch"
 _NAME: Final = f"{PROGRAM} {COMMAND}"
@@ -37,6 +37,8 @@ TYPES: Final[Mapping[str, tuple[int, tuple[str, ...]]]] = {
             *("moved_from", "moved_to", "create", "delete", "delete_self", "move_self"),
         ),
     ),
+    "mount": (5, ("mounted", "bound", "unmounted", "readonly", "readwrite")),
+    "superblock": (6, ("readonly", "readwrite")),
 }
 _ALL: Final = (1 << 64) - 1
 _ENDS: Final = (signal.SIGINT, signal.SIGTERM)
@@ -235,9 +237,15 @@ def _check(record: Record) -> None:
         raise StartError(f"{COMMAND}: {record.path or '.'}: {os.strerror(record.error)}")
 
 
+def _mount_type(record: MountEvent) -> str:
+    from virtiofsd_py.fsnotify import MountChange
+
+    return "mount" if isinstance(record.change, MountChange) else "superblock"
+
+
 def _object(record: Record) -> dict[str, Any]:
     """Return what JSON shows of it."""
-    from virtiofsd_py.fsnotify import Event, Loss
+    from virtiofsd_py.fsnotify import Event, Loss, MountEvent
 
     if isinstance(record, Loss):
         return {"type": "loss", "count": record.count}
@@ -252,6 +260,17 @@ def _object(record: Record) -> dict[str, Any]:
             "found": record.found,
             "watch": record.watch,
         }
+    if isinstance(record, MountEvent):
+        return {
+            "type": _mount_type(record),
+            "change": record.change.name.lower(),
+            "path": record.path,
+            "filesystem": record.filesystem,
+            "device": ":".join(map(str, record.device)),
+            "readonly": record.readonly,
+            "superblock_readonly": record.superblock_readonly,
+            "watch": record.watch,
+        }
     return {
         "type": "watch",
         "status": record.status.name.lower(),
@@ -262,12 +281,15 @@ def _object(record: Record) -> dict[str, Any]:
 
 
 def _text(record: Record) -> str:
-    from virtiofsd_py.fsnotify import Event, Loss
+    from virtiofsd_py.fsnotify import Event, Loss, MountEvent
 
     if isinstance(record, Loss):
         return f"{'lost':<13} {record.count}"
     if isinstance(record, Event):
         path = (record.path or ".") + ("/" if record.is_dir else "")
         return f"{record.kind.name.lower():<13} {record.origin.name.lower():<7} {path}"
+    if isinstance(record, MountEvent):
+        what = record.change.name.lower()
+        return f"{what:<13} {_mount_type(record):<10} {record.path or '.'} ({record.filesystem})"
     reason = f": {os.strerror(record.error)}" if record.error else ""
     return f"{record.status.name.lower():<13} {record.path or '.'}{reason}"

@@ -53,6 +53,8 @@ static void check_all(const struct vfsd_dirtree *tree)
 		int bytes;
 
 		CHECK_EQ(vfsd_dirtree_has(tree, (uint64_t)id), model[id].known);
+		CHECK_EQ(vfsd_dirtree_is_inside(tree, (uint64_t)id),
+			 model[id].known && is_below(id, ROOT));
 		count += model[id].known;
 		if (!model[id].known)
 			continue;

@@ -15,14 +15,18 @@ Who may: see `control`. What is told of: see `records`.
 from virtiofsd_py.engine import RecordType
 from virtiofsd_py.fsnotify.client import Refused, Subscription
 from virtiofsd_py.fsnotify.control import Control, WatchSocket
+from virtiofsd_py.fsnotify.mounts import MountWatch
 from virtiofsd_py.fsnotify.records import (
     BadRecord,
     Event,
     EventKind,
     Loss,
+    MountChange,
+    MountEvent,
     Origin,
     Record,
     Status,
+    SuperblockChange,
     WatchStatus,
 )
 from virtiofsd_py.fsnotify.request import BadRequest, Request, Watch, default_socket
@@ -34,6 +38,9 @@ __all__ = [
     "Event",
     "EventKind",
     "Loss",
+    "MountChange",
+    "MountEvent",
+    "MountWatch",
     "Origin",
     "Record",
     "RecordType",
@@ -41,6 +48,7 @@ __all__ = [
     "Request",
     "Status",
     "Subscription",
+    "SuperblockChange",
     "Watch",
     "WatchSocket",
     "WatchStatus",

@@ -22,13 +22,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, Protocol
 
-from virtiofsd_py.engine import LocalRequest
+from virtiofsd_py.engine import LocalRequest, RecordType
 from virtiofsd_py.errors import EngineError
 from virtiofsd_py.fsnotify.request import REQUEST_BYTES_MAX, BadRequest, parse_untrusted
 
 _log = logging.getLogger(__name__)
 
 CONNECTIONS_MAX: Final = 32
+_MOUNT_TYPES: Final = frozenset({RecordType.MOUNT, RecordType.SUPERBLOCK})
 _UCRED: Final = struct.Struct("=iII")  # pid, uid, gid: unix(7)
 _OVERFLOW_UID: Final = 65534  # whoever the user namespace has no number for
 _REFUSALS_LOGGED: Final = 16
@@ -41,6 +42,16 @@ class Consumers(Protocol):
         """See there."""
 
     def remove_consumer(self, number: int) -> None:
+        """See there."""
+
+
+class Mounts(Protocol):
+    """What of `virtiofsd_py.fsnotify.mounts.MountWatch` is needed here."""
+
+    def hold(self) -> None:
+        """See there."""
+
+    def release(self) -> None:
         """See there."""
 
 
@@ -92,14 +103,16 @@ class WatchSocket:
 class Control:
     """Accepts consumers and lets them go."""
 
-    def __init__(self, sock: socket.socket, consumers: Consumers) -> None:
+    def __init__(self, sock: socket.socket, consumers: Consumers, mounts: Mounts) -> None:
         """Serve on `sock`, which is borrowed, and listening."""
         self._sock = sock
+        self._mounts = mounts
         self._consumers = consumers
         self._epoll = select.epoll()
         self._epoll.register(sock, select.EPOLLIN)
         # Connections by descriptor; with a number once they are consumers.
         self._connections: dict[int, tuple[socket.socket, int | None]] = {}
+        self._watch_mounts: set[int] = set()
         self._may = _permitted(sock)
         self._refusals = 0
 
@@ -162,6 +175,9 @@ class Control:
     def _add(self, fd: int, sock: socket.socket, request: LocalRequest) -> None:
         number, ring_fd = self._consumers.add_consumer(request, os.dup(fd))
         self._connections[fd] = (sock, number)
+        if _MOUNT_TYPES & request.subtypes.keys():
+            self._watch_mounts.add(number)
+            self._mounts.hold()
         _log.info("event=consumer number=%d watches=%d", number, len(request.watches))
         answer = json.dumps({"ring_bytes": request.ring_bytes}).encode()
         try:
@@ -175,6 +191,9 @@ class Control:
         sock.close()
         if number is not None:
             self._consumers.remove_consumer(number)
+            if number in self._watch_mounts:
+                self._watch_mounts.remove(number)
+                self._mounts.release()
             _log.info("event=consumer_gone number=%d", number)
 
     def _refuse(self, sock: socket.socket, error: int, reason: str) -> None:

@@ -21,6 +21,7 @@ from virtiofsd_py.engine import RecordType, RingEntry
 from virtiofsd_py.errors import VirtiofsdError
 
 _EVENT: Final = struct.Struct("=IIIiII")
+_MOUNT: Final = struct.Struct("=QIIIIII")
 _IS_DIR: Final = 0x4000_0000
 _FOUND: Final = 1
 
@@ -61,6 +62,26 @@ class Status(IntEnum):
     FAILED = 1
     INCOMPLETE = 2
     GONE = 3
+
+
+class MountChange(IntEnum):
+    """What became of a mount; enum vfsd_mount_change.
+
+    BOUND is mounted, too: a part of a filesystem, or one that is mounted elsewhere already.
+    """
+
+    MOUNTED = 0
+    BOUND = 1
+    UNMOUNTED = 2
+    READONLY = 3
+    READWRITE = 4
+
+
+class SuperblockChange(IntEnum):
+    """What became of a whole filesystem; enum vfsd_superblock_change."""
+
+    READONLY = 0
+    READWRITE = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +140,30 @@ class WatchStatus:
     watch: int
 
 
-Record: TypeAlias = Event | Loss | WatchStatus
+@dataclass(frozen=True, slots=True)
+class MountEvent:
+    """Something was mounted below the share, or is no more, or its mount or filesystem changed.
+
+    Attributes:
+        change: what happened.
+        path: where, from the share on; empty for the filesystem that the share itself is on.
+        filesystem: its type.
+        device: major and minor number of the superblock.
+        readonly: whether the mount is, now or at last.
+        superblock_readonly: whether the filesystem is.
+        watch: see `Event`.
+    """
+
+    change: MountChange | SuperblockChange
+    path: str
+    filesystem: str
+    device: tuple[int, int]
+    readonly: bool
+    superblock_readonly: bool
+    watch: int
+
+
+Record: TypeAlias = Event | MountEvent | Loss | WatchStatus
 
 
 def decode_untrusted(entry: RingEntry) -> Record | None:
@@ -136,6 +180,8 @@ def decode_untrusted(entry: RingEntry) -> Record | None:
     """
     if entry.type == RecordType.LOSS:
         return Loss(entry.lost)
+    if entry.type in (RecordType.MOUNT, RecordType.SUPERBLOCK):
+        return _mount_untrusted(entry)
     if entry.type not in (RecordType.FSNOTIFY, RecordType.WATCH):
         return None
     raw = bytes(entry.payload)
@@ -159,3 +205,27 @@ def decode_untrusted(entry: RingEntry) -> Record | None:
         )
     except ValueError as error_:
         raise BadRecord(f"event ring: {error_}") from None
+
+
+def _mount_untrusted(entry: RingEntry) -> MountEvent:
+    raw = bytes(entry.payload)
+    if len(raw) < _MOUNT.size:
+        raise BadRecord(f"event ring: a record of {len(raw)} bytes")
+    _number, major, minor, flags, path_bytes, kind_bytes, _ = _MOUNT.unpack_from(raw)
+    text = raw[_MOUNT.size :]
+    if path_bytes + kind_bytes != len(text):
+        raise BadRecord(f"event ring: a path of {path_bytes} bytes in {len(raw)}")
+    changes = MountChange if entry.type == RecordType.MOUNT else SuperblockChange
+    try:
+        change = changes(entry.subtype)
+    except ValueError as error:
+        raise BadRecord(f"event ring: {error}") from None
+    return MountEvent(
+        change,
+        os.fsdecode(text[:path_bytes]),
+        os.fsdecode(text[path_bytes:]),
+        (major, minor),
+        bool(flags & 1),
+        bool(flags & 2),
+        entry.watch,
+    )

@@ -19,8 +19,9 @@ from typing import TypeVar
 from virtiofsd_py.errors import StartError
 from virtiofsd_py.idmap import NamespaceRange
 from virtiofsd_py.options import Sandbox, Seccomp
-from virtiofsd_py.sandbox import capabilities, imports, libc, roots, seccomp, userns
+from virtiofsd_py.sandbox import capabilities, imports, libc, mountinfo, roots, seccomp, userns
 from virtiofsd_py.sandbox.guardian import Ended, Split, split
+from virtiofsd_py.sandbox.mountinfo import Bell, MountTable
 
 __all__ = ["Ended", "Inside", "Plan", "check_share", "enter"]
 
@@ -57,12 +58,14 @@ class Inside:
     Attributes:
         root_fd: O_PATH descriptor of the share; the caller's.
         proc_self_fd: O_PATH descriptor of this process's /proc/self/fd; the caller's.
+        mounts: the mount table.
         pid: this process as the namespace knows it that the daemon was started in.
         apart: whether a guardian cleans up, so that this process leaves that.
     """
 
     root_fd: int
     proc_self_fd: int
+    mounts: MountTable
     pid: int
     apart: bool
     _on_ready: Callable[[], None]
@@ -104,13 +107,14 @@ def enter(plan: Plan, on_ready: Callable[[], None]) -> Inside | Ended:
     # Where there are none, nothing need be permitted: a user namespace may forbid it.
     if os.geteuid() == 0 and os.getgroups():
         _at("supplementary groups", lambda: os.setgroups([]))
+    bell = _at("the mount table", Bell)
     if plan.mode is Sandbox.NONE:
-        inside = _stay(plan, on_ready)
+        inside = _stay(plan, bell, on_ready)
     else:
         process = _leave(plan, on_ready)
         if isinstance(process, Ended):
             return process
-        inside = _change_root(plan, process, on_ready)
+        inside = _change_root(plan, process, bell.keep_only(), on_ready)
     if filters:
         seccomp.confine(filters, plan.seccomp)
     # In a user namespace of its own every user has them all.
@@ -119,9 +123,15 @@ def enter(plan: Plan, on_ready: Callable[[], None]) -> Inside | Ended:
     return inside
 
 
-def _stay(plan: Plan, on_ready: Callable[[], None]) -> Inside:
+def _stay(plan: Plan, bell: Bell, on_ready: Callable[[], None]) -> Inside:
     root_fd = roots.open_share(plan.shared_dir)
-    return Inside(root_fd, roots.open_proc_self_fd(), os.getpid(), False, on_ready)
+    mounts = _table_here(plan, bell)
+    return Inside(root_fd, roots.open_proc_self_fd(), mounts, os.getpid(), False, on_ready)
+
+
+def _table_here(plan: Plan, bell: Bell) -> MountTable:
+    """Return the table in which the share has its path from the root that we have now."""
+    return MountTable(mountinfo.open_table(), bell.fd, os.path.realpath(plan.shared_dir))
 
 
 def _leave(plan: Plan, on_ready: Callable[[], None]) -> Split | Ended:
@@ -137,8 +147,9 @@ def _leave(plan: Plan, on_ready: Callable[[], None]) -> Split | Ended:
     return split(on_ready, lambda: userns.become_root(plan.uid_map, plan.gid_map))
 
 
-def _change_root(plan: Plan, process: Split, on_ready: Callable[[], None]) -> Inside:
+def _change_root(plan: Plan, process: Split, bell: Bell, on_ready: Callable[[], None]) -> Inside:
     if plan.mode is Sandbox.CHROOT:
+        mounts = _at("the mount table", lambda: _table_here(plan, bell))
         root_fd, proc_self_fd = _at("chroot", lambda: roots.change(plan.shared_dir))
     else:
         _at(
@@ -146,9 +157,12 @@ def _change_root(plan: Plan, process: Split, on_ready: Callable[[], None]) -> In
             lambda: libc.unshare(libc.Clone.NEWNS | libc.Clone.NEWNET),
         )
         _tell_network()
-        root_fd, proc_self_fd = _at("a mount namespace", lambda: roots.pivot(plan.shared_dir))
+        root_fd, proc_self_fd, table_fd, share = _at(
+            "a mount namespace", lambda: roots.pivot(plan.shared_dir)
+        )
+        mounts = MountTable(table_fd, bell.fd, share)
     imports.forbid()
-    return Inside(root_fd, proc_self_fd, process.pid, True, on_ready, process.link)
+    return Inside(root_fd, proc_self_fd, mounts, process.pid, True, on_ready, process.link)
 
 
 def _tell_network() -> None:

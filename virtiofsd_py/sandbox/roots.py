@@ -9,7 +9,7 @@ import stat
 import tempfile
 from typing import Final
 
-from virtiofsd_py.sandbox import libc
+from virtiofsd_py.sandbox import libc, mountinfo
 from virtiofsd_py.sandbox.libc import Mount
 
 _PATH_ONLY: Final = os.O_PATH | os.O_CLOEXEC
@@ -65,18 +65,19 @@ def _enter_nothing() -> None:
     os.chroot(".")
 
 
-def pivot(shared_dir: str) -> tuple[int, int]:
+def pivot(shared_dir: str) -> tuple[int, int, int, str]:
     """Exchange the root of a fresh mount namespace.
 
     Returns:
         What `change` does. The second is of a mount that has nothing above /proc/self/fd: ``..``
-        leads nowhere.
+        leads nowhere. Then a descriptor of the mount table, and the share's path in it.
     """
     # What is mounted below the share outside still shows up; what we mount does not get out.
     libc.mount(None, "/", None, Mount.SLAVE | Mount.REC)
     share = libc.clone_tree(shared_dir)
     # This pid namespace's own, instead of that of the namespace we came from.
     libc.mount("proc", "/proc", "proc", Mount.NOSUID | Mount.NODEV | Mount.NOEXEC)
+    self_fd = mountinfo.open_self()
     libc.mount("/proc/self/fd", "/proc", None, Mount.BIND)
     proc_self_fd = os.open("/proc", _DIRECTORY_ONLY)
     name = _hang_up(share)
@@ -84,7 +85,7 @@ def pivot(shared_dir: str) -> tuple[int, int]:
     libc.pivot_root(".", ".")
     libc.unmount_lazily(".")
     os.chdir("/")
-    return open_share(name), proc_self_fd
+    return open_share(name), proc_self_fd, mountinfo.open_table_at(self_fd), name
 
 
 def _hang_up(share: int) -> str:

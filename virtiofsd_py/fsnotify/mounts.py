@@ -1,0 +1,257 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Mounts below the share: what has changed, by comparing two readings of the mount table.
+
+What was mounted and unmounted again between two readings is not told, nor is what was made
+read-only and read-write. A mount that moves is unmounted and mounted. For what the daemon can see
+of the host's mounts at all, see `virtiofsd_py.sandbox.mountinfo`.
+
+Spec: proc_pid_mountinfo(5).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from virtiofsd_py.engine import LocalMount, RecordType
+from virtiofsd_py.fsnotify.records import MountChange, SuperblockChange
+
+_OCTAL: Final = re.compile(rb"\\([0-7]{3})")
+_READ_BYTES: Final = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """One line of the table.
+
+    Attributes:
+        number: the mount's own.
+        major: of the superblock.
+        minor: likewise.
+        part: path of what is mounted, within its filesystem.
+        path: where, from the share on; empty for what the share itself is on.
+        kind: type of filesystem.
+        readonly: whether this mount is.
+        superblock_readonly: whether the filesystem is.
+    """
+
+    number: int
+    major: int
+    minor: int
+    part: bytes
+    path: bytes
+    kind: bytes
+    readonly: bool
+    superblock_readonly: bool
+
+
+def _unescape(raw: bytes) -> bytes:
+    return _OCTAL.sub(lambda found: bytes([int(found[1], 8)]), raw)
+
+
+def parse(table: bytes, share: bytes) -> dict[int, Mount]:
+    """Read the table.
+
+    Args:
+        table: what /proc/self/mountinfo says.
+        share: the share's path there, without a slash at its end but for "/".
+
+    Returns:
+        The mounts below the share, and the one that it is on, by their numbers.
+    """
+    found: dict[int, Mount] = {}
+    above: Mount | None = None
+    above_bytes = -1
+    base = b"" if share == b"/" else share
+    for line in table.splitlines():
+        fields = line.split(b" ")
+        rest = fields[fields.index(b"-", 6) + 1 :]
+        place = _unescape(fields[4])
+        below = place.startswith(base + b"/") and place != share
+        major, minor = fields[2].split(b":")
+        mount = Mount(
+            number=int(fields[0]),
+            major=int(major),
+            minor=int(minor),
+            part=_unescape(fields[3]),
+            path=place[len(base) + 1 :] if below else b"",
+            kind=rest[0],
+            readonly=b"ro" in fields[5].split(b","),
+            superblock_readonly=b"ro" in rest[2].split(b","),
+        )
+        if below:
+            found[mount.number] = mount
+        elif (place in (b"/", share) or share.startswith(place + b"/")) and len(
+            place
+        ) >= above_bytes:
+            # Of several at one place the last is on top.
+            above, above_bytes = mount, len(place)
+    if above is not None:
+        found[above.number] = above
+    return found
+
+
+def compare(before: Mapping[int, Mount], after: Mapping[int, Mount]) -> Iterator[LocalMount]:
+    """Yield what is to be told of the step from one table to the next."""
+    gone = [m for n, m in before.items() if n not in after or after[n].path != m.path]
+    for mount in reversed(gone):
+        if mount.path:
+            yield _record(RecordType.MOUNT, MountChange.UNMOUNTED, mount)
+    known = {(m.major, m.minor) for m in before.values()}
+    for number, mount in after.items():
+        old = before.get(number)
+        if not old or old.path != mount.path:
+            bound = mount.part != b"/" or (mount.major, mount.minor) in known
+            change = MountChange.BOUND if bound else MountChange.MOUNTED
+            known.add((mount.major, mount.minor))
+            if mount.path:
+                yield _record(RecordType.MOUNT, change, mount)
+        elif mount.path and old.readonly != mount.readonly:
+            change = MountChange.READONLY if mount.readonly else MountChange.READWRITE
+            yield _record(RecordType.MOUNT, change, mount)
+        if old and old.superblock_readonly != mount.superblock_readonly:
+            made = (
+                SuperblockChange.READONLY
+                if mount.superblock_readonly
+                else SuperblockChange.READWRITE
+            )
+            yield _record(RecordType.SUPERBLOCK, made, mount)
+
+
+def _record(kind: RecordType, change: MountChange | SuperblockChange, mount: Mount) -> LocalMount:
+    return LocalMount(
+        type=kind,
+        subtype=change,
+        number=mount.number,
+        major=mount.major,
+        minor=mount.minor,
+        readonly=mount.readonly,
+        superblock_readonly=mount.superblock_readonly,
+        path=mount.path,
+        kind=mount.kind,
+    )
+
+
+class Teller(Protocol):
+    """What of `virtiofsd_py.engine.Engine` is needed here."""
+
+    def tell_mount(self, mount: LocalMount) -> None:
+        """See there."""
+
+    def expire(self, dev: int, ino: int) -> None:
+        """See there."""
+
+
+class MountWatch:
+    """Watches the mount table, while somebody is interested, and tells the engine.
+
+    The guest has what a mount covers, and what an unmounted one was, looked up again: what it knows
+    those by, it takes for a directory's content, or for a filesystem of its own, until then.
+    """
+
+    def __init__(self, table_fd: int, bell_fd: int, share: str, root_fd: int, to: Teller) -> None:
+        """Be ready; nothing is watched yet.
+
+        Args:
+            table_fd: /proc/self/mountinfo; owned.
+            bell_fd: an epoll descriptor that is readable when the host has changed mounts; owned.
+            share: path of the share in that table.
+            root_fd: O_PATH descriptor of the share; owned.
+            to: who is told.
+        """
+        self._table_fd = table_fd
+        self._bell_fd = bell_fd
+        self._share = os.fsencode(share).rstrip(b"/") or b"/"
+        self._root_fd = root_fd
+        self._to = to
+        self._epoll = select.epoll()
+        self._interests = 0
+        self._mounts: dict[int, Mount] = {}
+        # What is mounted there, and what that covers: (device, number), where it could be seen.
+        self._roots: dict[int, tuple[int, int]] = {}
+
+    def fileno(self) -> int:
+        """Return the descriptor to poll."""
+        return self._epoll.fileno()
+
+    def close(self) -> None:
+        """Watch nothing any more."""
+        self._epoll.close()
+        for fd in (self._table_fd, self._bell_fd, self._root_fd):
+            os.close(fd)
+
+    def hold(self) -> None:
+        """Somebody more is interested."""
+        self._interests += 1
+        if self._interests == 1:
+            # A mount table is always readable; changes are exceptional: proc_pid_mountinfo(5).
+            self._epoll.register(self._table_fd, select.EPOLLPRI)
+            self._epoll.register(self._bell_fd, select.EPOLLIN)
+            self._mounts = self._read()
+            self._note_roots(self._mounts.values())
+
+    def release(self) -> None:
+        """One is not any more."""
+        self._interests -= 1
+        if self._interests == 0:
+            self._epoll.unregister(self._table_fd)
+            self._epoll.unregister(self._bell_fd)
+            self._roots.clear()
+
+    def serve(self) -> bool:
+        """See what has changed; always True, go on."""
+        self._epoll.poll(0)
+        if self._interests == 0:
+            return True
+        before, self._mounts = self._mounts, self._read()
+        told = list(compare(before, self._mounts))
+        changed = {m.number for m in told if m.type is RecordType.MOUNT}
+        gone = [self._roots.pop(n) for n in changed if n in self._roots]
+        came = [self._mounts[n] for n in changed if n in self._mounts]
+        self._note_roots(came)
+        for dev, ino in gone:
+            self._to.expire(dev, ino)
+        for mount in came:
+            self._expire_covered(mount)
+        for record in told:
+            self._to.tell_mount(record)
+        return True
+
+    def _read(self) -> dict[int, Mount]:
+        os.lseek(self._table_fd, 0, os.SEEK_SET)
+        parts = []
+        while part := os.read(self._table_fd, _READ_BYTES):
+            parts.append(part)
+        return parse(b"".join(parts), self._share)
+
+    def _note_roots(self, mounts: Iterable[Mount]) -> None:
+        for mount in mounts:
+            try:
+                if mount.path:
+                    seen = os.stat(mount.path, dir_fd=self._root_fd, follow_symlinks=False)
+                    self._roots[mount.number] = (seen.st_dev, seen.st_ino)
+            except OSError:
+                continue  # gone again, or below another one
+
+    def _expire_covered(self, mount: Mount) -> None:
+        """Expire what the name led to before: a directory tells the number of what is covered."""
+        parent, name = os.path.split(mount.path)
+        try:
+            fd = os.open(parent or b".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=self._root_fd)
+        except OSError:
+            return
+        try:
+            dev = os.fstat(fd).st_dev
+            with os.scandir(fd) as entries:
+                for entry in entries:
+                    if os.fsencode(entry.name) == name:
+                        self._to.expire(dev, entry.inode())
+                        return
+        except OSError:
+            return
+        finally:
+            os.close(fd)
