@@ -146,6 +146,7 @@ static int open_source(struct vfsd_local *local)
 {
 	const struct vfsd_source_config config = {
 		.inodes = local->inodes,
+		.marks = local->marks,
 		.proc_self_fd = local->config.proc_self_fd,
 		.everything = true,
 	};

@@ -69,7 +69,8 @@ static int know(struct vfsd_local *local, int fd, struct vfsd_inode **ret)
 			vfsd_inode_fd_put(other, transient);
 		vfsd_inode_put(local->inodes, same);
 	}
-	if (!err && statx(fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_MNT_ID, &st) < 0)
+	if (!err &&
+	    statx(fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_MNT_ID | STATX_BTIME, &st) < 0)
 		err = -errno;
 	if (err) {
 		if (fd >= 0)
