@@ -43,10 +43,15 @@ struct bench_slot {
 	/* of the work at hand */
 	uint64_t began_ns;
 	uint64_t offset;
-	uint64_t nodeid, handle;
-	uint32_t index; /* of a name, or of entries seen */
+	uint64_t nodeid;
+	uint32_t index; /* of a name */
 	uint32_t step;
 	char name[32];
+
+	/* of a directory that is read; the next load may go on with it */
+	uint64_t directory; /* the handle */
+	uint64_t place;
+	uint32_t entries; /* seen since its start */
 };
 
 struct bench_queue {

@@ -129,13 +129,8 @@ static void run_queue(struct share *share)
 	uint16_t ready;
 	int error = 0;
 
-	for (uint32_t i = 0; i < share->load.work->depth; i++) {
-		struct bench_slot *slot = &share->load.queue->slots[i];
-
-		slot->index = 0;
-		slot->offset = 0;
-		begin(share, slot, now);
-	}
+	for (uint32_t i = 0; i < share->load.work->depth; i++)
+		begin(share, &share->load.queue->slots[i], now);
 	while (!error && share->in_flight) {
 		error = vfsd_driver_ring_wait(ring);
 		now = vfsd_bench_now_ns();

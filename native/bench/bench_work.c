@@ -171,20 +171,28 @@ static int wrote(struct bench_load *load, struct bench_slot *slot, ssize_t bytes
 	return 1;
 }
 
-/* ---- READDIRPLUS: each slot reads the directory through a handle of its own, over and over ------- */
+/*
+ * ---- READDIRPLUS: each slot reads the directory through a handle of its own, over and over, from one
+ * load to the next. -------------------------------------------------------------------------------
+ */
 
 static int read_directory(struct bench_load *load, struct bench_slot *slot)
 {
 	/* Handles are numbered through all queues. */
 	const size_t queue = (size_t)(load->queue - load->queue->bench->queues);
 	const size_t number = queue * load->work->depth + (size_t)(slot - load->queue->slots);
-	const struct fuse_read_in in = {
+	struct fuse_read_in in = {
 		.fh = load->work->handles[number],
-		.offset = slot->offset,
 		.size = load->work->request_bytes,
 	};
 	const struct bench_shape shape = {.body = sizeof(in), .data_in = in.size};
 
+	if (slot->directory != in.fh) {
+		slot->directory = in.fh;
+		slot->place = 0;
+		slot->entries = 0;
+	}
+	in.offset = slot->place;
 	memcpy(bench_body(slot), &in, sizeof(in));
 	return send(load, slot, FUSE_READDIRPLUS, load->work->nodeid, &shape);
 }
@@ -215,10 +223,10 @@ static int got_entries(struct bench_load *load, struct bench_slot *slot, ssize_t
 	int error = 0;
 
 	if (bytes == 0) {
-		if (slot->index != load->work->names->count)
+		if (slot->entries != load->work->names->count)
 			return wrong(load, "READDIRPLUS: not every name, once");
-		slot->index = 0;
-		slot->offset = 0;
+		slot->entries = 0;
+		slot->place = 0;
 		return 1;
 	}
 	while (at < total && !error) {
@@ -228,12 +236,12 @@ static int got_entries(struct bench_load *load, struct bench_slot *slot, ssize_t
 		if (left < head + sizeof(*dirent) ||
 		    left - head - sizeof(*dirent) < dirent->namelen)
 			return wrong(load, "READDIRPLUS: a cut entry");
-		slot->offset = dirent->off;
+		slot->place = dirent->off;
 		if (!is_dots(dirent)) {
 			if (number_of(dirent) >= load->work->names->count)
 				return wrong(load, "READDIRPLUS: a strange name");
 			error = count_lookup(load, number_of(dirent), entry);
-			slot->index++;
+			slot->entries++;
 			load->units++;
 		}
 		at += head + VFSD_ALIGN_UP(sizeof(*dirent) + dirent->namelen, sizeof(uint64_t));
