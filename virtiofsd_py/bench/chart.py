@@ -11,8 +11,8 @@ from virtiofsd_py.bench.goals import GOAL_CELLS
 from virtiofsd_py.bench.loads import LOADS, Load
 from virtiofsd_py.bench.report import number
 
-_WIDTH: Final = 760
-_LEFT: Final = 250
+_WIDTH: Final = 800
+_LEFT: Final = 290
 _RIGHT: Final = 90
 _BAR: Final = 11
 _GAP: Final = 13

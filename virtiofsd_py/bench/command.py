@@ -92,6 +92,8 @@ def _parser() -> argparse.ArgumentParser:
     named: dict[str, object] = {"type": _named, "action": "append", "default": []}
     add("--socket", metavar="[NAME=]PATH", help="a daemon that listens there", **named)  # type: ignore[arg-type]
     add("--start", metavar="NAME=COMMAND", help="a daemon to start and end", **named)  # type: ignore[arg-type]
+    polls = "the first daemon again, looking for requests before it sleeps: for QD 1"
+    add("--start-polling", metavar="NAME=COMMAND", type=_named, help=polls)
     add("--share", type=Path, metavar="DIR", help="what they share, default a temporary directory")
     add("--load", type=_loads, action="extend", metavar="LOAD", help="default all; repeatable")
     add("--depth", type=_depths, default=[1, 4, 32], metavar="N,…", help="default 1,4,32")
@@ -106,7 +108,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--inodes", type=int, default=0, metavar="N", help="see the memory for so many inodes")
     add("--goals", action="store_true", help="judge the first daemon by the project's goals")
     add("--goals-only", action="store_true", help="measure only what they ask for")
-    add("--polling", action="store_true", help="the first daemon polls: that goal is stricter")
     add("--markdown", type=Path, metavar="FILE", help="write the tables there too")
     add("--svg", type=Path, metavar="FILE", help="draw processor times there")
     add("--quiet", action="store_true", help="do not say on standard error what is going on")
@@ -118,7 +119,10 @@ def _run(options: argparse.Namespace) -> int:
         raise Refused("name a daemon by --socket or --start")
     if options.socket and not options.share:
         raise Refused("--socket needs --share, the directory that is shared")
+    if options.start_polling:
+        options.start.append(options.start_polling)
     results = compare.Results([name for name, _ in (*options.socket, *options.start)])
+    results.polling = options.start_polling[0] if options.start_polling else None
     if len(set(results.subjects)) < len(results.subjects):
         raise Refused("two daemons have the same name")
     with ExitStack() as stack:
@@ -131,7 +135,7 @@ def _run(options: argparse.Namespace) -> int:
         stack.enter_context(daemons.pinned(options.cpus))
         _measure(options, tree, results)
         _measure_footprints(options, tree, results)
-    judged = goals.judge(results, polling=options.polling) if options.goals else []
+    judged = goals.judge(results) if options.goals else []
     text = report.everything(results, judged)
     sys.stdout.write(text)
     if options.markdown:
@@ -206,10 +210,11 @@ def _measure_footprints(options: argparse.Namespace, tree: Tree, results: compar
             found = compare.footprint(command, tree, inodes, options.daemon_cpus)
             results.footprints.setdefault(name, []).append(found)
 
+    different = [(name, command) for name, command in options.start if name != results.polling]
     for _ in range(options.starts):
-        for name, command in options.start:
+        for name, command in different:
             attempt(name, command, 0)
-    for name, command in options.start if options.inodes else ():
+    for name, command in different if options.inodes else ():
         attempt(name, command, options.inodes)
         if not any(found.inodes for found in results.footprints.get(name, [])):
             attempt(name, command, min(options.inodes, _FEWER_INODES))

@@ -71,6 +71,8 @@ class Results:
 
     Attributes:
         subjects: names of the daemons, the one that is judged first.
+        polling: the one that is the first again, but looks for requests before it goes to sleep; it
+            is nobody's peer. None: there is none.
         samples: by cell and daemon, in order of time.
         bare: by key of the load.
         footprints: by daemon.
@@ -80,6 +82,7 @@ class Results:
     """
 
     subjects: list[str]
+    polling: str | None = None
     samples: dict[Cell, dict[str, list[Sample]]] = field(default_factory=dict)
     bare: dict[str, list[Sample]] = field(default_factory=dict)
     footprints: dict[str, list[Footprint]] = field(default_factory=dict)
@@ -201,6 +204,8 @@ def _take_turns(
     for subject in subjects:
         if not results.may_try(subject.name, load.title):
             continue
+        if subject.name == results.polling and depth > 1:
+            continue  # polling is for who waits for each reply
         with results.attempt(subject.name, load.title):
             work = replace(works[subject.name], depth=depth, seconds=seconds)
             if load.kind is Kind.READDIRPLUS:

@@ -58,11 +58,12 @@ class Ratio:
         return f"{self.value:.2f} ({self.low:.2f}-{self.high:.2f})"
 
 
-def ratio(results: Results, cell: Cell, value: Value) -> Ratio | None:
-    """Compare the first daemon with the better of the others; None: there are none."""
+def ratio(results: Results, cell: Cell, value: Value, subject: str | None = None) -> Ratio | None:
+    """Compare a daemon, the first by default, with the best of its peers; None: there are none."""
     sides = results.samples.get(cell, {})
-    ours = sides.get(results.subjects[0], [])
-    peers = {name: turns for name, turns in sides.items() if name != results.subjects[0] and turns}
+    ours = sides.get(subject or results.subjects[0], [])
+    not_peers = {results.subjects[0], results.polling}
+    peers = {name: turns for name, turns in sides.items() if name not in not_peers and turns}
     if not ours or not peers:
         return None
     best = max if value is rate else min
@@ -103,13 +104,8 @@ _GOALS: Final = (
 GOAL_CELLS: Final = frozenset({(key, depth) for key, _, depth, _, _ in _GOALS} | {("getattr", 1)})
 
 
-def judge(results: Results, *, polling: bool) -> list[Verdict]:
-    """Return all goals with what came of them.
-
-    Args:
-        results: what was measured.
-        polling: whether the first daemon looks for requests before it goes to sleep.
-    """
+def judge(results: Results) -> list[Verdict]:
+    """Return all goals with what came of them."""
     verdicts = []
     for key, title, depth, rate_min, cpu_max in _GOALS:
         cell = (key, depth)
@@ -119,9 +115,12 @@ def judge(results: Results, *, polling: bool) -> list[Verdict]:
             _verdict(f"{where}: rate", found, rate_min, above=True),
             _verdict(f"{where}: CPU", ratio(results, cell, cpu), cpu_max, above=False),
         ]
-    latency_max = POLLING_LATENCY_MAX if polling else LATENCY_MAX
     latency = ratio(results, ("getattr", 1), p50)
-    verdicts.append(_verdict("GETATTR, QD 1: p50", latency, latency_max, above=False))
+    verdicts.append(_verdict("GETATTR, QD 1: p50", latency, LATENCY_MAX, above=False))
+    if results.polling:
+        latency = ratio(results, ("getattr", 1), p50, results.polling)
+        what = "GETATTR, QD 1: p50, polling"
+        verdicts.append(_verdict(what, latency, POLLING_LATENCY_MAX, above=False))
     return verdicts + _judge_footprints(results)
 
 
@@ -151,7 +150,8 @@ def _judge_footprints(results: Results) -> list[Verdict]:
     peers = {
         name: each
         for name in results.subjects[1:]
-        if (each := inode_bytes(results.footprints.get(name, []))) is not None
+        if name != results.polling
+        and (each := inode_bytes(results.footprints.get(name, []))) is not None
     }
     own = inode_bytes(ours)
     if own is not None:
