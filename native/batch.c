@@ -2,16 +2,17 @@
 #include "batch.h"
 
 #include <errno.h>
+#include <stddef.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
-/* Room for all that a host keeps for us; pages that were never needed are never there. */
-enum { READ_BYTES = 65536, BATCH_BYTES = 256 * READ_BYTES };
+enum { READ_BYTES = VFSD_BATCH_AHEAD / 2 };
 
 int vfsd_batch_init(struct vfsd_batch *batch, int fd)
 {
 	batch->fd = fd;
-	batch->buffer = malloc(BATCH_BYTES);
+	batch->buffer = malloc(VFSD_BATCH_ALL);
 	batch->at = batch->end = batch->buffer;
 	return batch->buffer ? 0 : -ENOMEM;
 }
@@ -41,13 +42,14 @@ int vfsd_batch_read(struct vfsd_batch *batch)
 	return append(batch);
 }
 
-bool vfsd_batch_more(struct vfsd_batch *batch, bool *whole)
+bool vfsd_batch_more(struct vfsd_batch *batch, uint32_t upto, bool *whole)
 {
-	int got;
+	int got, waiting;
 
-	*whole = false;
-	if (batch->buffer + BATCH_BYTES - batch->end < READ_BYTES)
+	if (batch->end - batch->buffer > (ptrdiff_t)(upto - READ_BYTES)) {
+		*whole = ioctl(batch->fd, FIONREAD, &waiting) == 0 && waiting == 0;
 		return false;
+	}
 	got = append(batch);
 	*whole = got == 0;
 	return got > 0;

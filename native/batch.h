@@ -12,6 +12,13 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* How far to read on, bytes of a batch. */
+enum {
+	VFSD_BATCH_AHEAD = 65536, /* to see what comes next */
+	VFSD_BATCH_ALL = 256 *
+		65536, /* all that a host keeps for us; untouched pages are not there */
+};
+
 struct vfsd_batch {
 	int fd; /* borrowed, does not block */
 	uint8_t *buffer;
@@ -26,7 +33,10 @@ void vfsd_batch_free(struct vfsd_batch *batch);
 /* Read anew, what was there is done with. Bytes, 0: the queue is empty, or -errno. */
 int vfsd_batch_read(struct vfsd_batch *batch);
 
-/* Read on. False: the queue is empty, or there is no room, which *whole tells apart. */
-bool vfsd_batch_more(struct vfsd_batch *batch, bool *whole);
+/*
+ * Read on, up to @upto (VFSD_BATCH_*) bytes in all. False: nothing was read, for the queue is empty
+ * (*whole: what there is is all), or there is so much already.
+ */
+bool vfsd_batch_more(struct vfsd_batch *batch, uint32_t upto, bool *whole);
 
 #endif

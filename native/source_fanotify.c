@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "batch.h"
+#include "fanotify_ahead.h"
 #include "fanotify_event.h"
 #include "inode.h"
 #include "log.h"
@@ -46,8 +47,6 @@
 	(FAN_ACCESS | FAN_MODIFY | FAN_ATTRIB | FAN_CLOSE | FAN_OPEN | DIRENT | FAN_DELETE_SELF |  \
 	 FAN_MOVE_SELF)
 
-enum { LOOK_AHEAD = 1024 }; /* events */
-
 struct source {
 	struct vfsd_source base;
 	struct vfsd_source_config config;
@@ -60,6 +59,7 @@ struct source {
 	struct vfsd_names *names;
 	struct vfsd_whole *whole; /* NULL until one is subscribed to */
 	struct vfsd_batch batch;
+	struct vfsd_fan_ahead *ahead;
 	/* While a batch is worked off: the last directory that names were looked up in, or -1. */
 	int dir_fd;
 	uint64_t dir_nodeid;
@@ -126,6 +126,7 @@ static void destroy(struct vfsd_source *base)
 		(void)close(base->fd);
 	vfsd_whole_destroy(source->whole);
 	vfsd_names_destroy(source->names);
+	vfsd_fan_ahead_destroy(source->ahead);
 	vfsd_batch_free(&source->batch);
 	free(source);
 }
@@ -149,6 +150,8 @@ static int create(const struct vfsd_source_config *config, struct vfsd_source **
 		err = -errno;
 	else
 		err = vfsd_batch_init(&source->batch, source->base.fd);
+	if (!err)
+		err = vfsd_fan_ahead_create(&source->batch, &source->ahead);
 	if (!err)
 		err = vfsd_names_create(&source->names);
 	if (!err)
@@ -349,31 +352,19 @@ static uint32_t name_bits(uint32_t mask)
 	       (mask & (FAN_DELETE | FAN_MOVED_FROM) ? VFSD_NAME_GOES : 0u);
 }
 
-/*
- * What the rest of the queue says of the name @place. Events that are further away than LOOK_AHEAD
- * are not looked at.
- */
+/* What the rest of the queue says of the name @place. */
 static struct vfsd_names_ahead look_ahead(struct source *source, const struct vfsd_fan_place *place)
 {
 	const uint32_t both = VFSD_NAME_COMES | VFSD_NAME_GOES;
-	const uint8_t *at = source->batch.at;
 	struct vfsd_names_ahead ahead = {0};
-	struct vfsd_fan_event later;
-	uint32_t budget = LOOK_AHEAD, bits;
-	bool whole;
+	uint32_t cursor = 0, bits;
 
-	do {
-		while (budget > 0 && vfsd_fan_next(&at, source->batch.end, &later)) {
-			budget--;
-			bits = name_bits(vfsd_fan_of_name(&later, place));
-			if (bits == 0)
-				continue;
-			ahead.last = bits == both ? 0 : bits;
-			if (!ahead.any)
-				ahead.first = ahead.last;
-			ahead.any = true;
-		}
-	} while (budget > 0 && vfsd_batch_more(&source->batch, &whole));
+	while ((bits = name_bits(vfsd_fan_ahead_next(source->ahead, place, &cursor))) != 0) {
+		ahead.last = bits == both ? 0 : bits;
+		if (!ahead.any)
+			ahead.first = ahead.last;
+		ahead.any = true;
+	}
 	return ahead;
 }
 
@@ -549,7 +540,7 @@ static bool may_lose_name(struct source *source, const struct vfsd_fan_event *ev
 				    (later.mask & (FAN_ATTRIB | FAN_MOVE_SELF)) &&
 					    vfsd_file_handle_equal(&later.object.handle, object))
 				return true;
-	} while (vfsd_batch_more(&source->batch, &whole));
+	} while (vfsd_batch_more(&source->batch, VFSD_BATCH_AHEAD, &whole));
 	return !whole;
 }
 
@@ -800,6 +791,7 @@ static void drain(struct vfsd_source *base, const struct vfsd_source_sink *sink)
 			VFSD_LOG_LIMITED(VFSD_LOG_ERROR, "fanotify: read failed errno=%d", -got);
 		if (got <= 0)
 			break;
+		vfsd_fan_ahead_reset(source->ahead);
 		count = handle_events(source, sink);
 		sink->pass_on(sink->ctx);
 		left -= count < left ? count : left;

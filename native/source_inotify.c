@@ -268,7 +268,7 @@ static bool is_ahead(struct source *source, int wd, const char *name, uint32_t b
 			if (later.wd == wd && (later.mask & bits) &&
 			    (name ? its && strcmp(its, name) == 0 : !its))
 				return true;
-	} while (vfsd_batch_more(&source->batch, &whole));
+	} while (vfsd_batch_more(&source->batch, VFSD_BATCH_AHEAD, &whole));
 	return !whole;
 }
 

@@ -286,7 +286,7 @@ static bool is_behind(struct vfsd_whole *whole)
 	struct vfsd_fan_event event;
 	bool all, renamed = false;
 
-	while (vfsd_batch_more(whole->batch, &all))
+	while (vfsd_batch_more(whole->batch, VFSD_BATCH_ALL, &all))
 		;
 	whole->hopeless = whole->hopeless || !all;
 	while (vfsd_fan_next(&at, whole->batch->end, &event))
