@@ -457,11 +457,14 @@ static void hook_forgotten(void *ctx, struct vfsd_inode *inode)
 	pthread_mutex_unlock(&events->lock);
 }
 
-static void hook_barrier(void *ctx)
+static void hook_barrier(void *ctx, bool own)
 {
 	struct vfsd_events *events = ctx;
 
 	if (atomic_load(&events->watched) == 0 || vfsd_faults_no_barrier())
+		return;
+	/* Guests of the old dialect would not look before they go on. */
+	if (own && (events->config.source->server_mask == 0 || events->config.rfc2021))
 		return;
 	pthread_mutex_lock(&events->lock);
 	pump(events);

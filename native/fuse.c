@@ -11,13 +11,14 @@
 #include "util.h"
 
 enum row_flags {
-	NODE = 1 << 0,	   /* header.nodeid must be held: gives req->inode */
-	NO_REPLY = 1 << 1, /* the guest expects none, not even for an error */
-	WRITES = 1 << 2,   /* -EROFS on a read-only share */
-	BARRIER = 1 << 3,  /* older events go before the reply */
-	STREAM = 1 << 4,   /* only args are copied, the rest is read from guest memory */
-	OPENS = 1 << 5,	   /* allowed before INIT */
-	ANYBODY = 1 << 6,  /* also callers whose ids are forbidden: it only gives things back */
+	NODE = 1 << 0,	    /* header.nodeid must be held: gives req->inode */
+	NO_REPLY = 1 << 1,  /* the guest expects none, not even for an error */
+	WRITES = 1 << 2,    /* -EROFS on a read-only share */
+	BARRIER = 1 << 3,   /* older events go before the reply */
+	STREAM = 1 << 4,    /* only args are copied, the rest is read from guest memory */
+	OPENS = 1 << 5,	    /* allowed before INIT */
+	ANYBODY = 1 << 6,   /* also callers whose ids are forbidden: it only gives things back */
+	OWN_FIRST = 1 << 7, /* the same, where the guest's own doing is reported here */
 };
 
 /* One opcode. To add one: a row here, a handler in the file of its group. */
@@ -55,7 +56,7 @@ static const struct vfsd_fuse_row rows[FUSE_OPCODES] = {
 	OP(GETXATTR, vfsd_fuse_getxattr, ARGS(fuse_getxattr_in), 0, NODE),
 	OP(LISTXATTR, vfsd_fuse_listxattr, ARGS(fuse_getxattr_in), 0, NODE),
 	OP(REMOVEXATTR, vfsd_fuse_removexattr, 0, 0, NODE | WRITES),
-	OP(FLUSH, vfsd_fuse_flush, ARGS(fuse_flush_in), 0, 0),
+	OP(FLUSH, vfsd_fuse_flush, ARGS(fuse_flush_in), 0, OWN_FIRST),
 	OP(INIT, vfsd_fuse_init, FUSE_INIT_IN_OLD_BYTES, ARGS(fuse_init_out), OPENS | ANYBODY),
 	OP(OPENDIR, vfsd_fuse_opendir, ARGS(fuse_open_in), ARGS(fuse_open_out), NODE),
 	OP(READDIR, vfsd_fuse_readdir, ARGS(fuse_read_in), 0, 0),
@@ -64,7 +65,7 @@ static const struct vfsd_fuse_row rows[FUSE_OPCODES] = {
 	/* Locks are the guest's own: GETLK, SETLK and SETLKW are not served. */
 	OP(ACCESS, vfsd_fuse_access, ARGS(fuse_access_in), 0, NODE),
 	OP(CREATE, vfsd_fuse_create_file, ARGS(fuse_create_in),
-	   ARGS(fuse_entry_out) + ARGS(fuse_open_out), NODE | WRITES),
+	   ARGS(fuse_entry_out) + ARGS(fuse_open_out), NODE | WRITES | OWN_FIRST),
 	OP(INTERRUPT, vfsd_fuse_interrupt, ARGS(fuse_interrupt_in), 0, NO_REPLY | ANYBODY),
 	OP(DESTROY, vfsd_fuse_destroy_session, 0, 0, ANYBODY),
 	OP(IOCTL, vfsd_fuse_ioctl, ARGS(fuse_ioctl_in), ARGS(fuse_ioctl_out), 0),
@@ -250,8 +251,8 @@ uint32_t vfsd_fuse_serve(struct vfsd_fuse_worker *worker, const struct iovec *in
 	n = dispatch(&req, row);
 	if (VFSD_UNLIKELY(req.given_up))
 		return VFSD_FUSE_NOT_SERVED;
-	if (row->flags & BARRIER && hooks->barrier)
-		hooks->barrier(hooks->ctx);
+	if (row->flags & (BARRIER | OWN_FIRST) && hooks->barrier)
+		hooks->barrier(hooks->ctx, (row->flags & BARRIER) == 0);
 	return reply(&req, &reply_out, n);
 }
 

@@ -50,8 +50,12 @@ struct vfsd_fuse_hooks {
 			 const struct vfsd_fuse_interest *interest);
 	/* The guest forgot this inode: drop its interest. */
 	void (*forgotten)(void *ctx, struct vfsd_inode *inode);
-	/* Before a reply that must not overtake older events (UNLINK, RMDIR, RENAME*, FSNOTIFY). */
-	void (*barrier)(void *ctx);
+	/*
+	 * Before a reply that must not overtake older events (UNLINK, RMDIR, RENAME*, FSNOTIFY), or
+	 * (@own) must not if the guest's own doing is among them: CREATE, FLUSH, for an OPEN or CLOSE
+	 * of its own follows.
+	 */
+	void (*barrier)(void *ctx, bool own);
 };
 
 struct vfsd_fuse_config {

@@ -23,10 +23,12 @@ from tests.daemon.test_events import (
     ON_CHILD,
     Watched,
 )
+from tests.daemon.test_race import DELAYED, DELAYED_WITHOUT_BARRIER, FAULTY
 from tests.daemon.test_sandbox import root_only
 from tests.frontend import ROOT_ID, FuseError, InitFlag, Session
 from tests.frontend.notify import FS_ISDIR, FSN_PARENT_ONLY, FSN_UNLINKED
 
+ROUNDS = 50
 SERVER_MASK = CREATE | DELETE | MOVED_FROM | MOVED_TO | MOVE_SELF | MODIFY | ATTRIB
 
 
@@ -215,3 +217,31 @@ def test_is_not_taken_without_need(start: Callable[..., Daemon]) -> None:
     assert not any("fallback" in line for line in daemon.log)
     with Session.connect(daemon.socket) as session:
         assert session.fuse.init().fsnotify_server_mask == 0
+
+
+@pytest.mark.parametrize("faults", [DELAYED, DELAYED_WITHOUT_BARRIER], ids=["barrier", "none"])
+def test_what_the_guest_does_is_told_before_it_goes_on(
+    tmp_path: Path, faults: tuple[str, ...]
+) -> None:
+    """CREATE before the guest's own OPEN, MODIFY before its CLOSE, however late the host is."""
+    assert FAULTY.exists(), "make build-faults"
+    launcher = ("env", *faults)
+    with (
+        Daemon(tmp_path, "--fsnotify=server", launcher=launcher, command=str(FAULTY)) as daemon,
+        Session.connect(daemon.socket, notify_buffers=64) as guest,
+    ):
+        guest.fuse.init()
+        watched = Watched(daemon, guest)
+        assert guest.notifications is not None
+        in_time = 0
+        for number in range(ROUNDS):
+            name = f"r{number}"
+            entry, opened = guest.fuse.create(watched.dir, name)
+            created = [(r.mask, r.name) for r in guest.notifications.read_now()]
+            guest.fuse.write(entry.nodeid, opened.fh, 0, b"x")
+            guest.fuse.flush(entry.nodeid, opened.fh)
+            modified = [(r.mask, r.name) for r in guest.notifications.read_now()]
+            guest.fuse.release(entry.nodeid, opened.fh, os.O_RDWR)
+            in_time += (CREATE, name.encode()) in created
+            in_time += (MODIFY, name.encode()) in modified
+        assert in_time == 2 * ROUNDS if faults == DELAYED else in_time < ROUNDS

@@ -31,7 +31,7 @@ struct fuse_guest {
 	unsigned int fds;
 
 	/* What the hooks saw. */
-	_Atomic unsigned int starts, ends, barriers, forgotten, subscriptions;
+	_Atomic unsigned int starts, ends, barriers, own_barriers, forgotten, subscriptions;
 	atomic_bool offered_fsnotify;
 	_Atomic uint64_t subscribed_node, subscribed_mask, subscribed_owner;
 	int subscribe_error;
@@ -94,9 +94,14 @@ static inline void fuse_guest_on_forgotten(void *ctx, struct vfsd_inode *inode)
 	((struct fuse_guest *)ctx)->forgotten++;
 }
 
-static inline void fuse_guest_on_barrier(void *ctx)
+static inline void fuse_guest_on_barrier(void *ctx, bool own)
 {
-	((struct fuse_guest *)ctx)->barriers++;
+	struct fuse_guest *g = ctx;
+
+	if (own)
+		g->own_barriers++;
+	else
+		g->barriers++;
 }
 
 /*
