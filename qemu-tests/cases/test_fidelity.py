@@ -29,7 +29,7 @@ def test_the_share_is_watched_as_a_local_file_system(vmm: str, case_root: Path) 
         "host-burst": {},
     }
     guest, host, _ = verdicts
-    assert {name for used in guest.by_rule.values() for name in used} == {"branches", "nameless"}
+    assert {name for used in guest.by_rule.values() for name in used} == {"branches"}
     assert len(host.identical) > len(SCENARIOS) * 9 // 10
 
 

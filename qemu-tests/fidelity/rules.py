@@ -287,18 +287,6 @@ def without_visits_of_gone_directories(late_only: bool) -> Callable[[About, Pair
     return strip
 
 
-def without_numbers_of_the_nameless(_: About, pair: Pair) -> Pair:
-    """With one name for all files that have none."""
-
-    def renamed(event: str) -> str:
-        words = event.split(" ")
-        if name_of(event) == "/" or (name_of(event)[:1] == "#" and name_of(event)[1:].isdigit()):
-            words[2] = "#"
-        return " ".join(words)
-
-    return tuple(map(renamed, pair[0])), tuple(map(renamed, pair[1]))
-
-
 def without_names_of_links(about: About, pair: Pair) -> Pair:
     """Without the names of links in events that are no names' own."""
     linked = about.linked()
@@ -353,22 +341,6 @@ def without_reads_and_writes(_: About, pair: Pair) -> Pair:
         return kind_of(event) not in {"ACCESS", "MODIFY"}
 
     return only(pair[0], keep), only(pair[1], keep)
-
-
-def without_what_excl_unlink_hides(about: About, pair: Pair) -> Pair:
-    """Without what an IN_EXCL_UNLINK watch was told of an object that had lost its name."""
-    local, seen = pair
-    flagged = about.flagged(Mask.EXCL_UNLINK)
-    gone: set[object] = set()
-    kept = []
-    for event in seen:
-        if watch_of(event) in flagged and _watch_and_name(event) in gone:
-            if kind_of(event) in _ON_CHILD - {"ATTRIB"}:
-                continue
-        elif kind_of(event) == "DELETE" or (kind_of(event) == "ATTRIB" and not name_of(event)):
-            gone.add(_watch_and_name(event))
-        kept.append(event)
-    return local, tuple(kept)
 
 
 def without_what_inotify_leaves_to_the_guest(about: About, pair: Pair) -> Pair:
@@ -441,16 +413,24 @@ def without_merged_ends(_: About, pair: Pair) -> Pair:
     return stripped(pair[0]), stripped(pair[1])
 
 
-def without_whose_directory(_: About, pair: Pair) -> Pair:
-    """Without the handles of directories in events of themselves."""
+def without_handles_of_strangers(_: About, pair: Pair) -> Pair:
+    """With what happened to directories that no watch is on at the end, and not to which."""
+    watched = {watch_of(event) for event in pair[1]}
 
-    def renamed(event: str) -> str:
-        words = event.split(" ")
-        if is_of_directory(event) and name_of(event) == ".":
-            words[0] = "?"
-        return " ".join(words)
+    def stripped(sighting: Sighting) -> Sighting:
+        kept: list[str] = []
+        strange: set[str] = set()
+        for event in sighting:
+            here, bits, *name = event.split(" ")
+            rest = bits.split("|")
+            if is_of_directory(event) and (here not in watched or name != ["."]):
+                strange |= _ON_CHILD.intersection(rest)
+                rest = [bit for bit in rest if bit not in _ON_CHILD]
+            if rest != ["ISDIR"]:
+                kept.append(" ".join([here, "|".join(rest), *name]))
+        return (*kept, "? " + "|".join(sorted(strange)))
 
-    return tuple(map(renamed, pair[0])), tuple(map(renamed, pair[1]))
+    return stripped(pair[0]), stripped(pair[1])
 
 
 def _by_fanotify(about: About) -> bool:
@@ -517,14 +497,6 @@ RULES: Final[Sequence[Rule]] = [
         about=lambda about: about.does("rm", "rmdir"),
     ),
     Rule(
-        "nameless",
-        "A file made with O_TMPFILE is called by its inode number on local file systems, which "
-        "differs, and '/' in a guest on FUSE.",
-        _EVERYBODY,
-        strip=without_numbers_of_the_nameless,
-        about=lambda about: about.does("tmpfile"),
-    ),
-    Rule(
         "which-link",
         "A guest names an inode when it opens a file, so its daemon may open it by another of its "
         "hard links. Names of CREATE, DELETE and MOVED_* are right.",
@@ -563,14 +535,6 @@ RULES: Final[Sequence[Rule]] = [
         about=lambda about: about.does("mmap"),
     ),
     Rule(
-        "excl-unlink",
-        "IN_EXCL_UNLINK is about the name by which a file was opened. The guest does not know it "
-        "where others opened it.",
-        _FOREIGN | {"server-guest"},
-        strip=without_what_excl_unlink_hides,
-        about=lambda about: bool(about.flagged(Mask.EXCL_UNLINK)),
-    ),
-    Rule(
         "fanotify-end",
         "fanotify merges events by process. The end of an object is raised by the guest's kernel, "
         "and by another process than what was reported before it.",
@@ -581,9 +545,9 @@ RULES: Final[Sequence[Rule]] = [
     Rule(
         "fanotify-stranger",
         "A guest that has never looked a directory up has no handle of it: its events come with "
-        "that of the one that it is in.",
+        "that of the one that it is in, and its name there, as those of files do.",
         frozenset({"host"}),
-        strip=without_whose_directory,
+        strip=without_handles_of_strangers,
         about=_by_fanotify,
     ),
     Rule(

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -17,6 +18,8 @@ from .scenario import Observers, Scenario, Watch
 
 EVENT_DEADLINE_MS: Final = 30_000
 _FAN_DIRECTORIES: Final = 0x40000000 | 0x08000000  # FAN_ONDIR, FAN_EVENT_ON_CHILD
+# What a file that has no name yet is called: by its inode number, another on each file system.
+_NAMELESS: Final = re.compile(rb"#\d+")
 _MARKERS: Final = b".markers"
 _numbers: Final = itertools.count()
 
@@ -155,11 +158,15 @@ def _observation(
 ) -> Observation:
     seen: list[list[str]] = [[] for _ in range(count)]
     cookies: dict[tuple[int, int], str] = {}
+    nameless: dict[tuple[int, bytes], str] = {}
     for head, name in zip(words[0::2], words[1::2], strict=True):
         index, wd, mask, cookie = (int(word, 0) for word in head.split(":"))
         event = Event(wd, Mask(mask), cookie, decode(name))
         shown = [labels.get((index, wd), f"wd-{wd}"), event.kind]
-        if event.name:
+        if _NAMELESS.fullmatch(event.name):
+            number = sum(known == index for known, _ in nameless) + 1
+            shown.append(nameless.setdefault((index, event.name), f"#nameless-{number}"))
+        elif event.name:
             shown.append(encode(event.name))
         if cookie:
             number = sum(known == index for known, _ in cookies) + 1
