@@ -41,14 +41,15 @@ static bool is_dots(const char *name)
  * The attributes and the node id of an entry. Without a node id (for the dots, and for what cannot
  * be looked up, perhaps just removed) the guest shows the name and asks when it needs more.
  */
-static void fill_plus(struct vfsd_request *req, int dir_fd, const struct dirent64 *from,
+static void fill_plus(struct vfsd_request *req, int dir_fd, const struct dirent64 *from, bool *new,
 		      struct fuse_entry_out *out)
 {
 	struct vfsd_fuse *fuse = req->fuse;
 	struct vfsd_entry entry;
 
 	if (!is_dots(from->d_name) &&
-	    fuse->ops->lookup(fuse->fs, req->inode, dir_fd, from->d_name, &entry) == 0) {
+	    fuse->ops->lookup(fuse->fs, req->inode, dir_fd, from->d_name, *new, &entry) == 0) {
+		*new = entry.added;
 		vfsd_fuse_fill_entry(req, &entry, out);
 		return;
 	}
@@ -65,6 +66,7 @@ static ssize_t convert(struct vfsd_request *req, struct vfsd_handle *handle, siz
 		       size_t room, bool plus)
 {
 	uint8_t *to = req->reply;
+	bool new = false; /* the last one was, so the next one will be */
 	int64_t offset = 0;
 	size_t head = plus ? sizeof(struct fuse_entry_out) : 0;
 	const struct dirent64 *from;
@@ -87,7 +89,8 @@ static ssize_t convert(struct vfsd_request *req, struct vfsd_handle *handle, siz
 		}
 		memset(to + used, 0, bytes);
 		if (plus)
-			fill_plus(req, handle->fd, from, (struct fuse_entry_out *)(to + used));
+			fill_plus(req, handle->fd, from, &new,
+				  (struct fuse_entry_out *)(to + used));
 		dirent->ino = from->d_ino;
 		dirent->off = (uint64_t)from->d_off;
 		dirent->namelen = (uint32_t)name_bytes;

@@ -48,6 +48,7 @@ struct vfsd_entry {
 	struct vfsd_inode *inode;
 	struct statx st;
 	bool submount; /* a directory on another mount or filesystem than its parent */
+	bool added;    /* it was new, and expecting that would have been right; of a lookup only */
 };
 
 /* What to change. Ids are (uint32_t)-1 to keep; times are UTIME_OMIT to keep, or UTIME_NOW. */
@@ -69,9 +70,12 @@ enum vfsd_write_flags {
 };
 
 struct vfsd_hostfs_ops {
-	/* @dir_fd: an open descriptor of @parent that the caller happens to have, or -1. */
+	/*
+	 * @dir_fd: an open descriptor of @parent that the caller happens to have, or -1. @expect_new:
+	 * the guest will not know it, try first what is quicker then.
+	 */
 	int (*lookup)(struct vfsd_hostfs *fs, struct vfsd_inode *parent, int dir_fd,
-		      const char *name, struct vfsd_entry *ret);
+		      const char *name, bool expect_new, struct vfsd_entry *ret);
 	/* @inode itself, once more. */
 	int (*again)(struct vfsd_hostfs *fs, struct vfsd_inode *inode, struct vfsd_entry *ret);
 	/* The directory that the directory @inode is in; of the root the root. -ESTALE: not below it. */

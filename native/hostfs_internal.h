@@ -76,7 +76,7 @@ int vfsd_creds_own_fs(const struct vfsd_hostfs *fs);
 
 /* hostfs_name.c */
 int vfsd_hostfs_lookup(struct vfsd_hostfs *fs, struct vfsd_inode *parent, int dir_fd,
-		       const char *name, struct vfsd_entry *ret);
+		       const char *name, bool expect_new, struct vfsd_entry *ret);
 int vfsd_hostfs_again(struct vfsd_hostfs *fs, struct vfsd_inode *inode, struct vfsd_entry *ret);
 int vfsd_hostfs_parent(struct vfsd_hostfs *fs, struct vfsd_inode *inode, struct vfsd_entry *ret);
 /* The entry of an inode just created or opened; @fd is any descriptor of it and stays open. */

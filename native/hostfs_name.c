@@ -35,17 +35,37 @@ static int entry_of_path_fd(struct vfsd_hostfs *fs, const struct vfsd_inode *par
 	return 0;
 }
 
-/* By name; the cheap ways first, for inodes that the guest knows. */
-static int entry_of_name(struct vfsd_hostfs *fs, const struct vfsd_inode *parent, int dir_fd,
-			 const char *name, struct vfsd_entry *ret)
+/* Of an inode that the guest knows; NULL otherwise, or if there is no such name: *ret is 0 or -errno */
+static struct vfsd_inode *known_by_name(struct vfsd_hostfs *fs, int dir_fd, const char *name,
+					struct statx *st, int *ret)
 {
+	struct vfsd_inode *inode;
+
+	*ret = statx(dir_fd, name, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, VFSD_STATX_MASK, st) ?
+		       -errno :
+		       0;
+	if (*ret)
+		return NULL;
+	inode = vfsd_inode_lookup_known(fs->inodes, st);
+	return inode ? inode : vfsd_inode_lookup_name(fs->inodes, dir_fd, name, st);
+}
+
+/* By name; the cheap ways first. */
+static int entry_of_name(struct vfsd_hostfs *fs, const struct vfsd_inode *parent, int dir_fd,
+			 const char *name, bool expect_new, struct vfsd_entry *ret)
+{
+	int error = 0;
 	int fd;
 
-	if (statx(dir_fd, name, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, VFSD_STATX_MASK, &ret->st))
-		return -errno;
-	ret->inode = vfsd_inode_lookup_known(fs->inodes, &ret->st);
+	ret->inode = NULL;
+	ret->added = false;
+	if (!expect_new)
+		ret->inode = known_by_name(fs, dir_fd, name, &ret->st, &error);
+	if (error)
+		return error;
 	if (!ret->inode)
-		ret->inode = vfsd_inode_lookup_name(fs->inodes, dir_fd, name, &ret->st);
+		ret->inode = vfsd_inode_lookup_new(fs->inodes, dir_fd, name, VFSD_STATX_MASK,
+						   !expect_new, &ret->st, &ret->added);
 	if (ret->inode) {
 		ret->submount = is_submount(parent, &ret->st);
 		return 0;
@@ -58,24 +78,33 @@ static int entry_of_name(struct vfsd_hostfs *fs, const struct vfsd_inode *parent
 }
 
 int vfsd_hostfs_lookup(struct vfsd_hostfs *fs, struct vfsd_inode *parent, int dir_fd,
-		       const char *name, struct vfsd_entry *ret)
+		       const char *name, bool expect_new, struct vfsd_entry *ret)
 {
 	if (dir_fd >= 0)
-		return entry_of_name(fs, parent, dir_fd, name, ret);
+		return entry_of_name(fs, parent, dir_fd, name, expect_new, ret);
 
 	VFSD_PATH_FD dir = vfsd_path_fd(fs, parent);
 
 	if (dir.fd < 0)
 		return dir.fd;
-	return entry_of_name(fs, parent, dir.fd, name, ret);
+	return entry_of_name(fs, parent, dir.fd, name, expect_new, ret);
 }
 
 int vfsd_hostfs_entry_of_fd(struct vfsd_hostfs *fs, const struct vfsd_inode *parent, int fd,
 			    struct vfsd_entry *ret)
 {
-	struct vfsd_proc_name proc = vfsd_hostfs_proc_name(fd);
-	int path_fd = openat(fs->proc_self_fd, proc.name, O_PATH | O_CLOEXEC);
+	struct vfsd_proc_name proc;
+	int path_fd;
+	int error;
 
+	ret->submount = false; /* a file that is open is none */
+	if (statx(fd, "", AT_EMPTY_PATH, VFSD_STATX_MASK, &ret->st))
+		return -errno;
+	error = vfsd_inode_lookup_open(fs->inodes, fd, &ret->st, &ret->inode);
+	if (error != -EAGAIN)
+		return error;
+	proc = vfsd_hostfs_proc_name(fd);
+	path_fd = openat(fs->proc_self_fd, proc.name, O_PATH | O_CLOEXEC);
 	if (path_fd < 0)
 		return -errno;
 	return entry_of_path_fd(fs, parent, path_fd, ret);
@@ -128,7 +157,7 @@ static int finish_new(struct vfsd_hostfs *fs, const struct vfsd_caller *caller,
 		(void)unlinkat(dir_fd, name, flags);
 		return error;
 	}
-	return entry_of_name(fs, parent, dir_fd, name, ret);
+	return entry_of_name(fs, parent, dir_fd, name, false, ret);
 }
 
 int vfsd_hostfs_symlink(struct vfsd_hostfs *fs, const struct vfsd_caller *caller,
@@ -200,7 +229,7 @@ int vfsd_hostfs_link(struct vfsd_hostfs *fs, struct vfsd_inode *inode, struct vf
 	proc = vfsd_hostfs_proc_name(path.fd);
 	if (linkat(fs->proc_self_fd, proc.name, dir.fd, name, AT_SYMLINK_FOLLOW))
 		return -errno;
-	return entry_of_name(fs, parent, dir.fd, name, ret);
+	return entry_of_name(fs, parent, dir.fd, name, false, ret);
 }
 
 static int remove_name(struct vfsd_hostfs *fs, struct vfsd_inode *parent, const char *name,

@@ -79,6 +79,23 @@ int vfsd_inode_lookup_fd(struct vfsd_inodes *inodes, int fd, const struct statx 
 			 struct vfsd_inode **ret);
 
 /*
+ * The same for a file that is open as @fd (borrowed), without an O_PATH descriptor of it. -EAGAIN: it
+ * needs one.
+ */
+int vfsd_inode_lookup_open(struct vfsd_inodes *inodes, int fd, const struct statx *st,
+			   struct vfsd_inode **ret);
+
+/*
+ * Find or add what is called @name in @dir_fd, without opening it (two system calls); @st, of a
+ * moment ago if @asked, becomes its statx by @mask, which has STATX_BTIME and STATX_MNT_ID. NULL: not
+ * here, or not with this inode: open it and call vfsd_inode_lookup_fd(). *added, set unless NULL: the
+ * guest had not known it.
+ */
+struct vfsd_inode *vfsd_inode_lookup_new(struct vfsd_inodes *inodes, int dir_fd, const char *name,
+					 unsigned int mask, bool asked, struct statx *st,
+					 bool *added);
+
+/*
  * The same without a descriptor, for an inode whose number certainly means it: a descriptor of ours
  * pins it, or its birth tells (@st needs STATX_BTIME). NULL: not known, or not certain.
  */

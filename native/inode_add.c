@@ -141,6 +141,92 @@ int vfsd_inode_add(struct vfsd_inodes *inodes, uint64_t nodeid, int fd, const st
 	return 0;
 }
 
+/*
+ * As vfsd_inode_add() for what its handle alone is to hold; @mount is consumed. *added: the guest has
+ * not known it.
+ */
+static int add_by_handle(struct vfsd_inodes *inodes, const struct statx *st,
+			 struct vfsd_host_mount *mount, struct vfsd_file_handle *handle,
+			 struct vfsd_inode **ret, bool *added)
+{
+	struct vfsd_wanted wanted = vfsd_wanted_ident(st);
+	struct vfsd_inode_slot *slot;
+	int error;
+
+	wanted.which = VFSD_BY_HANDLE;
+	wanted.handle = handle;
+	slot = vfsd_slot_find(inodes, &wanted, true);
+	*added = !slot;
+	if (slot) {
+		vfsd_slot_note_birth(slot, st);
+		vfsd_host_mount_put(inodes, mount);
+	} else {
+		handle->fsid = mount->fsid;
+		error = slot_create(inodes, 0, st, mount, handle, &slot);
+		if (error) {
+			vfsd_host_mount_put(inodes, mount);
+			return error;
+		}
+		slot->reopenable = true;
+		vfsd_slot_publish(inodes, slot, &wanted, &slot);
+	}
+	*ret = &slot->inode;
+	return 0;
+}
+
+struct vfsd_inode *vfsd_inode_lookup_new(struct vfsd_inodes *inodes, int dir_fd, const char *name,
+					 unsigned int mask, bool asked, struct statx *st,
+					 bool *added)
+{
+	struct vfsd_file_handle handle = {.bytes = 0};
+	struct vfsd_host_mount *mount;
+	struct vfsd_inode *inode;
+	struct timespec before;
+	bool reopenable;
+	uint64_t mnt_id;
+
+	if (!inodes->by_handle)
+		return NULL;
+	clock_gettime(CLOCK_REALTIME_COARSE, &before);
+	if (asked && !vfsd_statx_is_settled(st, &before))
+		return NULL;
+	if (vfsd_host_handle_encode(dir_fd, name, false, &handle, &reopenable, &mnt_id) ||
+	    statx(dir_fd, name, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, mask, st))
+		return NULL;
+	/* That is the handle's inode if it had its number before we asked for the handle. */
+	if (!vfsd_statx_is_settled(st, &before) || st->stx_nlink == 0 ||
+	    mnt_id != vfsd_statx_mnt(st))
+		return NULL;
+	mount = vfsd_host_mount_find(inodes, st);
+	if (!mount)
+		return NULL;
+	if (vfsd_host_handle_ino(mount->fs, &handle) != st->stx_ino) {
+		vfsd_host_mount_put(inodes, mount);
+		return NULL;
+	}
+	return add_by_handle(inodes, st, mount, &handle, &inode, added) ? NULL : inode;
+}
+
+int vfsd_inode_lookup_open(struct vfsd_inodes *inodes, int fd, const struct statx *st,
+			   struct vfsd_inode **ret)
+{
+	struct vfsd_file_handle handle = {.bytes = 0};
+	struct vfsd_host_mount *mount;
+	bool reopenable, added;
+	uint64_t mnt_id;
+
+	if (!inodes->by_handle || st->stx_nlink == 0)
+		return -EAGAIN;
+	mount = vfsd_host_mount_find(inodes, st);
+	if (!mount)
+		return -EAGAIN;
+	if (vfsd_host_handle_encode(fd, "", false, &handle, &reopenable, &mnt_id)) {
+		vfsd_host_mount_put(inodes, mount);
+		return -EAGAIN;
+	}
+	return add_by_handle(inodes, st, mount, &handle, ret, &added);
+}
+
 int vfsd_inode_lookup_fd(struct vfsd_inodes *inodes, int fd, const struct statx *st,
 			 struct vfsd_inode **ret)
 {

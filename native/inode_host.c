@@ -13,7 +13,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/statfs.h>
-#include <sys/sysmacros.h>
 
 #include "inode_internal.h"
 #include "quota.h"
@@ -86,6 +85,32 @@ bool vfsd_inode_handle_is_at(const struct vfsd_file_handle *handle, int dir_fd, 
 	       vfsd_file_handle_equal(&found, handle);
 }
 
+uint64_t vfsd_host_handle_ino(enum vfsd_host_fs fs, const struct vfsd_file_handle *handle)
+{
+	/* Types as in the kernel's include/linux/exportfs.h, and fs/xfs/xfs_export.h. */
+	enum { INO32_GEN = 1, BTRFS_WITHOUT_PARENT = 0x4d, XFS_INO64_GEN = 0x81 };
+	uint32_t words[3];
+	uint64_t ino;
+
+	if (handle->bytes < sizeof(ino) || handle->bytes > sizeof(words) + sizeof(ino))
+		return 0;
+	memcpy(&ino, handle->data, sizeof(ino));
+	memcpy(words, handle->data, sizeof(ino));
+	if (fs == VFSD_FS_BTRFS)
+		return handle->type == BTRFS_WITHOUT_PARENT ? ino : 0;
+	if (fs == VFSD_FS_XFS && handle->type == XFS_INO64_GEN)
+		return ino;
+	if (handle->type != INO32_GEN)
+		return 0;
+	if (fs == VFSD_FS_EXT4 || fs == VFSD_FS_XFS)
+		return words[0];
+	/* tmpfs has the generation first. */
+	if (fs != VFSD_FS_TMPFS || handle->bytes != sizeof(words))
+		return 0;
+	memcpy(words, handle->data, sizeof(words));
+	return words[1] | (uint64_t)words[2] << 32;
+}
+
 int vfsd_host_handle_open(int mount_fd, const struct vfsd_file_handle *handle, int flags)
 {
 	union kernel_handle kernel;
@@ -104,9 +129,6 @@ int vfsd_host_handle_open(int mount_fd, const struct vfsd_file_handle *handle, i
 
 static void ask_filesystem(struct vfsd_host_mount *mount, int fd)
 {
-	/* Whose birth times are this host's clock's, and of its resolution. */
-	static const __fsword_t with_births[] = {EXT4_SUPER_MAGIC, XFS_SUPER_MAGIC,
-						 BTRFS_SUPER_MAGIC, TMPFS_MAGIC, F2FS_SUPER_MAGIC};
 	struct statfs fs;
 	uint32_t val[2];
 
@@ -115,33 +137,66 @@ static void ask_filesystem(struct vfsd_host_mount *mount, int fd)
 		return;
 	memcpy(val, &fs.f_fsid, sizeof(val));
 	mount->fsid = val[0] | (uint64_t)val[1] << 32;
-	for (size_t i = 0; i < VFSD_ARRAY_SIZE(with_births); i++)
-		mount->has_births |= fs.f_type == with_births[i];
+	switch (fs.f_type) {
+	case EXT4_SUPER_MAGIC:
+		mount->fs = VFSD_FS_EXT4;
+		break;
+	case XFS_SUPER_MAGIC:
+		mount->fs = VFSD_FS_XFS;
+		break;
+	case BTRFS_SUPER_MAGIC:
+		mount->fs = VFSD_FS_BTRFS;
+		break;
+	case TMPFS_MAGIC:
+		mount->fs = VFSD_FS_TMPFS;
+		break;
+	}
+}
+
+/* mounts_lock is held. */
+static struct vfsd_host_mount *mount_of(const struct vfsd_inodes *inodes, const struct statx *st)
+{
+	uint64_t mnt_id = vfsd_statx_mnt(st);
+	uint64_t dev = vfsd_statx_dev(st);
+	struct vfsd_host_mount *mount = inodes->mounts;
+
+	while (mount && (mount->mnt_id != mnt_id || mount->dev != dev))
+		mount = mount->next;
+	return mount;
 }
 
 struct vfsd_host_mount *vfsd_host_mount_get(struct vfsd_inodes *inodes, int fd,
 					    const struct statx *st)
 {
-	uint64_t mnt_id = st->stx_mask & STATX_MNT_ID ? st->stx_mnt_id : 0;
-	uint64_t dev = makedev(st->stx_dev_major, st->stx_dev_minor);
 	struct vfsd_host_mount *mount;
 
 	pthread_mutex_lock(&inodes->mounts_lock);
-	for (mount = inodes->mounts; mount; mount = mount->next) {
-		if (mount->mnt_id == mnt_id && mount->dev == dev)
-			break;
-	}
+	mount = mount_of(inodes, st);
 	if (!mount) {
 		mount = calloc(1, sizeof(*mount));
 		if (mount) {
-			mount->mnt_id = mnt_id;
-			mount->dev = dev;
+			mount->mnt_id = vfsd_statx_mnt(st);
+			mount->dev = vfsd_statx_dev(st);
 			ask_filesystem(mount, fd);
 			atomic_init(&mount->fd, -1);
 			mount->next = inodes->mounts;
 			inodes->mounts = mount;
 		}
 	}
+	if (mount)
+		mount->refs++;
+	pthread_mutex_unlock(&inodes->mounts_lock);
+	return mount;
+}
+
+struct vfsd_host_mount *vfsd_host_mount_find(struct vfsd_inodes *inodes, const struct statx *st)
+{
+	struct vfsd_host_mount *mount;
+
+	pthread_mutex_lock(&inodes->mounts_lock);
+	mount = mount_of(inodes, st);
+	if (mount && atomic_load(&mount->fd) < 0)
+		mount = NULL;
 	if (mount)
 		mount->refs++;
 	pthread_mutex_unlock(&inodes->mounts_lock);
@@ -253,7 +308,7 @@ bool vfsd_inode_is_below_root(struct vfsd_inodes *inodes, int fd)
 
 	while (statx(fd, "", AT_EMPTY_PATH, STATX_INO | STATX_MNT_ID, &st) == 0) {
 		uint64_t mnt_id = st.stx_mask & STATX_MNT_ID ? st.stx_mnt_id : 0;
-		uint64_t dev = makedev(st.stx_dev_major, st.stx_dev_minor);
+		uint64_t dev = vfsd_statx_dev(&st);
 		int up;
 
 		if (st.stx_ino == root->ino && dev == root->dev && mnt_id == root->mnt_id)

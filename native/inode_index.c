@@ -156,17 +156,21 @@ struct vfsd_wanted vfsd_wanted_ident(const struct statx *st)
 	};
 }
 
+bool vfsd_statx_is_settled(const struct statx *st, const struct timespec *now)
+{
+	/* Clocks are coarse, and may be set back a little. */
+	return statx_birth(st) != 0 && now->tv_sec - BIRTH_PAST_S > st->stx_btime.tv_sec;
+}
+
 void vfsd_slot_note_birth(struct vfsd_inode_slot *slot, const struct statx *st)
 {
-	uint64_t birth = statx_birth(st);
 	struct timespec now;
 
-	if (!slot->mount->has_births || birth == 0)
+	if (slot->mount->fs == VFSD_FS_OTHER)
 		return;
-	/* Clocks are coarse, and may be set back a little. */
 	clock_gettime(CLOCK_REALTIME_COARSE, &now);
-	if (now.tv_sec - BIRTH_PAST_S > st->stx_btime.tv_sec)
-		atomic_store_explicit(&slot->birth, birth, memory_order_relaxed);
+	if (vfsd_statx_is_settled(st, &now))
+		atomic_store_explicit(&slot->birth, statx_birth(st), memory_order_relaxed);
 }
 
 static bool handle_data_equal(const struct vfsd_file_handle *a, const struct vfsd_file_handle *b)

@@ -11,6 +11,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stddef.h>
+#include <time.h>
 
 #include "inode.h"
 
@@ -29,6 +30,9 @@ enum {
 /* Set in vfsd_inode_slot.fd and closing_fd of a descriptor that is only kept for a while. */
 #define VFSD_FD_KEPT 0x40000000
 
+/* Those whose birth times are this host's clock's, and whose handles we can read. */
+enum vfsd_host_fs { VFSD_FS_OTHER, VFSD_FS_EXT4, VFSD_FS_XFS, VFSD_FS_BTRFS, VFSD_FS_TMPFS };
+
 /* One mounted filesystem (one st_dev of it) that inodes of the table live on. */
 struct vfsd_host_mount {
 	struct vfsd_host_mount *next; /* protected by mounts_lock, as is refs */
@@ -36,9 +40,9 @@ struct vfsd_host_mount {
 	uint64_t dev;
 	uint64_t fsid;
 	uint64_t refs;
-	_Atomic int fd;	 /* base for open_by_handle_at(), -1: none yet */
-	bool no_reopen;	 /* open_by_handle_at() was tried in vain; protected by mounts_lock */
-	bool has_births; /* inodes have birth times that nobody can set; constant */
+	_Atomic int fd;	      /* base for open_by_handle_at(), -1: none yet */
+	bool no_reopen;	      /* open_by_handle_at() was tried in vain; protected by mounts_lock */
+	enum vfsd_host_fs fs; /* constant */
 };
 
 enum vfsd_index { VFSD_BY_IDENT, VFSD_BY_HANDLE, VFSD_INDEXES };
@@ -150,6 +154,9 @@ struct vfsd_wanted vfsd_wanted_ident(const struct statx *st);
 uint64_t vfsd_statx_dev(const struct statx *st);
 uint64_t vfsd_statx_mnt(const struct statx *st); /* 0: unknown */
 
+/* Is the birth in @st so long before @now that an inode of that number was born by then? */
+bool vfsd_statx_is_settled(const struct statx *st, const struct timespec *now);
+
 /*
  * @st is sure to be the statx of @slot's inode: let its birth tell, from now on, whether an inode of
  * that number is still this one. That holds where births are the host's clock's and this one is long
@@ -214,6 +221,8 @@ bool vfsd_slot_count_lookup(struct vfsd_inode_slot *slot);
 /* Find or add the mount of @fd (whose statx is @st) and take a reference. NULL: no memory. */
 struct vfsd_host_mount *vfsd_host_mount_get(struct vfsd_inodes *inodes, int fd,
 					    const struct statx *st);
+/* The same, only where inodes can be opened by handle already. NULL: not there. */
+struct vfsd_host_mount *vfsd_host_mount_find(struct vfsd_inodes *inodes, const struct statx *st);
 void vfsd_host_mount_put(struct vfsd_inodes *inodes, struct vfsd_host_mount *mount);
 
 /*
@@ -223,6 +232,9 @@ void vfsd_host_mount_put(struct vfsd_inodes *inodes, struct vfsd_host_mount *mou
  */
 int vfsd_host_handle_encode(int dir_fd, const char *name, bool fid_too,
 			    struct vfsd_file_handle *handle, bool *reopenable, uint64_t *mnt_id);
+
+/* The inode number in @handle, 0 if we don't know where it is. */
+uint64_t vfsd_host_handle_ino(enum vfsd_host_fs fs, const struct vfsd_file_handle *handle);
 
 /* Open what @handle means on the mount that @mount_fd is of. The fd or -errno; -ESTALE: gone. */
 int vfsd_host_handle_open(int mount_fd, const struct vfsd_file_handle *handle, int flags);

@@ -29,6 +29,7 @@ OLD = Path(__file__).resolve().parent
 IN_MODIFY = 0x2
 WRITE_KILL_SUIDGID = 1 << 2
 TIMES = 10
+DOTS = (".", "..")
 
 
 def ring_thread(daemon: Daemon, guest: Session) -> int:
@@ -73,7 +74,7 @@ class Trace:
         end = time.monotonic() + DEADLINE_S
         while True:
             lines = self._log.read_text().splitlines()
-            answers = sum(line.startswith("write(") for line in lines)
+            answers = sum(line.startswith("statx(") for line in lines)
             if answers == served and lines[-1].startswith("poll(") and ", -1" in lines[-1]:
                 return
             assert time.monotonic() < end, lines
@@ -181,11 +182,54 @@ def test_lookup_of_a_young_inode_asks_for_its_handle(
     assert trace.served() == ["statx", "name_to_handle_at"]
 
 
-def test_lookup_of_an_unknown_inode_opens_it(old: tuple[Daemon, Session], traced: Tracer) -> None:
+def test_lookup_of_an_unknown_inode_opens_nothing(
+    old: tuple[Daemon, Session], traced: Tracer
+) -> None:
     daemon, guest = old
     with traced(daemon, guest) as trace:
         guest.fuse.lookup(ROOT_ID, Path(__file__).name)
-    assert trace.served()[:2] == ["statx", "openat"]
+    assert trace.served() == ["statx", "name_to_handle_at", "statx"]
+
+
+def test_lookup_of_an_unknown_young_inode_opens_it(
+    daemon: Daemon, young: Session, traced: Tracer
+) -> None:
+    (daemon.share / "another one").write_bytes(b"")
+    with traced(daemon, young) as trace:
+        young.fuse.lookup(ROOT_ID, "another one")
+    assert trace.served() == ["statx", "openat", "statx", "name_to_handle_at", "close"]
+
+
+def test_readdirplus_is_one_call_an_entry(old: tuple[Daemon, Session], traced: Tracer) -> None:
+    daemon, guest = old
+    fh = guest.fuse.opendir(ROOT_ID).fh
+    with traced(daemon, guest) as trace:
+        unknown = len(guest.fuse.readdirplus(ROOT_ID, fh, size=65536)) - len(DOTS)
+        guest.fuse.readdirplus(ROOT_ID, fh, size=65536)
+    calls = trace.served()
+    again = calls.index("lseek")
+    first = ["getdents64", "statx", "name_to_handle_at", "statx"]
+    assert calls[:again] == first + ["name_to_handle_at", "statx"] * (unknown - 1)
+    assert calls[again:] == ["lseek", "getdents64"] + ["statx"] * unknown
+
+
+def test_create_asks_for_attributes_and_handle(
+    daemon: Daemon, young: Session, traced: Tracer
+) -> None:
+    young.fuse.create(ROOT_ID, "the first makes room for others")
+    with traced(daemon, young) as trace:
+        entry, opened = young.fuse.create(ROOT_ID, "new")
+        young.fuse.release(entry.nodeid, opened.fh)
+    assert trace.served() == ["openat", "statx", "name_to_handle_at", "close"]
+
+
+def test_file_without_a_name_needs_a_descriptor(
+    daemon: Daemon, young: Session, traced: Tracer
+) -> None:
+    young.fuse.create(ROOT_ID, "the first makes room for others")
+    with traced(daemon, young) as trace:
+        young.fuse.tmpfile(ROOT_ID)
+    assert trace.served() == ["openat", "statx", "openat", "statx", "name_to_handle_at"]
 
 
 def test_read_and_write_are_one_call(daemon: Daemon, young: Session, traced: Tracer) -> None:
@@ -208,13 +252,21 @@ def test_write_that_ends_privileges_changes_its_own_first(
     assert trace.served() == ["capget", "capset", "pwritev2", "capget", "capset"]
 
 
+def ask_and_sleep(guest: Session, count: int) -> None:
+    """Make requests all at once; look for replies only when signalled."""
+    ring = guest.fuse.ring
+    batch = [guest.fuse.submit(Opcode.GETATTR, ROOT_ID, GETATTR, kick=False) for _ in range(count)]
+    ring.arm_call()
+    ring.publish()
+    ring.kick_if_needed()
+    assert ring.wait_call()
+    for pending in batch:
+        guest.fuse.wait(pending).check()
+
+
 def test_batch_has_one_signal(daemon: Daemon, guest: Session, traced: Tracer) -> None:
     with traced(daemon, guest) as trace:
-        batch = [guest.fuse.submit(Opcode.GETATTR, ROOT_ID, GETATTR, kick=False) for _ in range(16)]
-        guest.fuse.ring.publish()
-        guest.fuse.ring.kick_if_needed()
-        for pending in batch:
-            guest.fuse.wait(pending).check()
+        ask_and_sleep(guest, 16)
     assert trace.served() == ["statx"] * 16
     assert trace.signals() == 1
 
@@ -222,7 +274,8 @@ def test_batch_has_one_signal(daemon: Daemon, guest: Session, traced: Tracer) ->
 def test_requests_apart_have_a_signal_each(daemon: Daemon, guest: Session, traced: Tracer) -> None:
     with traced(daemon, guest) as trace:
         for _ in range(TIMES):
-            guest.fuse.getattr(ROOT_ID)
+            ask_and_sleep(guest, 1)
+    assert trace.served() == ["statx"] * TIMES
     assert trace.signals() == TIMES
 
 

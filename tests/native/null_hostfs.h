@@ -74,10 +74,12 @@ static inline int null_entry(struct vfsd_hostfs *fs, const char *name, struct vf
 }
 
 static inline int null_lookup(struct vfsd_hostfs *fs, struct vfsd_inode *parent, int dir_fd,
-			      const char *name, struct vfsd_entry *ret)
+			      const char *name, bool expect_new, struct vfsd_entry *ret)
 {
 	(void)parent;
 	(void)dir_fd;
+	(void)expect_new;
+	ret->added = !expect_new;
 	return null_entry(fs, name, ret);
 }
 

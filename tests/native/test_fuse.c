@@ -392,9 +392,9 @@ static unsigned int fail_at, host_calls;
 #define FAILING(call) (++host_calls == fail_at ? -EIO : (call))
 
 static int failing_lookup(struct vfsd_hostfs *fs, struct vfsd_inode *parent, int dir_fd,
-			  const char *name, struct vfsd_entry *ret)
+			  const char *name, bool expect_new, struct vfsd_entry *ret)
 {
-	return FAILING(vfsd_hostfs_ops.lookup(fs, parent, dir_fd, name, ret));
+	return FAILING(vfsd_hostfs_ops.lookup(fs, parent, dir_fd, name, expect_new, ret));
 }
 
 static int failing_open(struct vfsd_hostfs *fs, struct vfsd_inode *inode, int flags, bool kill_priv)
