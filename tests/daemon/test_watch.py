@@ -501,14 +501,18 @@ def test_hosts_queue_overflows(start: Callable[..., Daemon], watch: Callable[...
         daemon = start(share=Path(share))
         watcher = watch(daemon, "--json")
         watcher.ready()
+        # Its ring stays empty, so that what it loses is the host's loss.
+        quiet = watch(daemon, "--json", "--type=event:move_self")
+        quiet.ready()
         overflow(daemon, watcher, limit)
+        assert quiet.record() == {"type": "loss", "count": 1}
 
 
 def overflow(daemon: Daemon, watcher: Watcher, limit: int) -> None:
     (daemon.share / "many").mkdir()
     assert short([watcher.record()]) == [("create", "many")]
     with daemon.stopped():
-        for i in range(limit // 2 + 100):
+        for i in range(limit + 100):
             (daemon.share / f"many/{i}").mkdir()
             (daemon.share / f"many/{i}").rmdir()
         (daemon.share / "new").mkdir()

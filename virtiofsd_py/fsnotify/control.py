@@ -198,9 +198,13 @@ class Control:
 
     def _refuse(self, sock: socket.socket, error: int, reason: str) -> None:
         """Say why not, and hang up."""
+        answer = json.dumps({"error": error, "reason": reason}).encode()
         with sock, suppress(OSError):
-            answer = json.dumps({"error": error, "reason": reason}).encode()
             sock.send(answer, socket.MSG_NOSIGNAL)
+            # Closed with something unread, it would tell the other end of that and not the answer.
+            sock.shutdown(socket.SHUT_RD)
+            while sock.recv(REQUEST_BYTES_MAX):
+                pass
         self._refusals += 1
         # Each of the first, then each that doubles their number.
         if self._refusals <= _REFUSALS_LOGGED or not self._refusals & (self._refusals - 1):
