@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What is mounted below the share: told to consumers, and names that lead elsewhere then.
+
+The host is a mount namespace that ends with its process, and all mounts with it.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.daemon.running import DEADLINE_S, Daemon
+from tests.daemon.test_watch import Watcher, short
+from tests.frontend import ROOT_ID, Session
+from tests.frontend.notify import FS_ISDIR
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
+
+CREATE, DELETE = 0x100, 0x200
+
+
+class Host:
+    """A mount namespace with a share that is a shared mount of its own."""
+
+    def __init__(self, share: Path) -> None:
+        self.share = share
+        script = 'mount --bind "$0" "$0" && mount --make-shared "$0" && echo up && exec cat'
+        self.process = subprocess.Popen(
+            ["unshare", "--mount", "sh", "-c", script, share],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline() == b"up\n"
+        self.enter = ("nsenter", f"--mount=/proc/{self.process.pid}/ns/mnt")
+
+    def run(self, *command: str) -> None:
+        """Run a command there, in the share."""
+        subprocess.run(
+            [*self.enter, "sh", "-c", 'cd "$0" && exec "$@"', self.share, *command],
+            check=True,
+            timeout=DEADLINE_S,
+            capture_output=True,
+        )
+
+    def close(self) -> None:
+        """End it."""
+        self.process.kill()
+        self.process.communicate()
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[Host]:
+    """Make one."""
+    share = tmp_path / "share"
+    (share / "a/deep").mkdir(parents=True)
+    (share / "b").mkdir()
+    found = Host(share)
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def begin(host: Host, tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
+    """Start a daemon there."""
+    with ExitStack() as stack:
+
+        def run(*arguments: str) -> Daemon:
+            return stack.enter_context(
+                Daemon(tmp_path, *arguments, share=host.share, launcher=host.enter)
+            )
+
+        yield run
+
+
+@pytest.fixture
+def watch() -> Iterator[Callable[..., Watcher]]:
+    """Start watchers; each ends with the test."""
+    with ExitStack() as stack:
+
+        def run(daemon: Daemon, *arguments: str) -> Watcher:
+            watcher = Watcher(daemon, "--json", *arguments)
+            stack.callback(watcher.kill)
+            watcher.ready()
+            return watcher
+
+        yield run
+
+
+def next_mount(watcher: Watcher) -> tuple[str, str, str]:
+    """Return the next record that is no event."""
+    while (record := watcher.record())["type"] == "event":
+        pass
+    return record["type"], record["change"], record["path"]
+
+
+@pytest.mark.parametrize("sandbox", ["namespace", "chroot", "none"])
+def test_mounts_are_told(
+    host: Host, begin: Callable[..., Daemon], watch: Callable[..., Watcher], sandbox: str
+) -> None:
+    daemon = begin(f"--sandbox={sandbox}")
+    watcher = watch(daemon)
+    # This one wants none of it, which makes no difference to the others.
+    twin = watch(daemon, "--type=event:create,event:delete")
+    host.run("mount", "-t", "tmpfs", "none", "a/deep")
+    assert next_mount(watcher) == ("mount", "mounted", "a/deep")
+    host.run("mount", "-o", "remount,ro", "a/deep")
+    if sandbox != "namespace":
+        # Each mount has its own; the daemon's copy stays as it is.
+        assert next_mount(watcher) == ("mount", "readonly", "a/deep")
+    assert next_mount(watcher) == ("superblock", "readonly", "a/deep")
+    host.run("mount", "-o", "remount,rw", "a/deep")
+    if sandbox != "namespace":
+        assert next_mount(watcher) == ("mount", "readwrite", "a/deep")
+    assert next_mount(watcher) == ("superblock", "readwrite", "a/deep")
+    host.run("mount", "--bind", "b", "a")
+    assert next_mount(watcher) == ("mount", "bound", "a")
+    host.run("umount", "-l", "a")
+    assert next_mount(watcher) == ("mount", "unmounted", "a")
+    host.run("umount", "-l", "a/deep")
+    assert next_mount(watcher) == ("mount", "unmounted", "a/deep")
+    host.run("mkdir", "sentinel")
+    host.run("rmdir", "sentinel")
+    assert [twin.record()["event"], twin.record()["event"]] == ["create", "delete"]
+
+
+def test_only_below_the_path(
+    host: Host, begin: Callable[..., Daemon], watch: Callable[..., Watcher]
+) -> None:
+    daemon = begin()
+    watcher = Watcher(daemon, "--json", "--type=mount", "b")
+    try:
+        watcher.record()
+        host.run("mount", "-t", "tmpfs", "none", "a/deep")
+        host.run("mount", "-t", "tmpfs", "none", "b")
+        assert next_mount(watcher) == ("mount", "mounted", "b")
+    finally:
+        watcher.kill()
+
+
+def test_what_is_mounted_is_watched(
+    host: Host, begin: Callable[..., Daemon], watch: Callable[..., Watcher]
+) -> None:
+    watcher = watch(begin())
+    host.run("mount", "-t", "tmpfs", "none", "a")
+    assert next_mount(watcher) == ("mount", "mounted", "a")
+    is_watched(host, watcher, "a/new")
+    host.run("umount", "-l", "a")
+    assert next_mount(watcher) == ("mount", "unmounted", "a")
+    is_watched(host, watcher, "a/under")
+
+
+def is_watched(host: Host, watcher: Watcher, path: str) -> None:
+    """Have something come and go until it is told: that a directory is watched by now is not."""
+    end = time.monotonic() + DEADLINE_S
+    told: list[tuple[str, str]] = []
+    while ("create", path) not in told:
+        assert time.monotonic() < end, told
+        for each in (path, "b/sentinel"):
+            host.run("mkdir", each)
+            host.run("rmdir", each)
+        told.clear()
+        while ("delete", "b/sentinel") not in told:
+            told += short([watcher.record()])
+
+
+def test_a_directory_at_two_places_is_watched_once(
+    host: Host, begin: Callable[..., Daemon], watch: Callable[..., Watcher]
+) -> None:
+    """And stays so when one of the places goes."""
+    daemon = begin()
+    watcher = watch(daemon)
+    host.run("mount", "--bind", "b", "a")
+    assert next_mount(watcher) == ("mount", "bound", "a")
+    host.run("mkdir", "a/new")
+    assert short([watcher.record()]) == [("create", "b/new")]
+    host.run("umount", "-l", "a")
+    assert next_mount(watcher) == ("mount", "unmounted", "a")
+    host.run("rmdir", "b/new")
+    assert short([watcher.record()]) == [("delete", "b/new")]
+
+
+def expired(session: Session, host: Host) -> list[int]:
+    """Return the nodes of which the guest was told to look up the names again, until a sentinel."""
+    assert session.notifications is not None
+    host.run("mkdir", "sentinel")
+    host.run("rmdir", "sentinel")
+    records = session.notifications.read_until(
+        lambda r: r.name == b"sentinel" and bool(r.mask & DELETE)
+    )
+    return [r.nodeid for r in records if not r.name and r.mask == CREATE | FS_ISDIR]
+
+
+def test_guests_look_again(host: Host, begin: Callable[..., Daemon]) -> None:
+    daemon = begin()
+    with Session.connect(daemon.socket) as session:
+        fuse = session.fuse
+        fuse.init()
+        covered = fuse.lookup(ROOT_ID, "a").nodeid
+        fuse.lookup(ROOT_ID, "b")
+        fuse.fsnotify(ROOT_ID, CREATE | DELETE)
+        assert expired(session, host) == []
+        host.run("mount", "-t", "tmpfs", "none", "a")
+        wait_for(lambda: expired(session, host), [covered])
+        mounted = fuse.lookup(ROOT_ID, "a").nodeid
+        assert mounted != covered
+        host.run("umount", "-l", "a")
+        wait_for(lambda: expired(session, host), [mounted])
+        assert fuse.lookup(ROOT_ID, "a").nodeid == covered
+
+
+def wait_for(ask: Callable[[], list[int]], answer: list[int]) -> None:
+    """Mounts and files are told by two sources, so a sentinel of one says nothing of the other."""
+    end = time.monotonic() + DEADLINE_S
+    while not (got := ask()):
+        assert time.monotonic() < end, "nothing comes"
+    assert got == answer
+
+
+def test_nobody_looks_when_submounts_are_not_announced(
+    host: Host, begin: Callable[..., Daemon], watch: Callable[..., Watcher]
+) -> None:
+    daemon = begin("--no-announce-submounts")
+    with Session.connect(daemon.socket) as session:
+        fuse = session.fuse
+        fuse.init()
+        fuse.lookup(ROOT_ID, "a")
+        fuse.fsnotify(ROOT_ID, CREATE | DELETE)
+        host.run("mount", "-t", "tmpfs", "none", "a")
+        assert expired(session, host) == []
+        # A consumer that came now does not make up for it.
+        watcher = watch(daemon, "--type=mount")
+        host.run("mount", "-t", "tmpfs", "none", "b")
+        assert next_mount(watcher) == ("mount", "mounted", "b")
