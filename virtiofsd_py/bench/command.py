@@ -92,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     named: dict[str, object] = {"type": _named, "action": "append", "default": []}
     add("--socket", metavar="[NAME=]PATH", help="a daemon that listens there", **named)  # type: ignore[arg-type]
     add("--start", metavar="NAME=COMMAND", help="a daemon to start and end", **named)  # type: ignore[arg-type]
-    polls = "the first daemon again, looking for requests before it sleeps: for QD 1"
+    polls = "the first daemon again, looking for requests before it sleeps; nobody's peer"
     add("--start-polling", metavar="NAME=COMMAND", type=_named, help=polls)
     add("--share", type=Path, metavar="DIR", help="what they share, default a temporary directory")
     add("--load", type=_loads, action="extend", metavar="LOAD", help="default all; repeatable")

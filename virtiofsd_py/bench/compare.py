@@ -35,6 +35,7 @@ class Sample:
         p99_us: likewise.
         front_end: what part of the time the front-end's threads were running; 1.0: one of them all
             the time.
+        batch: requests for each time that the daemon went to sleep.
     """
 
     rate: float
@@ -42,6 +43,7 @@ class Sample:
     p50_us: float
     p99_us: float
     front_end: float
+    batch: float = float("nan")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,9 +122,11 @@ class Subject:
 
     def turn(self, work: Work, load: Load) -> Sample:
         """Do `work` once."""
-        before = daemons.cpu_ns(self.pids)
+        sleeps, cpu_ns = daemons.sleeps(self.pids), daemons.cpu_ns(self.pids)
         outcome = self.client.session.run(work)
-        return _sample(outcome, daemons.cpu_ns(self.pids) - before, load, work.request_bytes)
+        cpu_ns, sleeps = daemons.cpu_ns(self.pids) - cpu_ns, daemons.sleeps(self.pids) - sleeps
+        sample = _sample(outcome, cpu_ns, load, work.request_bytes)
+        return replace(sample, batch=outcome.requests / max(sleeps, 1))
 
 
 def _sample(outcome: Outcome, cpu_ns: int, load: Load, request_bytes: int) -> Sample:
@@ -204,8 +208,6 @@ def _take_turns(
     for subject in subjects:
         if not results.may_try(subject.name, load.title):
             continue
-        if subject.name == results.polling and depth > 1:
-            continue  # polling is for who waits for each reply
         with results.attempt(subject.name, load.title):
             work = replace(works[subject.name], depth=depth, seconds=seconds)
             if load.kind is Kind.READDIRPLUS:

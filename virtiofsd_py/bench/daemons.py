@@ -33,6 +33,21 @@ def cpu_ns(pids: list[int]) -> int:
     return sum(time.clock_gettime_ns(~pid << 3 | _CPUCLOCK_SCHED) for pid in pids)
 
 
+def sleeps(pids: list[int]) -> int:
+    """Return how often the threads that these processes have now went to sleep."""
+    count = 0
+    for pid in pids:
+        for status in Path(f"/proc/{pid}/task").glob("*/status"):
+            with suppress(OSError):  # the thread has ended
+                line = next(filter(_is_sleeps, status.read_text().splitlines()))
+                count += int(line.split()[1])
+    return count
+
+
+def _is_sleeps(line: str) -> bool:
+    return line.startswith("voluntary_ctxt_switches:")
+
+
 def resident_bytes(pids: list[int]) -> int:
     """Return the resident set of these processes."""
     kib = 0

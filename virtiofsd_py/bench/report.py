@@ -81,19 +81,19 @@ def costs(results: Results) -> str:
     """The daemons' processor time, beside that of plain system calls."""
 
     def more(load: Load, depth: int) -> list[str]:
-        ours = median(
-            [s.cpu_us for s in results.samples[load.key, depth].get(results.subjects[0], [])]
-        )
+        samples = results.samples[load.key, depth].get(results.subjects[0], [])
+        ours = median([sample.cpu_us for sample in samples])
         bare = median([sample.cpu_us for sample in results.bare.get(load.key, [])])
         return [
             _ratio(results, load, depth, cpu),
             number(bare),
             f"{ours / bare:.1f}" if ours == ours and bare == bare else _NOTHING,
+            number(median([sample.batch for sample in samples])),
         ]
 
     heads = [
         *("µs of CPU each", "QD", *results.subjects),
-        *("to the better peer", "system calls alone", "ours to them"),
+        *("to the better peer", "system calls alone", "ours to them", "requests a sleep"),
     ]
     return table(heads, _rows(results, cpu, more))
 
@@ -119,12 +119,15 @@ def footprints(results: Results) -> str:
     rows = []
     for name in results.subjects:
         each = results.footprints.get(name, [])
+        if not each:
+            continue
         inode = inode_bytes(each)
+        idle_mb = median([f.idle_bytes for f in each]) / 1e6
         rows.append(
             [
                 name,
                 number(median([f.ready_ms for f in each])),
-                f"{median([f.idle_bytes for f in each]) / 1e6:.1f}",
+                f"{idle_mb:.1f}",
                 number(inode) if inode is not None else _NOTHING,
                 f"{max([f.inodes for f in each], default=0):,}".replace(",", " "),
             ]
