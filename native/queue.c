@@ -83,8 +83,15 @@ static int serve_batch(struct member *member)
 		}
 		vfsd_vring_log_chain(&queue->ring, chain);
 		vfsd_vring_push(&queue->ring, chain->head, written);
-		/* A driver that looks sees it now; one that sleeps is told of all at the end. */
-		vfsd_vring_show(&queue->ring);
+		/*
+		 * A driver that looks sees it now. One that sleeps is told at once of the first: while
+		 * we go on it wakes up, and makes new requests before we go to sleep ourselves. It has
+		 * to be told again only if it has gone back to sleep before the end.
+		 */
+		if (i > 0)
+			vfsd_vring_show(&queue->ring);
+		else if (vfsd_vring_publish(&queue->ring))
+			signal_driver(queue);
 		bytes += chain->in_bytes + written;
 	}
 	if (vfsd_vring_publish(&queue->ring))

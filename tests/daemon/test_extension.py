@@ -18,6 +18,7 @@ import pytest
 from tests.daemon.running import Daemon
 from tests.frontend import ROOT_ID, FuseError, Opcode, Session
 from tests.frontend.vhost import P_DEVICE_STATE
+from tests.frontend.vring import DEADLINE_S
 from virtiofsd_py import engine as core
 from virtiofsd_py.device import VirtioFsDevice
 from virtiofsd_py.fuse import Handlers, Request, example
@@ -208,6 +209,32 @@ def test_a_ring_stops_while_its_request_waits(run: Run) -> None:
             guest.front_end.set_vring_enable(index, True)
             assert client.wait(pending).check() == b""
         assert served == list(range(30))  # each once
+
+
+def test_who_sleeps_is_told_of_the_first_reply_while_the_next_is_still_made(run: Run) -> None:
+    handlers = Handlers()
+    told = threading.Event()
+
+    @handlers.serves(4001)
+    def wait(request: Request) -> bytes:
+        assert told.wait(DEADLINE_S)
+        return b""
+
+    with run(handlers) as guest:
+        client, ring = guest.fuse, guest.fuse.ring
+        ring.wait_call(0)  # one that was not slept for
+        ring.arm_call()
+        first = client.submit(Opcode.GETATTR, ROOT_ID, bytes(16), kick=False)
+        second = client.submit(4001, ROOT_ID, kick=False)
+        ring.publish()
+        ring.kick_if_needed()
+        try:
+            assert ring.wait_call()
+            assert not told.is_set()
+        finally:
+            told.set()
+        assert client.wait(first).error == 0
+        assert client.wait(second).error == 0
 
 
 def test_registration() -> None:
