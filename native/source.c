@@ -7,11 +7,39 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/fanotify.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "inode.h"
 #include "util.h"
+
+void vfsd_source_took(struct vfsd_source *source, const struct vfsd_source_sink *sink,
+		      bool overflow)
+{
+	source->after_overflow |= source->overflow != VFSD_SOURCE_WHOLE;
+	if (!overflow)
+		return;
+	source->overflow = VFSD_SOURCE_LOST_NOW;
+	sink->lost(sink->ctx);
+}
+
+void vfsd_source_end_drain(struct vfsd_source *source, const struct vfsd_source_sink *sink)
+{
+	int waiting = 0;
+
+	if (source->overflow == VFSD_SOURCE_WHOLE)
+		return;
+	if (source->after_overflow)
+		sink->lost(sink->ctx);
+	source->after_overflow = false;
+	/* What waits now was perhaps queued while the overflow event was still there. */
+	if (source->overflow == VFSD_SOURCE_LOST_NOW &&
+	    ioctl(source->fd, FIONREAD, &waiting) == 0 && waiting > 0)
+		source->overflow = VFSD_SOURCE_LOST_BEFORE;
+	else
+		source->overflow = VFSD_SOURCE_WHOLE;
+}
 
 uint32_t vfsd_source_next_bit(uint32_t *mask)
 {

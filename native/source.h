@@ -66,6 +66,9 @@ struct vfsd_source {
 	const struct vfsd_source_ops *ops;
 	int fd;	  /* readable when events wait */
 	bool own; /* while one is told: our doing, for a guest; only from a source that can tell */
+	/* When the host's queue overflowed, and whether it told more since: see vfsd_source_end_drain(). */
+	enum { VFSD_SOURCE_WHOLE, VFSD_SOURCE_LOST_NOW, VFSD_SOURCE_LOST_BEFORE } overflow;
+	bool after_overflow;
 };
 
 struct vfsd_source_ops {
@@ -106,6 +109,17 @@ struct vfsd_source_ops {
 extern const struct vfsd_source_ops vfsd_source_fanotify;
 /* Does not: inotify, for hosts and filesystems without usable fanotify. */
 extern const struct vfsd_source_ops vfsd_source_inotify;
+
+/* For sources: an event was read; @overflow: it tells that the host dropped some. */
+void vfsd_source_took(struct vfsd_source *source, const struct vfsd_source_sink *sink,
+		      bool overflow);
+
+/*
+ * For sources: at the end of each drain(). While the host's overflow event waits in its queue, more
+ * may be dropped behind it, and nothing tells of that: what the host queued after it, up to what waited
+ * when it was read, is followed by a loss of its own.
+ */
+void vfsd_source_end_drain(struct vfsd_source *source, const struct vfsd_source_sink *sink);
 
 /* For sources: the event bits of @mask one by one, in the order in which an operation raises them. */
 uint32_t vfsd_source_next_bit(uint32_t *mask);

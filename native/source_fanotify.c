@@ -659,9 +659,9 @@ static void handle_event(struct source *source, const struct vfsd_source_sink *s
 	uint32_t on_dir = (uint32_t)event->mask & FAN_ONDIR;
 	uint32_t mask = (uint32_t)event->mask & REPORTABLE;
 
+	vfsd_source_took(&source->base, sink, event->mask & FAN_Q_OVERFLOW);
 	if (event->mask & FAN_Q_OVERFLOW) {
 		vfsd_names_forget(source->names);
-		sink->lost(sink->ctx);
 		return;
 	}
 	if (event->mask & FAN_FS_ERROR) {
@@ -796,6 +796,7 @@ static void drain(struct vfsd_source *base, const struct vfsd_source_sink *sink)
 		sink->pass_on(sink->ctx);
 		left -= count < left ? count : left;
 	}
+	vfsd_source_end_drain(base, sink);
 	if (waiting(source) == 0)
 		vfsd_names_forget(source->names);
 }

@@ -355,10 +355,9 @@ static void handle_event(struct source *source, const struct vfsd_source_sink *s
 	struct vfsd_inode *inode;
 	struct watch *watch;
 
-	if (event->mask & IN_Q_OVERFLOW) {
-		sink->lost(sink->ctx);
+	vfsd_source_took(&source->base, sink, event->mask & IN_Q_OVERFLOW);
+	if (event->mask & IN_Q_OVERFLOW)
 		return;
-	}
 	watch = find_wd(source, event->wd);
 	if (!watch)
 		return; /* of a watch that has been removed since */
@@ -390,12 +389,13 @@ static void drain(struct vfsd_source *base, const struct vfsd_source_sink *sink)
 		if (got < 0)
 			VFSD_LOG_LIMITED(VFSD_LOG_ERROR, "inotify: read failed errno=%d", -got);
 		if (got <= 0)
-			return;
+			break;
 		while (next_event(&source->batch.at, source->batch.end, &event, &name))
 			handle_event(source, sink, &event, name);
 		sink->pass_on(sink->ctx);
 		waiting -= (int)(source->batch.end - source->batch.buffer);
 	}
+	vfsd_source_end_drain(base, sink);
 }
 
 const struct vfsd_source_ops vfsd_source_inotify = {

@@ -85,13 +85,14 @@ class Hearing:
         self.guest.fuse.fsnotify(self.dir, CREATE | DELETE | ATTRIB | ON_CHILD)
 
     def check(self, count: int) -> int:
-        """Everything in order, once, and each gap where a loss was told. Returns the losses."""
+        """Everything in order, once, a loss before each gap or after it. Returns the losses."""
         position = losses = 0
-        gap = False
+        gap = owed = False
         for record in self.records:
             if record.mask == FS_Q_OVERFLOW:
                 assert record.nodeid == 0
                 gap = True
+                owed = False
                 losses += 1
                 continue
             if record.name.startswith(b"sentinel"):
@@ -99,9 +100,11 @@ class Hearing:
             assert record.nodeid == self.dir
             assert record.mask in {CREATE, DELETE}
             index = 2 * int(record.name) + (record.mask == DELETE)
-            assert index == position or (gap and index > position), (index, position)
+            assert index >= position
+            owed |= index > position and not gap
             position = index + 1
             gap = False
+        assert not owed
         assert position == 2 * count or gap
         return losses
 
@@ -206,7 +209,8 @@ def test_overflow_of_the_hosts_queue(hear: Callable[..., Hearing], mode: str) ->
     other.settle()
     slow.settle()
     other.check(count)
-    assert slow.check(count) == 1
+    # The second is for what came behind the host's overflow event, which the sentinel may have.
+    assert slow.check(count) in {1, 2}
     # What was there first is still there.
     assert slow.records[0].name == b"0"
     for guest in (slow, other):
