@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/random.h>
 
 /*
@@ -13,21 +14,24 @@
 enum {
 	SLOTS = 1 << 15,
 	NAMES_MAX = SLOTS / 2,
+	WINDOW_MAX = (1 << 26) - 1,
 	BOTH = VFSD_NAME_COMES | VFSD_NAME_GOES,
 };
 
 struct slot {
-	uint64_t hash;
-	uint32_t window;
-	uint8_t last; /* enum vfsd_name_bits: what was told last */
-	uint8_t seen; /* the bits of all events but renames */
-	bool merged;  /* an event had both, or something was told that no event stood for */
-	bool early;   /* so was what was told last: an event that says it comes later, if at all */
+	uint32_t hash[2]; /* two halves, or each slot would end with a hole */
+	uint32_t window : 26;
+	uint32_t last : 2;   /* enum vfsd_name_bits: what was told last */
+	uint32_t seen : 2;   /* the bits of all events but renames */
+	uint32_t merged : 1; /* an event had both, or something was told that no event stood for */
+	uint32_t early : 1;  /* so was what was told last: an event that says it may yet come */
 };
+
+_Static_assert(sizeof(struct slot) == 12, "384 KiB of them");
 
 struct vfsd_names {
 	uint64_t seed;
-	uint32_t window; /* slots of others are free */
+	uint32_t window; /* 1 to WINDOW_MAX; slots of others are free */
 	uint32_t used;
 	struct slot slots[SLOTS];
 };
@@ -55,9 +59,10 @@ void vfsd_names_forget(struct vfsd_names *names)
 	if (names->used == 0)
 		return;
 	names->used = 0;
-	/* 0 marks slots that were never used. */
-	if (++names->window == 0)
-		names->window = 1;
+	if (names->window++ < WINDOW_MAX)
+		return;
+	memset(names->slots, 0, sizeof(names->slots));
+	names->window = 1;
 }
 
 static uint64_t hash_of(const struct vfsd_names *names, uint64_t dir, const char *name)
@@ -75,9 +80,11 @@ static uint64_t hash_of(const struct vfsd_names *names, uint64_t dir, const char
 /* The name's slot, or the free one where it would be. */
 static uint32_t find(const struct vfsd_names *names, uint64_t hash)
 {
-	uint32_t at = (uint32_t)(hash >> 32) & (SLOTS - 1);
+	uint32_t low = (uint32_t)hash, high = (uint32_t)(hash >> 32);
+	uint32_t at = high & (SLOTS - 1);
 
-	while (names->slots[at].window == names->window && names->slots[at].hash != hash)
+	while (names->slots[at].window == names->window &&
+	       (names->slots[at].hash[0] != low || names->slots[at].hash[1] != high))
 		at = (at + 1) & (SLOTS - 1);
 	return at;
 }
@@ -87,7 +94,9 @@ static struct slot look_up(const struct vfsd_names *names, uint64_t hash)
 {
 	const struct slot *slot = &names->slots[find(names, hash)];
 
-	return slot->window == names->window ? *slot : (struct slot){.hash = hash};
+	return slot->window == names->window ?
+		       *slot :
+		       (struct slot){.hash = {(uint32_t)hash, (uint32_t)(hash >> 32)}};
 }
 
 static void remember(struct vfsd_names *names, struct slot what)
@@ -96,10 +105,10 @@ static void remember(struct vfsd_names *names, struct slot what)
 
 	if (names->used >= NAMES_MAX)
 		vfsd_names_forget(names);
-	slot = &names->slots[find(names, what.hash)];
+	slot = &names->slots[find(names, what.hash[0] | (uint64_t)what.hash[1] << 32)];
 	if (slot->window != names->window)
 		names->used++;
-	what.window = names->window;
+	what.window = names->window & WINDOW_MAX;
 	*slot = what;
 }
 
@@ -159,8 +168,8 @@ uint32_t vfsd_names_order(struct vfsd_names *names, uint64_t dir, const char *na
 		slot.early = slot.last != 0 && slot.last != end;
 		slot.merged = true;
 	}
-	slot.last = (uint8_t)end;
-	slot.seen |= (uint8_t)bits;
+	slot.last = end & BOTH;
+	slot.seen |= bits & BOTH;
 	remember(names, slot);
 	return n;
 }
@@ -171,7 +180,7 @@ uint32_t vfsd_names_moved(struct vfsd_names *names, uint64_t dir, const char *na
 	bool hidden = bit == VFSD_NAME_GOES && slot.last == VFSD_NAME_GOES &&
 		      (slot.seen & VFSD_NAME_COMES);
 
-	slot.last = (uint8_t)bit;
+	slot.last = bit & BOTH;
 	slot.early = false;
 	slot.merged |= hidden;
 	remember(names, slot);
@@ -196,8 +205,8 @@ void vfsd_names_told(struct vfsd_names *names, uint64_t dir, const char *name, u
 {
 	struct slot slot = look_up(names, hash_of(names, dir, name));
 
-	slot.last = (uint8_t)step;
-	slot.early = slot.merged = true;
+	slot.last = step & BOTH;
+	slot.early = slot.merged = 1;
 	remember(names, slot);
 }
 
