@@ -232,6 +232,21 @@ int vfsd_hostfs_link(struct vfsd_hostfs *fs, struct vfsd_inode *inode, struct vf
 	return entry_of_name(fs, parent, dir.fd, name, false, ret);
 }
 
+/*
+ * What is about to go must not be held by a descriptor that was kept for speed: others who watch it,
+ * on the host and in other guests, hear of its end when the last reference goes, and before its
+ * directory's watchers hear of the name.
+ */
+static void let_go_of(struct vfsd_hostfs *fs, int dir_fd, const char *name)
+{
+	bool exists;
+	struct vfsd_inode *inode = vfsd_inode_find_name(fs->inodes, dir_fd, name, &exists);
+
+	if (inode)
+		vfsd_inode_let_go(fs->inodes, inode);
+	vfsd_inode_put(fs->inodes, inode);
+}
+
 static int remove_name(struct vfsd_hostfs *fs, struct vfsd_inode *parent, const char *name,
 		       int flags)
 {
@@ -239,6 +254,7 @@ static int remove_name(struct vfsd_hostfs *fs, struct vfsd_inode *parent, const 
 
 	if (dir.fd < 0)
 		return dir.fd;
+	let_go_of(fs, dir.fd, name);
 	return unlinkat(dir.fd, name, flags) ? -errno : 0;
 }
 
@@ -262,5 +278,7 @@ int vfsd_hostfs_rename(struct vfsd_hostfs *fs, struct vfsd_inode *parent, const 
 		return dir.fd;
 	if (new_dir.fd < 0)
 		return new_dir.fd;
+	if (!(flags & (RENAME_EXCHANGE | RENAME_NOREPLACE)))
+		let_go_of(fs, new_dir.fd, new_name);
 	return renameat2(dir.fd, name, new_dir.fd, new_name, flags) ? -errno : 0;
 }

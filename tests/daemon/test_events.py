@@ -469,3 +469,29 @@ def test_a_burst_larger_than_the_event_ring(start: Callable[..., Daemon]) -> Non
         (watched.path / "last").mkdir()
         records += guest.notifications.read_until(lambda r: r.name == b"last")
         assert [r.mask for r in records] == [CREATE] * burst + [CREATE | FS_ISDIR]
+
+
+@pytest.mark.parametrize("verb", ["unlink", "rmdir", "rename"])
+def test_what_another_guest_removes_ends_at_once(
+    watched: Watched, daemon: Daemon, start: Callable[..., Daemon], verb: str
+) -> None:
+    """And before its name does, though that guest's daemon has just had it open."""
+    if verb == "rmdir":
+        (watched.path / "g").mkdir()
+    else:
+        (watched.path / "g").touch()
+    gone = watched.guest.fuse.lookup(watched.dir, "g").nodeid
+    watched.guest.fuse.fsnotify(gone, ALL)
+    watched.events()
+    with Session.connect(start(share=daemon.share).socket) as other:
+        other.fuse.init()
+        directory = other.fuse.lookup(ROOT_ID, "d").nodeid
+        other.fuse.getattr(other.fuse.lookup(directory, "g").nodeid)
+        if verb == "rename":
+            other.fuse.rename(directory, "f", directory, "g")
+        else:
+            getattr(other.fuse, verb)(directory, "g")
+        events = watched.events()
+        (end,) = [at for at, r in enumerate(events) if r.nodeid == gone and r.flags == FSN_UNLINKED]
+        if verb != "rename":  # what is moved there comes before
+            assert [r.mask & DELETE for r in events[end + 1 :]] == [DELETE]
