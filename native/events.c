@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -68,7 +69,17 @@ struct vfsd_events {
 
 	/* Watched inodes and filesystems, so that an unwatched share pays one load for its barriers. */
 	_Atomic size_t watched;
+
+	_Atomic uint32_t
+		wanted; /* threads that wait for the lock; not ours, who lets them go first */
 };
+
+static void enter(struct vfsd_events *events)
+{
+	atomic_fetch_add(&events->wanted, 1);
+	pthread_mutex_lock(&events->lock);
+	atomic_fetch_sub(&events->wanted, 1);
+}
 
 static void put_event(struct vfsd_events *events, const struct vfsd_source_event *event)
 {
@@ -209,6 +220,9 @@ static void *run(void *arg)
 			if (ready[i].data.u32 == WAKE_STOP)
 				return NULL;
 		vfsd_faults_delay(events->stop_fd);
+		/* A host that never rests must not keep anybody else out. */
+		while (atomic_load(&events->wanted) > 0)
+			sched_yield();
 		pthread_mutex_lock(&events->lock);
 		if (events->kick_fd >= 0) {
 			eventfd_t count;
@@ -355,7 +369,7 @@ static bool hook_session_start(void *ctx, bool fsnotify, uint32_t *server_mask)
 	int err = -ENOTSUP;
 
 	*server_mask = 0;
-	pthread_mutex_lock(&events->lock);
+	enter(events);
 	end_session(events);
 	if (fsnotify && events->offered) {
 		err = start_session(events);
@@ -378,7 +392,7 @@ static void hook_session_end(void *ctx)
 {
 	struct vfsd_events *events = ctx;
 
-	pthread_mutex_lock(&events->lock);
+	enter(events);
 	end_session(events);
 	pthread_mutex_unlock(&events->lock);
 }
@@ -391,7 +405,7 @@ static int set_interest(struct vfsd_events *events, struct vfsd_inode *inode,
 	uint32_t before;
 	int err;
 
-	pthread_mutex_lock(&events->lock);
+	enter(events);
 	if (!events->source) {
 		err = -ENOSYS;
 		goto out;
@@ -420,7 +434,7 @@ static int set_whole_interest(struct vfsd_events *events, struct vfsd_inode *roo
 {
 	int err;
 
-	pthread_mutex_lock(&events->lock);
+	enter(events);
 	err = set_whole(events, root, mask);
 	pthread_mutex_unlock(&events->lock);
 	return err;
@@ -452,7 +466,7 @@ static void hook_forgotten(void *ctx, struct vfsd_inode *inode)
 
 	if (atomic_load(&events->watched) == 0)
 		return;
-	pthread_mutex_lock(&events->lock);
+	enter(events);
 	drop_interest(events, inode);
 	pthread_mutex_unlock(&events->lock);
 }
@@ -466,7 +480,7 @@ static void hook_barrier(void *ctx, bool own)
 	/* Guests of the old dialect would not look before they go on. */
 	if (own && (events->config.source->server_mask == 0 || events->config.rfc2021))
 		return;
-	pthread_mutex_lock(&events->lock);
+	enter(events);
 	pump(events);
 	pthread_mutex_unlock(&events->lock);
 }
@@ -485,7 +499,7 @@ struct vfsd_fuse_hooks vfsd_events_hooks(struct vfsd_events *events)
 
 void vfsd_events_set_offered(struct vfsd_events *events, bool offered)
 {
-	pthread_mutex_lock(&events->lock);
+	enter(events);
 	events->offered = offered;
 	pthread_mutex_unlock(&events->lock);
 }
@@ -502,7 +516,7 @@ int vfsd_events_save(struct vfsd_events *events, uint32_t *server_mask,
 {
 	int err = -ENOENT;
 
-	pthread_mutex_lock(&events->lock);
+	enter(events);
 	if (events->source) {
 		*server_mask = agreement(events);
 		vfsd_marks_each(events->marks, each, ctx);
@@ -517,7 +531,7 @@ int vfsd_events_save(struct vfsd_events *events, uint32_t *server_mask,
 
 void vfsd_events_let_go(struct vfsd_events *events)
 {
-	pthread_mutex_lock(&events->lock);
+	enter(events);
 	if (events->source && events->source->ops->let_go)
 		events->source->ops->let_go(events->source);
 	pthread_mutex_unlock(&events->lock);
@@ -527,7 +541,7 @@ int vfsd_events_resume(struct vfsd_events *events, uint32_t server_mask)
 {
 	int err = -ENOTSUP;
 
-	pthread_mutex_lock(&events->lock);
+	enter(events);
 	end_session(events);
 	if (server_mask == agreement(events))
 		err = start_session(events);
@@ -541,7 +555,7 @@ void vfsd_events_expire(struct vfsd_events *events, uint64_t nodeid)
 {
 	const struct vfsd_source_event event = {.nodeid = nodeid, .mask = FAN_CREATE | FAN_ONDIR};
 
-	pthread_mutex_lock(&events->lock);
+	enter(events);
 	/* The old dialect has no way to say it. */
 	if (events->source && !events->config.rfc2021) {
 		put_event(events, &event);
@@ -552,7 +566,7 @@ void vfsd_events_expire(struct vfsd_events *events, uint64_t nodeid)
 
 void vfsd_events_tell_loss(struct vfsd_events *events)
 {
-	pthread_mutex_lock(&events->lock);
+	enter(events);
 	vfsd_eventring_put_loss(events->ring, 1);
 	flush(events);
 	pthread_mutex_unlock(&events->lock);
@@ -564,7 +578,7 @@ int vfsd_events_start_ring(struct vfsd_events *events, const struct vfsd_mem *me
 {
 	int err;
 
-	pthread_mutex_lock(&events->lock);
+	enter(events);
 	/*
 	 * A ring that begins anew may belong to a guest that does, and has not said INIT yet: what
 	 * waits for its predecessor is not for it.
@@ -588,7 +602,7 @@ int vfsd_events_start_ring(struct vfsd_events *events, const struct vfsd_mem *me
 
 void vfsd_events_requests_begin(struct vfsd_events *events, bool anew)
 {
-	pthread_mutex_lock(&events->lock);
+	enter(events);
 	if (anew && events->muted)
 		end_session(events);
 	events->muted = false;
@@ -600,7 +614,7 @@ uint16_t vfsd_events_stop_ring(struct vfsd_events *events)
 {
 	uint16_t base;
 
-	pthread_mutex_lock(&events->lock);
+	enter(events);
 	if (events->kick_fd >= 0)
 		unwatch_fd(events, events->kick_fd);
 	events->kick_fd = -1;
@@ -613,7 +627,7 @@ uint16_t vfsd_events_stop_ring(struct vfsd_events *events)
 
 void vfsd_events_set_call(struct vfsd_events *events, int call_fd)
 {
-	pthread_mutex_lock(&events->lock);
+	enter(events);
 	vfsd_notify_set_call(events->notify, call_fd);
 	/* The old one may have swallowed a signal that the driver waits for. */
 	if (call_fd >= 0)

@@ -237,7 +237,8 @@ static int watch(struct vfsd_source *base, struct vfsd_inode *inode, uint32_t ol
 static int watch_whole(struct vfsd_source *base, struct vfsd_inode *root, uint32_t mask)
 {
 	struct source *source = (struct source *)base;
-	uint64_t host = host_mask(source, mask, true) & ~(uint64_t)FAN_EVENT_ON_CHILD;
+	/* Nothing but what was asked for: all of a host's filesystem may come. */
+	uint64_t host = mask & REPORTABLE & ~(uint64_t)MOVED;
 	int err = 0;
 
 	if (!source->has_rename)
@@ -246,6 +247,8 @@ static int watch_whole(struct vfsd_source *base, struct vfsd_inode *root, uint32
 		err = vfsd_whole_create(&source->config, base->fd, &source->batch, &source->whole);
 	if (err || !source->whole)
 		return err;
+	if (mask & MOVED)
+		host |= FAN_RENAME;
 	err = vfsd_whole_watch(source->whole, root, host | (mask & FAN_FS_ERROR));
 	/* Errors are told since Linux 5.16, and not by every filesystem. */
 	return err == -EINVAL ? vfsd_whole_watch(source->whole, root, host) : err;
@@ -695,9 +698,10 @@ static void handle_event(struct source *source, const struct vfsd_source_sink *s
  * onto something tells of what it moves between that one's ATTRIB and its DELETE_SELF.
  * True: the end of @event, behind which are @at to @end, is told later.
  */
-static bool put_off(struct ends *ends, const struct vfsd_fan_event *event, const uint8_t *at,
-		    const uint8_t *end)
+static bool put_off(const struct source *source, struct ends *ends,
+		    const struct vfsd_fan_event *event, const uint8_t *at, const uint8_t *end)
 {
+	struct vfsd_inode *known;
 	const struct vfsd_file_handle *handle = &vfsd_fan_self(event)->handle;
 	const uint8_t *after = NULL;
 	struct vfsd_fan_event later;
@@ -705,6 +709,11 @@ static bool put_off(struct ends *ends, const struct vfsd_fan_event *event, const
 
 	if (!(event->mask & FAN_DELETE_SELF) ||
 	    !(event->mask & REPORTABLE & ~(uint64_t)FAN_DELETE_SELF))
+		return false;
+	/* To look through all that follows is worth it only for what is told at all. */
+	known = vfsd_inode_find_handle(source->config.inodes, handle);
+	vfsd_inode_put(source->config.inodes, known);
+	if (!known)
 		return false;
 	while (vfsd_fan_next(&at, end, &later)) {
 		bool renames_onto = is_next && later.pid == event->pid &&
@@ -754,7 +763,7 @@ static uint64_t handle_events(struct source *source, const struct vfsd_source_si
 	if (whole)
 		vfsd_whole_begin(source->whole);
 	for (; vfsd_fan_next(&batch->at, batch->end, &event); count++) {
-		if (put_off(&ends, &event, batch->at, batch->end))
+		if (put_off(source, &ends, &event, batch->at, batch->end))
 			event.mask &= ~(uint64_t)FAN_DELETE_SELF;
 		if (whole)
 			vfsd_whole_enter(source->whole, &event);

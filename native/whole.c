@@ -34,6 +34,7 @@ struct filesystem {
 struct rename {
 	const uint8_t *end; /* of its event */
 	struct vfsd_fan_event event;
+	enum vfsd_side side; /* of both places, if it crosses nothing */
 };
 
 struct vfsd_whole {
@@ -48,9 +49,11 @@ struct vfsd_whole {
 	const uint8_t *seen; /* how far the batch was searched for renames of directories */
 	const uint8_t *crossings[RENAMES_MAX]; /* ends of their events; the last one is the next */
 	uint32_t n_crossings;
-	struct rename *renames; /* RENAMES_MAX, scratch of foresee() */
-	bool something_left;	/* a directory was renamed out of reach, once */
-	bool hopeless;		/* nobody can say what was inside when, in this queue */
+	struct rename *renames; /* of directories in the batch, at most RENAMES_MAX */
+	uint32_t n_renames;
+	uint32_t next_rename; /* those before are told */
+	bool something_left;  /* a directory was renamed out of reach, once */
+	bool hopeless;	      /* nobody can say what was inside when, in this queue */
 	bool lost;
 };
 
@@ -242,33 +245,61 @@ static void identify(const struct vfsd_whole *whole, const struct rename *rename
 	(void)close(dir);
 }
 
-/* Find out which directories change sides by what is left of the batch. False: too many. */
-static bool foresee(struct vfsd_whole *whole)
+/* Search what has come to the batch for renames of directories. False: there are too many. */
+static bool collect(struct vfsd_whole *whole, bool *found)
 {
-	struct rename *renames = whole->renames;
-	const uint8_t *at = whole->batch->at;
-	struct vfsd_file_handle dir;
+	const uint8_t *at = whole->seen;
 	struct vfsd_fan_event event;
-	uint32_t n = 0;
 
-	vfsd_ancestry_unannounce(whole->ancestry);
-	whole->n_crossings = 0;
+	*found = false;
 	whole->seen = whole->batch->end;
 	while (vfsd_fan_next(&at, whole->seen, &event)) {
 		if (!is_rename_of_dir(&event))
 			continue;
-		if (n == RENAMES_MAX)
+		if (whole->n_renames == RENAMES_MAX)
 			return false;
-		renames[n++] = (struct rename){.end = at, .event = event};
+		whole->renames[whole->n_renames++] = (struct rename){.end = at, .event = event};
+		*found = true;
 	}
-	for (uint32_t i = n; i-- > 0;) {
-		const struct vfsd_fan_event *rename = &renames[i].event;
-		enum vfsd_side from = vfsd_ancestry_look(whole->ancestry, &rename->old_name.handle);
-		enum vfsd_side to = vfsd_ancestry_look(whole->ancestry, &rename->new_name.handle);
+	return true;
+}
 
+/* Do all renames to come stay on one side, as far as is known without asking the host? */
+static bool all_stay(const struct vfsd_whole *whole)
+{
+	enum vfsd_side from, to;
+
+	for (uint32_t i = whole->next_rename; i < whole->n_renames; i++) {
+		const struct vfsd_fan_event *event = &whole->renames[i].event;
+
+		if (!vfsd_ancestry_recall(whole->ancestry, &event->old_name.handle, &from) ||
+		    !vfsd_ancestry_recall(whole->ancestry, &event->new_name.handle, &to) ||
+		    from != to)
+			return false;
+		whole->renames[i].side = from;
+	}
+	return true;
+}
+
+/* Find out which directories change sides by the renames to come. False: too many. */
+static bool foresee(struct vfsd_whole *whole)
+{
+	struct rename *renames = whole->renames;
+	struct vfsd_file_handle dir;
+
+	vfsd_ancestry_unannounce(whole->ancestry);
+	whole->n_crossings = 0;
+	if (all_stay(whole))
+		return true;
+	for (uint32_t i = whole->n_renames; i-- > whole->next_rename;) {
+		const struct vfsd_fan_event *event = &renames[i].event;
+		enum vfsd_side from = vfsd_ancestry_look(whole->ancestry, &event->old_name.handle);
+		enum vfsd_side to = vfsd_ancestry_look(whole->ancestry, &event->new_name.handle);
+
+		renames[i].side = from;
 		if (from == to)
 			continue;
-		identify(whole, renames, n, i, &dir);
+		identify(whole, renames, whole->n_renames, i, &dir);
 		if (!vfsd_ancestry_announce(whole->ancestry, &dir, from))
 			return false;
 		whole->crossings[whole->n_crossings++] = renames[i].end;
@@ -282,27 +313,53 @@ static bool foresee(struct vfsd_whole *whole)
  */
 static bool is_behind(struct vfsd_whole *whole)
 {
-	const uint8_t *at = whole->seen;
-	struct vfsd_fan_event event;
-	bool all, renamed = false;
+	bool all, renamed;
 
 	while (vfsd_batch_more(whole->batch, VFSD_BATCH_ALL, &all))
 		;
-	whole->hopeless = whole->hopeless || !all;
-	while (vfsd_fan_next(&at, whole->batch->end, &event))
-		renamed = renamed || is_rename_of_dir(&event);
-	whole->seen = whole->batch->end;
+	if (!collect(whole, &renamed) || !all)
+		whole->hopeless = true;
 	return renamed;
+}
+
+/* No rename to come crosses the border: their directories need not be looked at again. */
+static void remember_sides(struct vfsd_whole *whole)
+{
+	for (uint32_t i = whole->next_rename; i < whole->n_renames; i++) {
+		const struct rename *rename = &whole->renames[i];
+
+		if (rename->side == VFSD_GONE)
+			continue;
+		vfsd_ancestry_remember(whole->ancestry, &rename->event.old_name.handle,
+				       rename->side);
+		vfsd_ancestry_remember(whole->ancestry, &rename->event.new_name.handle,
+				       rename->side);
+	}
+}
+
+/* foresee(), and again if something was renamed meanwhile. */
+static void foresee_all(struct vfsd_whole *whole)
+{
+	for (int tries = 0; !whole->hopeless; tries++) {
+		whole->hopeless = tries == TRIES_MAX || !foresee(whole);
+		if (!is_behind(whole))
+			break;
+	}
+	if (!whole->hopeless && whole->n_crossings == 0)
+		remember_sides(whole);
 }
 
 void vfsd_whole_begin(struct vfsd_whole *whole)
 {
-	whole->hopeless = false;
-	for (int tries = 0; !whole->hopeless; tries++) {
-		whole->hopeless = tries == TRIES_MAX || !foresee(whole);
-		if (!is_behind(whole))
-			return;
-	}
+	bool renamed;
+
+	vfsd_ancestry_unannounce(whole->ancestry);
+	whole->n_crossings = 0;
+	whole->seen = whole->batch->at;
+	whole->n_renames = whole->next_rename = 0;
+	whole->hopeless = !collect(whole, &renamed);
+	if (renamed)
+		foresee_all(whole);
 }
 
 /* The side that @dir was on when what is told now happened. */
@@ -324,7 +381,9 @@ static enum vfsd_side side_of(struct vfsd_whole *whole, const struct vfsd_file_h
 				vfsd_ancestry_remember(whole->ancestry, dir, side);
 			return side;
 		}
-		whole->hopeless = tries == TRIES_MAX || !foresee(whole);
+		if (tries == TRIES_MAX)
+			whole->hopeless = true;
+		foresee_all(whole);
 	}
 	whole->lost = true;
 	return VFSD_OUTSIDE;
@@ -334,6 +393,9 @@ void vfsd_whole_enter(struct vfsd_whole *whole, const struct vfsd_fan_event *eve
 {
 	if (!is_rename_of_dir(event))
 		return;
+	while (whole->next_rename < whole->n_renames &&
+	       whole->renames[whole->next_rename].end <= whole->batch->at)
+		whole->next_rename++;
 	/* Who cannot foresee forgets whenever it may matter. */
 	if (whole->hopeless)
 		vfsd_ancestry_forget(whole->ancestry);

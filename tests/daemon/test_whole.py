@@ -8,6 +8,8 @@ The host's file system holds much more than the share. "Nothing more comes" is d
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -30,6 +32,17 @@ from tests.frontend.notify import FS_ISDIR, FSN_UNKNOWN_DIR
 
 FSNOTIFY_SB = 1
 MASK = ATTRIB | MODIFY | CREATE | DELETE | MOVED_FROM | MOVED_TO | FS_ISDIR
+FLOOD = """
+import os, sys
+os.chdir(sys.argv[1])
+for number in range(25_000):
+    name = str(number)
+    os.mknod(name)
+    os.chmod(name, 0o600)
+    os.rename(name, "moved")
+    os.truncate("moved", 1)
+    os.unlink("moved")
+"""
 PRIVILEGED = ("--sandbox=none", "--modcaps=+sys_admin:+dac_read_search")
 
 
@@ -176,3 +189,27 @@ def test_a_directory_can_be_found_by_its_parent(whole: Whole) -> None:
     (whole.share / "a" / "b").rename(whole.outside / "b")
     with pytest.raises(FuseError):
         fuse.lookup(inner, "..")
+
+
+def test_a_flood_outside_keeps_nobody_waiting(whole: Whole) -> None:
+    """As many events as a host's queue may hold, and more, none of which is for the guest."""
+    for name in ("f", "g"):
+        (whole.outside / name).touch()
+    fuse = whole.guest.fuse
+    (whole.share / "d").mkdir()
+    nodeid = fuse.lookup(ROOT_ID, "d").nodeid
+    fuse.fsnotify(nodeid, CREATE)
+    flood = subprocess.Popen([sys.executable, "-c", FLOOD, os.fspath(whole.outside)])
+    try:
+        while flood.poll() is None:
+            (whole.share / "d" / "new").touch()
+            assert (CREATE, b"new") in whole.short()
+            (whole.share / "d" / "new").unlink()
+            fuse.fsnotify(nodeid, CREATE | ATTRIB)
+            fuse.fsnotify(nodeid, CREATE)
+    finally:
+        flood.kill()
+        flood.wait()
+    with whole.daemon.stopped():
+        subprocess.run([sys.executable, "-c", FLOOD, os.fspath(whole.outside)], check=True)
+    assert whole.daemon.terminate() == 0
