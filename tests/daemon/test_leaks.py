@@ -27,7 +27,7 @@ from tests.frontend import ROOT_ID, Record, Session
 from tests.frontend.notify import FS_ISDIR, FS_Q_OVERFLOW
 
 MASK = CREATE | DELETE | MOVED_FROM | MOVED_TO | MODIFY | FS_ISDIR
-EXAMPLES = 60
+EXAMPLES = 150
 _numbers = itertools.count()
 
 Step = tuple[str, int, int]
