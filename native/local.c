@@ -55,6 +55,7 @@ static bool work(struct vfsd_local *local)
 	if (!local->source)
 		return false;
 	local->source->ops->drain(local->source, &sink);
+	vfsd_local_errors_drain(local);
 	for (struct vfsd_local_consumer *c = local->consumers; c; c = c->next)
 		for (uint32_t i = 0; i < c->n_watches; i++)
 			vfsd_local_watch_sweep(local, &c->watches[i]);
@@ -67,7 +68,7 @@ static bool work(struct vfsd_local *local)
 static void *run(void *arg)
 {
 	struct vfsd_local *local = arg;
-	struct epoll_event ready[2];
+	struct epoll_event ready[3];
 	bool more = true, stop;
 
 	/* By the thread itself: others would need /proc, which a sandbox takes for the share's. */
@@ -128,8 +129,12 @@ static void stop(struct vfsd_local *local)
 	if (local->source)
 		local->source->ops->destroy(local->source);
 	local->source = NULL;
+	if (local->errors)
+		local->errors->ops->destroy(local->errors);
+	local->errors = NULL;
 	vfsd_marks_destroy(local->marks);
-	local->marks = NULL;
+	vfsd_marks_destroy(local->error_marks);
+	local->marks = local->error_marks = NULL;
 	vfsd_inodes_destroy(local->inodes);
 	local->inodes = NULL;
 	if (local->epoll_fd >= 0)
@@ -174,6 +179,8 @@ static int start(struct vfsd_local *local)
 	err = vfsd_inodes_create(&inodes, root_fd, &local->inodes);
 	if (!err)
 		err = vfsd_marks_create(&local->marks);
+	if (!err)
+		err = vfsd_marks_create(&local->error_marks);
 	if (!err)
 		err = open_source(local);
 	if (err)

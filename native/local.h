@@ -40,12 +40,13 @@ enum vfsd_watch_status {
 	VFSD_WATCH_FAILED,     /* there is no such watch: error */
 	VFSD_WATCH_INCOMPLETE, /* this directory, and what is below it, is not watched: error */
 	VFSD_WATCH_GONE,       /* what was watched has been removed */
+	VFSD_WATCH_NO_ERRORS,  /* of this filesystem no VFSD_RECORD_ERROR will come: error */
 };
 
-/* The payload of VFSD_RECORD_FSNOTIFY and _WATCH; the path follows, without NUL. */
+/* The payload of VFSD_RECORD_FSNOTIFY, _WATCH and _ERROR; the path follows, without NUL. */
 struct vfsd_local_event {
-	uint32_t mask; /* one FAN_* bit, whose number is the record's subtype, and FAN_ONDIR */
-	uint32_t cookie;
+	uint32_t mask;	 /* one FAN_* bit, whose number is the record's subtype, and FAN_ONDIR */
+	uint32_t cookie; /* in _ERROR: how many there were, this one is the first */
 	uint32_t origin; /* enum vfsd_origin */
 	int32_t error;	 /* positive errno */
 	uint32_t flags;	 /* enum vfsd_local_flags */

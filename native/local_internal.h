@@ -14,6 +14,7 @@
 #include "local.h"
 #include "quota.h"
 
+struct vfsd_inode;
 struct vfsd_source_event;
 struct vfsd_local_consumer;
 
@@ -71,6 +72,8 @@ struct vfsd_local {
 	struct vfsd_inodes *inodes;
 	struct vfsd_marks *marks;
 	struct vfsd_source *source;
+	struct vfsd_marks *error_marks; /* roots of filesystems of which errors are told */
+	struct vfsd_source *errors;	/* NULL until somebody wants them */
 	pthread_t thread;
 	bool thread_running;
 	int epoll_fd;
@@ -105,6 +108,18 @@ bool vfsd_local_scan_one(struct vfsd_local *local);
 /* Nobody knows what was missed: look through everything again. */
 void vfsd_local_scan_again(struct vfsd_local *local);
 
+/* local_errors.c */
+
+/*
+ * Hear of errors of the filesystem that @root is a part of, if the consumer wants to. 0 or -errno:
+ * -EPERM where we may not.
+ */
+int vfsd_local_errors_want(struct vfsd_local *local, const struct vfsd_local_watch *watch,
+			   struct vfsd_inode *root);
+void vfsd_local_errors_drop(struct vfsd_local *local, const struct vfsd_local_watch *watch,
+			    struct vfsd_inode *root);
+void vfsd_local_errors_drain(struct vfsd_local *local);
+
 /* local_tell.c */
 
 void vfsd_local_tell_event(struct vfsd_local *local, struct vfsd_local_watch *watch,
@@ -116,6 +131,7 @@ void vfsd_local_tell_found(struct vfsd_local_watch *watch, uint64_t nodeid, cons
 void vfsd_local_tell_status(struct vfsd_local_watch *watch, enum vfsd_watch_status status,
 			    int error, const char *path);
 void vfsd_local_tell_mounted(struct vfsd_local_watch *watch, const vfsd_local_mount *mount);
+void vfsd_local_tell_error(struct vfsd_local_watch *watch, const struct vfsd_source_event *event);
 void vfsd_local_tell_loss(struct vfsd_local_consumer *consumer, uint64_t count);
 
 #endif

@@ -69,6 +69,27 @@ void vfsd_local_tell_status(struct vfsd_local_watch *watch, enum vfsd_watch_stat
 	put(watch, VFSD_RECORD_WATCH, status, &payload);
 }
 
+void vfsd_local_tell_error(struct vfsd_local_watch *watch, const struct vfsd_source_event *event)
+{
+	struct payload payload = {.event.error = event->error, .event.cookie = event->errors};
+	int bytes;
+
+	if (!wants(watch->consumer, VFSD_RECORD_ERROR, 0))
+		return;
+	bytes = vfsd_dirtree_path(watch->tree, event->nodeid, NULL, payload.path,
+				  sizeof(payload.path));
+	/* What is at fault need not be a directory that we know: the filesystem is. */
+	if (bytes < 0)
+		bytes = vfsd_dirtree_path(watch->tree, event->root, NULL, payload.path,
+					  sizeof(payload.path));
+	if (bytes < 0) {
+		vfsd_local_tell_loss(watch->consumer, 1);
+		return;
+	}
+	payload.event.path_bytes = (uint32_t)bytes;
+	put(watch, VFSD_RECORD_ERROR, 0, &payload);
+}
+
 void vfsd_local_tell_mounted(struct vfsd_local_watch *watch, const vfsd_local_mount *mount)
 {
 	struct vfsd_local_consumer *consumer = watch->consumer;

@@ -113,6 +113,7 @@ static void drop(struct vfsd_local *local, const struct vfsd_local_watch *watch,
 
 	if (inode) {
 		(void)set_interest(local, watch, inode, 0);
+		vfsd_local_errors_drop(local, watch, inode);
 		vfsd_inode_put(local->inodes, inode);
 	}
 	/* The root is the table's own. */
@@ -149,8 +150,8 @@ static int push_scan(struct vfsd_local *local, struct vfsd_local_watch *watch, u
 void vfsd_local_watch_begin(struct vfsd_local *local, struct vfsd_local_watch *watch)
 {
 	struct vfsd_inode *inode = NULL;
+	int err = 0, errors;
 	bool is_dir;
-	int err = 0;
 
 	if (watch->path[0] == '\0') {
 		inode = vfsd_inode_get(local->inodes, VFSD_NODEID_ROOT);
@@ -177,6 +178,9 @@ void vfsd_local_watch_begin(struct vfsd_local *local, struct vfsd_local_watch *w
 		else if (inode->nodeid != VFSD_NODEID_ROOT)
 			forget(local, inode->nodeid);
 	} else {
+		errors = vfsd_local_errors_want(local, watch, inode);
+		if (errors)
+			vfsd_local_tell_status(watch, VFSD_WATCH_NO_ERRORS, errors, watch->path);
 		tell_if_ready(watch);
 	}
 	vfsd_inode_put(local->inodes, inode);
@@ -211,6 +215,24 @@ void vfsd_local_watch_sweep(struct vfsd_local *local, struct vfsd_local_watch *w
 
 	while (watch->tree && (nodeid = vfsd_dirtree_sweep(watch->tree)) != 0)
 		drop(local, watch, nodeid);
+}
+
+/* @inode is new in @dir: it may be the root of another filesystem. */
+static void want_errors(struct vfsd_local *local, struct vfsd_local_watch *watch, uint64_t dir,
+			const char *name, struct vfsd_inode *inode)
+{
+	struct vfsd_inode *parent = vfsd_inode_get(local->inodes, dir);
+	char path[4096];
+	int err = 0, bytes;
+
+	if (parent && parent->dev != inode->dev)
+		err = vfsd_local_errors_want(local, watch, inode);
+	vfsd_inode_put(local->inodes, parent);
+	bytes = err ? vfsd_dirtree_path(watch->tree, dir, name, path, sizeof(path) - 1) : -1;
+	if (bytes < 0)
+		return;
+	path[bytes] = '\0';
+	vfsd_local_tell_status(watch, VFSD_WATCH_NO_ERRORS, err, path);
 }
 
 /* @name in @dir, or that itself, cannot be watched. Tell so, unless it is gone: that tells itself. */
@@ -254,7 +276,9 @@ static void add_dir(struct vfsd_local *local, struct vfsd_local_watch *watch, ui
 		err = set_interest(local, watch, inode, interest_of(watch));
 		if (!err)
 			err = push_scan(local, watch, nodeid, found & VFSD_FOUND_NEW);
-		if (err)
+		if (!err)
+			want_errors(local, watch, dir, name, inode);
+		else
 			vfsd_dirtree_detach(watch->tree, nodeid); /* swept soon */
 	}
 	vfsd_inode_put(local->inodes, inode);
@@ -342,7 +366,7 @@ static void scan(struct vfsd_local *local, struct vfsd_local_watch *watch, uint6
 			tell_incomplete(watch, nodeid, NULL, fd);
 		return;
 	}
-	while ((entry = readdir(dir)) != NULL) {
+	while (errno = 0, (entry = readdir(dir)) != NULL) {
 		bool is_dir;
 
 		if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
@@ -353,6 +377,8 @@ static void scan(struct vfsd_local *local, struct vfsd_local_watch *watch, uint6
 		if (is_dir)
 			add_dir(local, watch, nodeid, fd, entry->d_name, found);
 	}
+	if (errno != 0)
+		tell_incomplete(watch, nodeid, NULL, -errno);
 	(void)closedir(dir);
 }
 

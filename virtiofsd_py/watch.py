@@ -37,6 +37,7 @@ TYPES: Final[Mapping[str, tuple[int, tuple[str, ...]]]] = {
             *("moved_from", "moved_to", "create", "delete", "delete_self", "move_self"),
         ),
     ),
+    "error": (4, ()),
     "mount": (5, ("mounted", "bound", "unmounted", "readonly", "readwrite")),
     "superblock": (6, ("readonly", "readwrite")),
 }
@@ -53,12 +54,14 @@ class WatchOptions:
         paths: what is watched, from the share on; none is the whole share.
         as_json: whether each line is a JSON object.
         subtypes: a bit for each subtype, of each type of record by its number.
+        complain: whether it is shown that errors of a filesystem will not be told.
     """
 
     socket: str
     paths: tuple[str, ...] = ()
     as_json: bool = False
     subtypes: Mapping[int, int] = field(default_factory=dict)
+    complain: bool = False
 
 
 class _Parser(argparse.ArgumentParser):
@@ -131,6 +134,7 @@ def parse(argv: Sequence[str]) -> WatchOptions | None:
         paths=tuple(found.paths),
         as_json=found.json,
         subtypes=_subtypes(found.type),
+        complain=bool(found.type),
     )
 
 
@@ -221,7 +225,8 @@ def _lines(options: WatchOptions, end: socket.socket) -> Iterator[str]:
     with events:
         while not events.ended:
             while (record := events.next_now()) is not None:
-                _check(record)
+                if not _is_shown(record, options):
+                    continue
                 yield json.dumps(_object(record)) if options.as_json else _text(record)
                 if any(fd == end.fileno() for fd, _ in poller.poll(0)):
                     return
@@ -229,12 +234,16 @@ def _lines(options: WatchOptions, end: socket.socket) -> Iterator[str]:
                 return
 
 
-def _check(record: Record) -> None:
+def _is_shown(record: Record, options: WatchOptions) -> bool:
     """Raise a StartError if `record` says that something is not watched at all."""
     from virtiofsd_py.fsnotify import Status, WatchStatus
 
-    if isinstance(record, WatchStatus) and record.status is Status.FAILED:
+    if not isinstance(record, WatchStatus):
+        return True
+    if record.status is Status.FAILED:
         raise StartError(f"{COMMAND}: {record.path or '.'}: {os.strerror(record.error)}")
+    # Whoever did not ask for errors in particular knows that not every daemon may see them.
+    return record.status is not Status.NO_ERRORS or options.complain
 
 
 def _mount_type(record: MountEvent) -> str:
@@ -245,7 +254,7 @@ def _mount_type(record: MountEvent) -> str:
 
 def _object(record: Record) -> dict[str, Any]:
     """Return what JSON shows of it."""
-    from virtiofsd_py.fsnotify import Event, Loss, MountEvent
+    from virtiofsd_py.fsnotify import Event, FilesystemError, Loss, MountEvent
 
     if isinstance(record, Loss):
         return {"type": "loss", "count": record.count}
@@ -258,6 +267,14 @@ def _object(record: Record) -> dict[str, Any]:
             "cookie": record.cookie,
             "origin": record.origin.name.lower(),
             "found": record.found,
+            "watch": record.watch,
+        }
+    if isinstance(record, FilesystemError):
+        return {
+            "type": "error",
+            "error": record.error,
+            "count": record.count,
+            "path": record.path,
             "watch": record.watch,
         }
     if isinstance(record, MountEvent):
@@ -281,13 +298,15 @@ def _object(record: Record) -> dict[str, Any]:
 
 
 def _text(record: Record) -> str:
-    from virtiofsd_py.fsnotify import Event, Loss, MountEvent
+    from virtiofsd_py.fsnotify import Event, FilesystemError, Loss, MountEvent
 
     if isinstance(record, Loss):
         return f"{'lost':<13} {record.count}"
     if isinstance(record, Event):
         path = (record.path or ".") + ("/" if record.is_dir else "")
         return f"{record.kind.name.lower():<13} {record.origin.name.lower():<7} {path}"
+    if isinstance(record, FilesystemError):
+        return f"{'error':<13} {record.path or '.'}: {os.strerror(record.error)} ({record.count})"
     if isinstance(record, MountEvent):
         what = record.change.name.lower()
         return f"{what:<13} {_mount_type(record):<10} {record.path or '.'} ({record.filesystem})"

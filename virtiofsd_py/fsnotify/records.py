@@ -62,6 +62,7 @@ class Status(IntEnum):
     FAILED = 1
     INCOMPLETE = 2
     GONE = 3
+    NO_ERRORS = 4
 
 
 class MountChange(IntEnum):
@@ -128,7 +129,8 @@ class WatchStatus:
     Attributes:
         status: READY: from here on nothing is missed. FAILED: it is not watched. INCOMPLETE: this
             directory below it, and what that contains, is not. GONE: what was watched has been
-            removed.
+            removed. NO_ERRORS: the errors of this filesystem are not told, for want of
+            CAP_SYS_ADMIN, or because it never tells any.
         path: of what.
         error: errno of a failure, else 0.
         watch: see `Event`.
@@ -163,7 +165,24 @@ class MountEvent:
     watch: int
 
 
-Record: TypeAlias = Event | MountEvent | Loss | WatchStatus
+@dataclass(frozen=True, slots=True)
+class FilesystemError:
+    """A filesystem of the host is in trouble.
+
+    Attributes:
+        path: what was at fault, if that is a directory that is watched; else the filesystem.
+        error: errno of the first error.
+        count: how many there were since the last record, with that one.
+        watch: see `Event`.
+    """
+
+    path: str
+    error: int
+    count: int
+    watch: int
+
+
+Record: TypeAlias = Event | FilesystemError | MountEvent | Loss | WatchStatus
 
 
 def decode_untrusted(entry: RingEntry) -> Record | None:
@@ -182,7 +201,7 @@ def decode_untrusted(entry: RingEntry) -> Record | None:
         return Loss(entry.lost)
     if entry.type in (RecordType.MOUNT, RecordType.SUPERBLOCK):
         return _mount_untrusted(entry)
-    if entry.type not in (RecordType.FSNOTIFY, RecordType.WATCH):
+    if entry.type not in (RecordType.FSNOTIFY, RecordType.WATCH, RecordType.ERROR):
         return None
     raw = bytes(entry.payload)
     if len(raw) < _EVENT.size:
@@ -191,6 +210,8 @@ def decode_untrusted(entry: RingEntry) -> Record | None:
     if path_bytes != len(raw) - _EVENT.size:
         raise BadRecord(f"event ring: a path of {path_bytes} bytes in {len(raw)}")
     path = os.fsdecode(raw[_EVENT.size :])
+    if entry.type == RecordType.ERROR:
+        return FilesystemError(path, error, cookie, entry.watch)
     try:
         if entry.type == RecordType.WATCH:
             return WatchStatus(Status(entry.subtype), path, error, entry.watch)
