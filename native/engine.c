@@ -203,15 +203,24 @@ void vfsd_engine_tell_mount(vfsd_engine *engine, const vfsd_local_mount *mount)
 	vfsd_local_tell_mount(engine->local, mount);
 }
 
+struct expiry {
+	struct vfsd_events *events;
+	const char *name;
+};
+
 static void expire_one(void *ctx, const struct vfsd_inode *inode)
 {
-	vfsd_events_expire(ctx, inode->nodeid);
+	const struct expiry *expiry = ctx;
+
+	vfsd_events_expire(expiry->events, inode->nodeid, expiry->name);
 }
 
-void vfsd_engine_expire(vfsd_engine *engine, uint64_t dev, uint64_t ino)
+void vfsd_engine_expire(vfsd_engine *engine, uint64_t dev, uint64_t ino, const char *name)
 {
+	struct expiry expiry = {.events = engine->events, .name = name};
+
 	if (engine->events)
-		vfsd_inodes_find_ident(engine->inodes, dev, ino, expire_one, engine->events);
+		vfsd_inodes_find_ident(engine->inodes, dev, ino, expire_one, &expiry);
 }
 
 static int create_session(struct vfsd_engine *engine, int root_fd)

@@ -551,12 +551,32 @@ int vfsd_events_resume(struct vfsd_events *events, uint32_t server_mask)
 	return err;
 }
 
-void vfsd_events_expire(struct vfsd_events *events, uint64_t nodeid)
+/* What is wanted of @nodeid, by its own marks or those of whole filesystems. Event lock held. */
+static uint32_t wanted_of(const struct vfsd_events *events, uint64_t nodeid)
 {
-	const struct vfsd_source_event event = {.nodeid = nodeid, .mask = FAN_CREATE | FAN_ONDIR};
+	uint32_t mask = vfsd_marks_union(events->marks, nodeid);
+
+	for (uint32_t i = 0; i < events->n_filesystems; i++)
+		mask |= events->filesystems[i].mask;
+	return mask;
+}
+
+void vfsd_events_expire(struct vfsd_events *events, uint64_t nodeid, const char *name)
+{
+	static const uint32_t bits[] = {FAN_MOVED_FROM, FAN_MOVED_TO, FAN_DELETE};
+	struct vfsd_source_event event = {.nodeid = nodeid,
+					  .mask = FAN_CREATE,
+					  .name = name,
+					  .name_bytes = (uint32_t)strlen(name)};
 
 	enter(events);
-	/* The old dialect has no way to say it. */
+	for (size_t i = 0; i < VFSD_ARRAY_SIZE(bits) && (wanted_of(events, nodeid) & event.mask);
+	     i++)
+		event.mask = bits[i];
+	if (wanted_of(events, nodeid) & event.mask)
+		event.mask = FAN_CREATE;
+	event.mask |= FAN_ONDIR;
+	/* The old dialect knows no reports but events. */
 	if (events->source && !events->config.rfc2021) {
 		put_event(events, &event);
 		flush(events);

@@ -77,10 +77,12 @@ int vfsd_events_watch(struct vfsd_events *events, struct vfsd_inode *inode, uint
 		      uint32_t mask);
 
 /*
- * Have the guest look the names of @nodeid up again before it uses them. It is told that the object
- * was created, without a name: nobody can be watching for that, but what is cached of it goes.
+ * What is called @name in the directory @nodeid is something else now, without that anything has
+ * happened to it that watchers are told of: a mount. Have the guest look it up again, by a report of
+ * a kind that nobody in the guest wants of this directory. If every kind is wanted, it is told as
+ * created.
  */
-void vfsd_events_expire(struct vfsd_events *events, uint64_t nodeid);
+void vfsd_events_expire(struct vfsd_events *events, uint64_t nodeid, const char *name);
 
 /* Nobody knows what happened until now: have the guest told that it missed events. */
 void vfsd_events_tell_loss(struct vfsd_events *events);

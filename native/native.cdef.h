@@ -262,10 +262,10 @@ int vfsd_engine_remove_consumer(vfsd_engine *engine, int consumer);
 void vfsd_engine_tell_mount(vfsd_engine *engine, const vfsd_local_mount *mount);
 
 /*
- * What the guest knows as this inode is not what its names lead to any more, or not only: have it look
- * them up again. No watcher is told.
+ * What is called @name in the directory with this st_dev and st_ino is something else now: have the
+ * guest look it up again. vfsd_events_expire() says how.
  */
-void vfsd_engine_expire(vfsd_engine *engine, uint64_t dev, uint64_t ino);
+void vfsd_engine_expire(vfsd_engine *engine, uint64_t dev, uint64_t ino, const char *name);
 
 /* ringreader.h, which needs no engine: it is in another process. */
 

@@ -700,9 +700,9 @@ class Engine:
         }
         lib.vfsd_engine_tell_mount(self._raw, ffi.new("vfsd_local_mount *", raw))
 
-    def expire(self, dev: int, ino: int) -> None:
-        """Have the guest look up again what it knows by this device and inode number."""
-        lib.vfsd_engine_expire(self._raw, dev, ino)
+    def expire(self, dev: int, ino: int, name: bytes) -> None:
+        """Have the guest look up again what is called `name` in this directory of the host."""
+        lib.vfsd_engine_expire(self._raw, dev, ino, name)
 
     @property
     def log_fd(self) -> int:

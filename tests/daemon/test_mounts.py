@@ -22,7 +22,7 @@ from tests.frontend.notify import FS_ISDIR
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
 
-CREATE, DELETE = 0x100, 0x200
+MOVED_FROM, MOVED_TO, CREATE, DELETE = 0x40, 0x80, 0x100, 0x200
 
 
 class Host:
@@ -186,36 +186,52 @@ def test_a_directory_at_two_places_is_watched_once(
     assert short([watcher.record()]) == [("delete", "b/new")]
 
 
-def expired(session: Session, host: Host) -> list[int]:
-    """Return the nodes of which the guest was told to look up the names again, until a sentinel."""
+Told = tuple[int, int, bytes]  # node, event, name
+
+
+def expired(session: Session, host: Host) -> list[Told]:
+    """Return what the guest was told of names, until a sentinel."""
     assert session.notifications is not None
     host.run("mkdir", "sentinel")
     host.run("rmdir", "sentinel")
     records = session.notifications.read_until(
         lambda r: r.name == b"sentinel" and bool(r.mask & DELETE)
     )
-    return [r.nodeid for r in records if not r.name and r.mask == CREATE | FS_ISDIR]
+    return [(r.nodeid, r.mask & ~FS_ISDIR, r.name) for r in records if r.name != b"sentinel"]
 
 
-def test_guests_look_again(host: Host, begin: Callable[..., Daemon]) -> None:
+@pytest.mark.parametrize(
+    ("wanted", "told"),
+    [(CREATE | DELETE, MOVED_FROM), (CREATE | DELETE | MOVED_FROM | MOVED_TO, CREATE)],
+)
+def test_guests_look_again(
+    host: Host, begin: Callable[..., Daemon], wanted: int, told: int
+) -> None:
+    """By an event that no watcher there asked for, if there is one."""
     daemon = begin()
     with Session.connect(daemon.socket) as session:
         fuse = session.fuse
         fuse.init()
         covered = fuse.lookup(ROOT_ID, "a").nodeid
         fuse.lookup(ROOT_ID, "b")
-        fuse.fsnotify(ROOT_ID, CREATE | DELETE)
+        fuse.fsnotify(ROOT_ID, wanted)
         assert expired(session, host) == []
         host.run("mount", "-t", "tmpfs", "none", "a")
-        wait_for(lambda: expired(session, host), [covered])
+        wait_for(lambda: expired(session, host), [(ROOT_ID, told, b"a")])
         mounted = fuse.lookup(ROOT_ID, "a").nodeid
         assert mounted != covered
+        # In a filesystem below as well; and nobody watches there.
+        host.run("mkdir", "a/deep")
+        host.run("mount", "--bind", "b", "a/deep")
+        wait_for(lambda: expired(session, host), [(mounted, CREATE, b"deep")])
         host.run("umount", "-l", "a")
-        wait_for(lambda: expired(session, host), [mounted])
+        # What is called that below is in another directory now.
+        both = [(ROOT_ID, told, b"a"), (covered, CREATE, b"deep")]
+        wait_for(lambda: expired(session, host), both)
         assert fuse.lookup(ROOT_ID, "a").nodeid == covered
 
 
-def wait_for(ask: Callable[[], list[int]], answer: list[int]) -> None:
+def wait_for(ask: Callable[[], list[Told]], answer: list[Told]) -> None:
     """Mounts and files are told by two sources, so a sentinel of one says nothing of the other."""
     end = time.monotonic() + DEADLINE_S
     while not (got := ask()):

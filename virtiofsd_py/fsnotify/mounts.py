@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import re
 import select
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -142,15 +142,15 @@ class Teller(Protocol):
     def tell_mount(self, mount: LocalMount) -> None:
         """See there."""
 
-    def expire(self, dev: int, ino: int) -> None:
+    def expire(self, dev: int, ino: int, name: bytes) -> None:
         """See there."""
 
 
 class MountWatch:
     """Watches the mount table, while somebody is interested, and tells the engine.
 
-    The guest has what a mount covers, and what an unmounted one was, looked up again: what it knows
-    those by, it takes for a directory's content, or for a filesystem of its own, until then.
+    The guest has every name looked up again at which something was mounted or unmounted. Until then
+    it goes by what it knows.
     """
 
     def __init__(self, table_fd: int, bell_fd: int, share: str, root_fd: int, to: Teller) -> None:
@@ -171,8 +171,6 @@ class MountWatch:
         self._epoll = select.epoll()
         self._interests = 0
         self._mounts: dict[int, Mount] = {}
-        # What is mounted there, and what that covers: (device, number), where it could be seen.
-        self._roots: dict[int, tuple[int, int]] = {}
 
     def fileno(self) -> int:
         """Return the descriptor to poll."""
@@ -192,7 +190,6 @@ class MountWatch:
             self._epoll.register(self._table_fd, select.EPOLLPRI)
             self._epoll.register(self._bell_fd, select.EPOLLIN)
             self._mounts = self._read()
-            self._note_roots(self._mounts.values())
 
     def release(self) -> None:
         """One is not any more."""
@@ -200,7 +197,6 @@ class MountWatch:
         if self._interests == 0:
             self._epoll.unregister(self._table_fd)
             self._epoll.unregister(self._bell_fd)
-            self._roots.clear()
 
     def serve(self) -> bool:
         """See what has changed; always True, go on."""
@@ -209,14 +205,8 @@ class MountWatch:
             return True
         before, self._mounts = self._mounts, self._read()
         told = list(compare(before, self._mounts))
-        changed = {m.number for m in told if m.type is RecordType.MOUNT}
-        gone = [self._roots.pop(n) for n in changed if n in self._roots]
-        came = [self._mounts[n] for n in changed if n in self._mounts]
-        self._note_roots(came)
-        for dev, ino in gone:
-            self._to.expire(dev, ino)
-        for mount in came:
-            self._expire_covered(mount)
+        for path in sorted({r.path for r in told if r.type is RecordType.MOUNT}):
+            self._expire(path)
         for record in told:
             self._to.tell_mount(record)
         return True
@@ -228,30 +218,10 @@ class MountWatch:
             parts.append(part)
         return parse(b"".join(parts), self._share)
 
-    def _note_roots(self, mounts: Iterable[Mount]) -> None:
-        for mount in mounts:
-            try:
-                if mount.path:
-                    seen = os.stat(mount.path, dir_fd=self._root_fd, follow_symlinks=False)
-                    self._roots[mount.number] = (seen.st_dev, seen.st_ino)
-            except OSError:
-                continue  # gone again, or below another one
-
-    def _expire_covered(self, mount: Mount) -> None:
-        """Expire what the name led to before: a directory tells the number of what is covered."""
-        parent, name = os.path.split(mount.path)
+    def _expire(self, path: bytes) -> None:
+        parent, name = os.path.split(path)
         try:
-            fd = os.open(parent or b".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=self._root_fd)
+            seen = os.stat(parent or b".", dir_fd=self._root_fd, follow_symlinks=False)
         except OSError:
-            return
-        try:
-            dev = os.fstat(fd).st_dev
-            with os.scandir(fd) as entries:
-                for entry in entries:
-                    if os.fsencode(entry.name) == name:
-                        self._to.expire(dev, entry.inode())
-                        return
-        except OSError:
-            return
-        finally:
-            os.close(fd)
+            return  # It is not there any more, nor is what was in it.
+        self._to.expire(seen.st_dev, seen.st_ino, name)
