@@ -9,6 +9,7 @@ import os
 import select
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from types import TracebackType
 from typing import Final, Self
 
@@ -60,7 +61,9 @@ class Subscription:
         self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             self._sock.connect(os.fspath(path))
-            self._sock.send((request or Request()).encode())
+            # Who is refused at the door finds it closed, and the reason behind it.
+            with suppress(ConnectionError):
+                self._sock.send((request or Request()).encode())
             self._reader = self._receive_ring()
             self._sock.setblocking(False)
         except BaseException:
