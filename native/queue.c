@@ -60,6 +60,12 @@ static void signal_driver(struct vfsd_queue *queue)
 	pthread_mutex_unlock(&queue->call_lock);
 }
 
+static void publish(struct vfsd_queue *queue)
+{
+	if (vfsd_vring_publish(&queue->ring))
+		signal_driver(queue);
+}
+
 /* Serve what is there, at most one batch. 1: there may be more; 0: empty; -EPROTO. */
 static int serve_batch(struct member *member)
 {
@@ -83,19 +89,17 @@ static int serve_batch(struct member *member)
 		}
 		vfsd_vring_log_chain(&queue->ring, chain);
 		vfsd_vring_push(&queue->ring, chain->head, written);
-		/*
-		 * A driver that looks sees it now. One that sleeps is told at once of the first: while
-		 * we go on it wakes up, and makes new requests before we go to sleep ourselves. It has
-		 * to be told again only if it has gone back to sleep before the end.
-		 */
-		if (i > 0)
-			vfsd_vring_show(&queue->ring);
-		else if (vfsd_vring_publish(&queue->ring))
-			signal_driver(queue);
 		bytes += chain->in_bytes + written;
+		/*
+		 * A driver that looks sees it now. One that sleeps wakes up while we go on: told of the
+		 * first, it finds the others, and is told again only if it has asked for that.
+		 */
+		if (i == 0)
+			publish(queue);
+		else
+			vfsd_vring_show(&queue->ring);
 	}
-	if (vfsd_vring_publish(&queue->ring))
-		signal_driver(queue);
+	publish(queue);
 	return got;
 }
 
