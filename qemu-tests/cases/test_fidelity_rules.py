@@ -186,8 +186,9 @@ EXAMPLES = [
         actor="server-host",
         other="host",
         local="f OPEN, f MODIFY, f CLOSE_WRITE, . MOVED_FROM f #1, . MOVED_TO g #1, f MOVE_SELF",
-        excused="f MODIFY, . MOVED_FROM f #1, . MOVED_TO g #1",
+        excused="f MODIFY, . MOVED_FROM f #1, . MOVED_TO g #1, f MOVE_SELF",
         refused=(
+            "f MODIFY, . MOVED_FROM f #1, . MOVED_TO g #1",
             ". MOVED_FROM f #1, . MOVED_TO g #1",
             "f OPEN, f MODIFY, . MOVED_FROM f #1, . MOVED_TO g #1",
             "f MODIFY, . MOVED_FROM f #1, . MOVED_TO g #2",
@@ -215,18 +216,6 @@ EXAMPLES = [
         refused=(
             ". OPEN g, . CREATE g, . OPEN f, . MODIFY f, . CREATE f",
             ". OPEN g, . OPEN f, . CREATE f, . MODIFY f",
-        ),
-    ),
-    Example(
-        "server-late",
-        "file f :: open 1 f w; unlink f; w 1; close 1 :: f:ALL",
-        actor="server-guest",
-        other="guest",
-        local="f ATTRIB, f MODIFY, f CLOSE_WRITE, f DELETE_SELF, f IGNORED",
-        excused="f ATTRIB, f CLOSE_WRITE, f DELETE_SELF, f IGNORED",
-        refused=(
-            "f ATTRIB, f MODIFY, f DELETE_SELF, f IGNORED",
-            "f CLOSE_WRITE, f DELETE_SELF, f IGNORED",
         ),
     ),
 ]

@@ -345,13 +345,12 @@ def without_reads_and_writes(_: About, pair: Pair) -> Pair:
 
 def without_what_inotify_leaves_to_the_guest(about: About, pair: Pair) -> Pair:
     """Without what server mode tells of nobody's doing but the guest's own."""
-    silent = _VISITS | {"MOVE_SELF"}
     local, seen = pair
     if about.flagged(Mask.ONESHOT):  # that one event is another one
         return tuple(e for e in local if kind_of(e) == "IGNORED"), tuple(
             e for e in seen if kind_of(e) == "IGNORED"
         )
-    return only(local, lambda e: kind_of(e) not in silent), squeeze(seen)
+    return only(local, lambda e: kind_of(e) not in _VISITS), squeeze(seen)
 
 
 def same_but_for_who_tells(pair: Pair) -> bool:
@@ -370,27 +369,9 @@ def same_but_for_who_tells_in_branches(pair: Pair) -> bool:
 
 
 def _by_who_tells(events: Iterable[str]) -> tuple[Sighting, Sighting]:
-    own = _VISITS | _ENDS | {"MOVE_SELF"}
+    own = _VISITS | _ENDS
     events = tuple(events)
     return only(events, lambda e: kind_of(e) in own), only(events, lambda e: kind_of(e) not in own)
-
-
-def without_what_comes_too_late(_: About, pair: Pair) -> Pair:
-    """Without what was told, or not, of an object that ended after its last name had gone."""
-    ended = {watch_of(event) for event in pair[0] if kind_of(event) == "DELETE_SELF"}
-
-    def stripped(sighting: Sighting) -> Sighting:
-        gone: set[str] = set()
-        kept = []
-        for event in sighting:
-            watch = watch_of(event)
-            if watch not in gone or kind_of(event) not in {"MODIFY", "ATTRIB"} or name_of(event):
-                kept.append(event)
-            if watch in ended and kind_of(event) == "ATTRIB" and not name_of(event):
-                gone.add(watch)
-        return squeeze(kept)
-
-    return stripped(pair[0]), stripped(pair[1])
 
 
 # -- fanotify groups in the guest: several bits an event -------------------------------------------
@@ -552,15 +533,15 @@ RULES: Final[Sequence[Rule]] = [
     ),
     Rule(
         "server-silence",
-        "inotify does not say who acts, so in server mode OPEN, ACCESS, CLOSE_* and MOVE_SELF are "
-        "the guest's own only. Everything else is told.",
+        "inotify does not say who acts, so in server mode OPEN, ACCESS and CLOSE_* are the guest's "
+        "own only. Everything else is told.",
         _SERVER_FOREIGN,
         strip=without_what_inotify_leaves_to_the_guest,
     ),
     Rule(
         "server-order",
-        "In server mode the guest's own OPEN, ACCESS, CLOSE_* and *_SELF come at once, all else by "
-        "the host: each is in order, but not with the other.",
+        "In server mode the guest's own OPEN, ACCESS, CLOSE_* and DELETE_SELF come at once, all "
+        "else by the host: each is in order, but not with the other.",
         frozenset({"server-guest"}),
         alike=same_but_for_who_tells,
     ),
@@ -570,14 +551,6 @@ RULES: Final[Sequence[Rule]] = [
         frozenset({"server-guest"}),
         alike=same_but_for_who_tells_in_branches,
         about=lambda about: about.scenario.parallel,
-    ),
-    Rule(
-        "server-late",
-        "So what the host tells of an open file without a name may come after the guest's close, "
-        "which is its end.",
-        frozenset({"server-guest"}),
-        strip=without_what_comes_too_late,
-        about=lambda about: about.does("unlink") and about.does("open"),
     ),
 ]
 
