@@ -24,6 +24,8 @@ _PROGRAMS: Final = {
         "words.c",
     ),
     "posix": ("posix.c", "posix_words.c", "posix_names.c", "posix_inodes.c", "posix_files.c"),
+    "example-monitor": ("../examples/monitor.c",),
+    "example-watch": ("../examples/watch.c",),
 }
 
 
@@ -34,16 +36,17 @@ def build() -> None:
         UsageError: the compiler is missing or refuses.
     """
     paths.TOOLS.mkdir(parents=True, exist_ok=True)
-    newest = max(path.stat().st_mtime_ns for path in paths.SOURCES.iterdir())
+    sources = [*paths.SOURCES.iterdir(), *paths.EXAMPLES.iterdir()]
+    newest = max(path.stat().st_mtime_ns for path in sources)
     with (paths.TOOLS / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        for program, sources in _PROGRAMS.items():
+        for program, parts in _PROGRAMS.items():
             target = paths.TOOLS / program
             if target.exists() and target.stat().st_mtime_ns >= newest:
                 continue
             partial = paths.TOOLS / f"{program}.new"
             argv = ["gcc", *_FLAGS, "-o", os.fspath(partial)]
-            argv += [os.fspath(paths.SOURCES / source) for source in sources]
+            argv += [os.fspath(paths.SOURCES / part) for part in parts]
             try:
                 subprocess.run(argv, check=True, capture_output=True, text=True)
             except FileNotFoundError as error:

@@ -10,6 +10,7 @@ from typing import Final
 REPO: Final = Path(__file__).resolve().parents[2]
 BUILD: Final = REPO / "build"
 SOURCES: Final = REPO / "qemu-tests" / "guest"
+EXAMPLES: Final = REPO / "qemu-tests" / "examples"
 RUN_GUEST: Final = REPO / "qemu-tests" / "run-guest"
 
 TOOLS: Final = BUILD / "guest" / "tools"
