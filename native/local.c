@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -65,6 +66,13 @@ static bool work(struct vfsd_local *local)
 	return true;
 }
 
+void vfsd_local_enter(struct vfsd_local *local)
+{
+	atomic_fetch_add(&local->wanted, 1);
+	pthread_mutex_lock(&local->lock);
+	atomic_fetch_sub(&local->wanted, 1);
+}
+
 static void *run(void *arg)
 {
 	struct vfsd_local *local = arg;
@@ -80,6 +88,8 @@ static void *run(void *arg)
 		for (int i = 0; i < n; i++)
 			if (ready[i].data.fd == local->wake_fd)
 				(void)eventfd_read(local->wake_fd, &count);
+		while (atomic_load(&local->wanted) > 0)
+			sched_yield();
 		pthread_mutex_lock(&local->lock);
 		stop = local->stop;
 		more = !stop && work(local);
@@ -118,7 +128,7 @@ static int start_thread(struct vfsd_local *local)
 static void stop(struct vfsd_local *local)
 {
 	if (local->thread_running) {
-		pthread_mutex_lock(&local->lock);
+		vfsd_local_enter(local);
 		local->stop = true;
 		pthread_mutex_unlock(&local->lock);
 		(void)eventfd_write(local->wake_fd, 1);
@@ -286,7 +296,7 @@ int vfsd_local_add(struct vfsd_local *local, const vfsd_local_request *request, 
 	(void)vfsd_fd_take(&bell);
 	consumer->number = ++local->last_number;
 	*ring_fd = vfsd_sharedring_fd(consumer->ring);
-	pthread_mutex_lock(&local->lock);
+	vfsd_local_enter(local);
 	consumer->next = local->consumers;
 	local->consumers = consumer;
 	for (uint32_t i = 0; i < consumer->n_watches; i++)
@@ -300,7 +310,7 @@ int vfsd_local_remove(struct vfsd_local *local, int number)
 {
 	struct vfsd_local_consumer **at, *consumer;
 
-	pthread_mutex_lock(&local->lock);
+	vfsd_local_enter(local);
 	for (at = &local->consumers; *at && (*at)->number != number; at = &(*at)->next)
 		;
 	consumer = *at;

@@ -58,7 +58,7 @@ void vfsd_local_tell_mount(struct vfsd_local *local, const vfsd_local_mount *mou
 {
 	bool is_topology = mount->type == VFSD_RECORD_MOUNT;
 
-	pthread_mutex_lock(&local->lock);
+	vfsd_local_enter(local);
 	for (struct vfsd_local_consumer *c = local->consumers; c; c = c->next)
 		for (uint32_t i = 0; i < c->n_watches; i++) {
 			struct vfsd_local_watch *watch = &c->watches[i];
