@@ -7,6 +7,7 @@ import argparse
 import fnmatch
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -103,6 +104,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--poll-us", type=int, default=0, metavar="N", help="look for replies so long, default 0")
     add("--cpus", type=_cpus, metavar="N,…", help="where the front-end runs")
     add("--daemon-cpus", type=_cpus, metavar="N,…", help="where daemons run that are started")
+    age = "how old files are when they are first looked up, default 0"
+    add("--age", type=float, default=0.0, metavar="S", help=age)
     add("--nice", type=int, default=0, metavar="N", help="priority of all that is measured")
     add("--starts", type=int, default=0, metavar="N", help="time so many starts of each")
     add("--inodes", type=int, default=0, metavar="N", help="see the memory for so many inodes")
@@ -174,6 +177,10 @@ def _naming(name: str) -> Iterator[None]:
 
 
 def _measure(options: argparse.Namespace, tree: Tree, results: compare.Results) -> None:
+    loads = [load for load in options.load or LOADS if _chosen_depths(options, load)]
+    for load in loads:
+        tree.prepare(load)
+    time.sleep(options.age)
     with ExitStack() as stack:
         subjects = []
 
@@ -192,15 +199,18 @@ def _measure(options: argparse.Namespace, tree: Tree, results: compare.Results) 
                     daemons.started(command, tree.path.parent, options.daemon_cpus)
                 )
                 add(name, Session(sock, **arguments), process.pid)
-        for load in options.load or LOADS:
-            depths = [
-                depth
-                for depth in options.depth
-                if not options.goals_only or (load.key, depth) in goals.GOAL_CELLS
-            ]
+        for load in loads:
+            depths = _chosen_depths(options, load)
             plan = compare.Plan([load], depths, options.seconds, options.repeat)
-            if depths:
-                compare.measure(plan, subjects, tree, results, lambda line: _say(options, line))
+            compare.measure(plan, subjects, tree, results, lambda line: _say(options, line))
+
+
+def _chosen_depths(options: argparse.Namespace, load: Load) -> list[int]:
+    return [
+        depth
+        for depth in options.depth
+        if not options.goals_only or (load.key, depth) in goals.GOAL_CELLS
+    ]
 
 
 def _measure_footprints(options: argparse.Namespace, tree: Tree, results: compare.Results) -> None:

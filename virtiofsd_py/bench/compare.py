@@ -164,9 +164,11 @@ Say = Callable[[str], None]
 def measure(
     plan: Plan, subjects: Sequence[Subject], tree: Tree, results: Results, say: Say
 ) -> None:
-    """Measure every load; a daemon that answers one wrongly is left out of the rest of it."""
+    """Measure every load; a daemon that answers one wrongly is left out of the rest of it.
+
+    What the loads need is there.
+    """
     for load in plan.loads:
-        tree.prepare(load)
         works: dict[str, Work] = {}
         for subject in subjects:
             if results.may_try(subject.name, load.title):
