@@ -17,7 +17,7 @@ _RIGHT: Final = 90
 _BAR: Final = 11
 _GAP: Final = 13
 _TOP: Final = 64
-_COLOURS: Final = ("#2166ac", "#b2b2b2", "#d6a25b", "#8c6bb1")
+_COLOURS: Final = ("#2166ac", "#b2b2b2", "#d6a25b", "#8c6bb1", "#92c5de")
 _BARE_COLOUR: Final = "#333333"
 
 
