@@ -158,7 +158,7 @@ def _serve_one(
         stack.callback(mounts.close)
         watch[mounts.fileno()] = mounts.serve
         if fsnotify and options.announce_submounts:
-            mounts.hold()
+            mounts.hold_for_guest()
         if consumers is not None:
             control = Control(consumers.sock, engine, mounts)
             stack.callback(control.close)

@@ -170,6 +170,7 @@ class MountWatch:
         self._to = to
         self._epoll = select.epoll()
         self._interests = 0
+        self._consumers = 0
         self._mounts: dict[int, Mount] = {}
 
     def fileno(self) -> int:
@@ -183,20 +184,30 @@ class MountWatch:
             os.close(fd)
 
     def hold(self) -> None:
-        """Somebody more is interested."""
+        """A consumer more is interested."""
+        self._consumers += 1
+        if self._consumers == 1:
+            # Rung for the host's mounts wherever they are. Guests need no word of superblocks, and
+            # what is mounted below the share shows in our own table.
+            self._epoll.register(self._bell_fd, select.EPOLLIN)
+        self.hold_for_guest()
+
+    def hold_for_guest(self) -> None:
+        """A guest is: of what is mounted, not of superblocks."""
         self._interests += 1
         if self._interests == 1:
             # A mount table is always readable; changes are exceptional: proc_pid_mountinfo(5).
             self._epoll.register(self._table_fd, select.EPOLLPRI)
-            self._epoll.register(self._bell_fd, select.EPOLLIN)
             self._mounts = self._read()
 
     def release(self) -> None:
-        """One is not any more."""
+        """A consumer is not any more."""
+        self._consumers -= 1
+        if self._consumers == 0:
+            self._epoll.unregister(self._bell_fd)
         self._interests -= 1
         if self._interests == 0:
             self._epoll.unregister(self._table_fd)
-            self._epoll.unregister(self._bell_fd)
 
     def serve(self) -> bool:
         """See what has changed; always True, go on."""
