@@ -366,6 +366,7 @@ static void test_threads(void)
 	pthread_t consumers[CONSUMERS], producers[PRODUCERS];
 	vfsd_ringreader *reader;
 	vfsd_ring_entry entry;
+	uint64_t got = 0;
 
 	for (int i = 0; i < CONSUMERS; i++) {
 		CHECK_EQ(vfsd_sharedring_create(i == 2 ? RING_BYTES * 64 : RING_BYTES,
@@ -384,16 +385,13 @@ static void test_threads(void)
 	for (int i = 0; i < CONSUMERS; i++)
 		if (i != STALLED)
 			CHECK_EQ(pthread_join(consumers[i], NULL), 0);
-	/* Who never reads has what fitted, in order, and the rest as a number; and was woken once. */
+	/* Who never reads has what fitted, small ones perhaps behind a loss, and the rest as a number. */
 	CHECK_EQ(vfsd_ringreader_create(vfsd_sharedring_fd(hub.rings[STALLED]), &reader), 0);
-	for (uint64_t got = 0;; got++) {
-		CHECK_EQ(vfsd_ringreader_next(reader, &entry), 1);
-		if (entry.type == VFSD_RECORD_LOSS) {
-			CHECK_EQ(got + entry.lost, PRODUCERS * ROUNDS);
-			break;
-		}
+	while (vfsd_ringreader_next(reader, &entry) == 1) {
+		got += entry.type == VFSD_RECORD_LOSS ? entry.lost : 1;
 		vfsd_ringreader_release(reader);
 	}
+	CHECK_EQ(got, PRODUCERS * ROUNDS);
 	CHECK_EQ(vfsd_ringreader_next(reader, &entry), 0);
 	vfsd_ringreader_destroy(reader);
 	for (int i = 0; i < CONSUMERS; i++) {
