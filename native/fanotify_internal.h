@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * fanotify_internal - one fanotify group on its way through its source: source_fanotify.c reads,
+ * fanotify_place.c finds whom an event is about, fanotify_names.c tells of names that come and go,
+ * fanotify_objects.c of all else. Nobody else includes this. Caller's lock held.
+ */
+#ifndef VFSD_FANOTIFY_INTERNAL_H
+#define VFSD_FANOTIFY_INTERNAL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/fanotify.h>
+#include <sys/types.h>
+
+#include "batch.h"
+#include "fanotify_ahead.h"
+#include "fanotify_event.h"
+#include "inode.h"
+#include "names.h"
+#include "source.h"
+#include "whole.h"
+
+#ifndef FAN_RENAME
+#define FAN_RENAME 0x10000000
+#endif
+
+#ifndef FAN_FS_ERROR
+#define FAN_FS_ERROR 0x8000
+#endif
+
+#define MOVED (FAN_MOVED_FROM | FAN_MOVED_TO)
+#define DIRENT (FAN_CREATE | FAN_DELETE | MOVED)
+/* Told to the watchers of the directory too, by name. */
+#define ON_CHILD (FAN_ACCESS | FAN_MODIFY | FAN_ATTRIB | FAN_CLOSE | FAN_OPEN)
+/* What is done by a name that may have gone since it was opened. */
+#define BY_NAME (FAN_ACCESS | FAN_MODIFY | FAN_CLOSE | FAN_OPEN)
+/* What a guest may ask for and fanotify can tell. */
+#define REPORTABLE                                                                                 \
+	(FAN_ACCESS | FAN_MODIFY | FAN_ATTRIB | FAN_CLOSE | FAN_OPEN | DIRENT | FAN_DELETE_SELF |  \
+	 FAN_MOVE_SELF)
+
+struct vfsd_fan_source {
+	struct vfsd_source base;
+	struct vfsd_source_config config;
+	bool has_rename; /* the host knows FAN_RENAME */
+	uint32_t watches;
+	uint32_t last_cookie;
+	uint32_t open_cookie; /* of a MOVED_FROM whose MOVED_TO may follow; old hosts only */
+	pid_t self;
+	uint32_t excluding; /* watches of which some want nothing of what has no name any more */
+	struct vfsd_names *names;
+	struct vfsd_whole *whole; /* NULL until one is subscribed to */
+	struct vfsd_batch batch;
+	struct vfsd_fan_ahead *ahead;
+	/* While a batch is worked off: the last directory that names were looked up in, or -1. */
+	int dir_fd;
+	uint64_t dir_nodeid;
+};
+
+/* A vfsd_fan_place to tell of; inode NULL: the guest does not know it. */
+struct vfsd_fan_found {
+	struct vfsd_inode *inode;
+	const char *name;
+	uint32_t name_bytes;
+	bool unknown; /* a directory that the guest does not know by itself */
+};
+
+/* Holds a reference to the inode until vfsd_fan_leave(). */
+struct vfsd_fan_found vfsd_fan_find(const struct vfsd_fan_source *source,
+				    const struct vfsd_fan_place *place);
+/* The same for a directory, which may be one that the guest does not know, or must not. */
+struct vfsd_fan_found vfsd_fan_find_dir(const struct vfsd_fan_source *source,
+					const struct vfsd_fan_place *place);
+void vfsd_fan_leave(const struct vfsd_fan_source *source, const struct vfsd_fan_found *place);
+
+/* @event says what is not about the place. */
+void vfsd_fan_tell(const struct vfsd_source_sink *sink, const struct vfsd_fan_found *place,
+		   struct vfsd_source_event event);
+void vfsd_fan_tell_end(const struct vfsd_source_sink *sink, const struct vfsd_fan_found *self);
+
+/*
+ * A descriptor of @dir, good until the next call or vfsd_fan_close_dir(), or -errno. Many names in a
+ * row are of one directory.
+ */
+int vfsd_fan_open_dir(struct vfsd_fan_source *source, struct vfsd_inode *dir);
+void vfsd_fan_close_dir(struct vfsd_fan_source *source);
+
+/* The event has FAN_RENAME. */
+void vfsd_fan_tell_renames(struct vfsd_fan_source *source, const struct vfsd_source_sink *sink,
+			   const struct vfsd_fan_event *event);
+/* What of @mask is about names in a directory; @on_dir: FAN_ONDIR or 0. */
+void vfsd_fan_tell_dirents(struct vfsd_fan_source *source, const struct vfsd_source_sink *sink,
+			   const struct vfsd_fan_event *event, uint32_t mask, uint32_t on_dir);
+/* What of @mask is about the object itself. */
+void vfsd_fan_tell_object(struct vfsd_fan_source *source, const struct vfsd_source_sink *sink,
+			  const struct vfsd_fan_event *event, uint32_t mask, uint32_t on_dir);
+/* To each filesystem of the guest that is a part of the one that has failed. */
+void vfsd_fan_tell_error(const struct vfsd_fan_source *source, const struct vfsd_source_sink *sink,
+			 const struct vfsd_fan_event *event);
+
+#endif
