@@ -14,7 +14,6 @@
 
 enum {
 	ROOTS_MAX = 64,
-	CROSSINGS_MAX = 64,
 	CACHE_ENTRIES = 4096, /* power of two; 64 bytes each */
 	CACHE_HANDLE_BYTES = 40,
 	DEPTH_MAX = 4096,
@@ -35,18 +34,19 @@ struct known {
 	uint8_t data[CACHE_HANDLE_BYTES];
 };
 
-struct crossing {
+/* A rename to come. */
+struct moved {
 	struct vfsd_file_handle dir; /* bytes == 0: nobody knows which it was */
-	enum vfsd_side was;
+	struct vfsd_file_handle from;
 };
 
 struct vfsd_ancestry {
 	struct vfsd_inodes *inodes;
 	bool cross_mounts;
 	uint32_t n_roots;
-	uint32_t n_crossings;
+	uint32_t n_moved;
 	struct spot roots[ROOTS_MAX];
-	struct crossing crossings[CROSSINGS_MAX]; /* the last one is the next */
+	struct moved *moved; /* VFSD_ANCESTRY_MOVED_MAX, the last one is the next */
 	struct known *cache; /* by hash of the handle, newer ones take the place */
 };
 
@@ -59,8 +59,9 @@ int vfsd_ancestry_create(struct vfsd_inodes *inodes, bool cross_mounts, struct v
 	ancestry->inodes = inodes;
 	ancestry->cross_mounts = cross_mounts;
 	ancestry->cache = calloc(CACHE_ENTRIES, sizeof(*ancestry->cache));
-	if (!ancestry->cache) {
-		free(ancestry);
+	ancestry->moved = malloc(VFSD_ANCESTRY_MOVED_MAX * sizeof(*ancestry->moved));
+	if (!ancestry->cache || !ancestry->moved) {
+		vfsd_ancestry_destroy(ancestry);
 		return -ENOMEM;
 	}
 	*ret = ancestry;
@@ -72,6 +73,7 @@ void vfsd_ancestry_destroy(struct vfsd_ancestry *ancestry)
 	if (!ancestry)
 		return;
 	free(ancestry->cache);
+	free(ancestry->moved);
 	free(ancestry);
 }
 
@@ -121,22 +123,20 @@ void vfsd_ancestry_remove_root(struct vfsd_ancestry *ancestry, const struct vfsd
 
 /* Looking */
 
-/* Was @fd, or anything in it, on another side before a rename that is not told yet? */
-static bool was_elsewhere(const struct vfsd_ancestry *ancestry, int fd, enum vfsd_side *ret)
+/* Where the directory @fd was before the next rename of it that is to come; NULL: where it is. */
+static const struct vfsd_file_handle *was_in(const struct vfsd_ancestry *ancestry, int fd)
 {
 	struct vfsd_file_handle handle;
 	bool reopenable;
 
-	if (ancestry->n_crossings == 0 || vfsd_inode_encode(fd, &handle, &reopenable) < 0)
-		return false;
-	for (uint32_t i = ancestry->n_crossings; i-- > 0;) {
-		handle.fsid = ancestry->crossings[i].dir.fsid;
-		if (vfsd_file_handle_equal(&ancestry->crossings[i].dir, &handle)) {
-			*ret = ancestry->crossings[i].was;
-			return true;
-		}
+	if (ancestry->n_moved == 0 || vfsd_inode_encode(fd, &handle, &reopenable) < 0)
+		return NULL;
+	for (uint32_t i = ancestry->n_moved; i-- > 0;) {
+		handle.fsid = ancestry->moved[i].dir.fsid;
+		if (vfsd_file_handle_equal(&ancestry->moved[i].dir, &handle))
+			return &ancestry->moved[i].from;
 	}
-	return false;
+	return NULL;
 }
 
 static bool locate(int fd, struct spot *ret)
@@ -153,27 +153,27 @@ static bool locate(int fd, struct spot *ret)
 	return true;
 }
 
-/* From the directory @fd (consumed) up, as it was before the renames to come. */
-static enum vfsd_side climb(const struct vfsd_ancestry *ancestry, int fd)
+/* From the directory @fd (consumed), on mount @nth, up, as it was before the renames to come. */
+static enum vfsd_side climb(const struct vfsd_ancestry *ancestry, int fd, uint32_t nth)
 {
 	VFSD_FD_GUARD guard = fd;
-	enum vfsd_side side;
 	struct spot here;
 
 	if (!locate(guard, &here))
 		return VFSD_OUTSIDE;
 	for (int depth = 0; depth < DEPTH_MAX; depth++) {
+		const struct vfsd_file_handle *from;
 		struct spot above;
 		int up;
 
-		if (was_elsewhere(ancestry, guard, &side))
-			return side;
 		if (find_root(ancestry, &here) < ancestry->n_roots)
 			return VFSD_INSIDE;
-		/* Nor does the host let us leave a mount of a part of a filesystem that way. */
-		up = openat(guard, "..", O_PATH | O_DIRECTORY | O_CLOEXEC);
+		from = was_in(ancestry, guard);
+		/* The host does not let us leave a mount of a part of a filesystem by "..". */
+		up = from ? vfsd_inode_handle_open_nth(ancestry->inodes, from, nth) :
+			    openat(guard, "..", O_PATH | O_DIRECTORY | O_CLOEXEC);
 		if (up < 0)
-			return VFSD_OUTSIDE;
+			return from ? VFSD_GONE : VFSD_OUTSIDE;
 		(void)close(guard);
 		guard = up;
 		if (!locate(guard, &above) || same(&above, &here))
@@ -185,11 +185,11 @@ static enum vfsd_side climb(const struct vfsd_ancestry *ancestry, int fd)
 	return VFSD_OUTSIDE;
 }
 
-bool vfsd_ancestry_contains(const struct vfsd_ancestry *ancestry, int fd)
+bool vfsd_ancestry_contains(const struct vfsd_ancestry *ancestry, int fd, uint32_t nth)
 {
 	int own = fcntl(fd, F_DUPFD_CLOEXEC, 0);
 
-	return own >= 0 && climb(ancestry, own) == VFSD_INSIDE;
+	return own >= 0 && climb(ancestry, own, nth) == VFSD_INSIDE;
 }
 
 enum vfsd_side vfsd_ancestry_look(struct vfsd_ancestry *ancestry,
@@ -204,7 +204,7 @@ enum vfsd_side vfsd_ancestry_look(struct vfsd_ancestry *ancestry,
 		if (fd == -ENOENT)
 			break;
 		if (fd >= 0)
-			side = climb(ancestry, fd);
+			side = climb(ancestry, fd, nth);
 	}
 	return side;
 }
@@ -257,26 +257,25 @@ void vfsd_ancestry_forget(struct vfsd_ancestry *ancestry)
 /* Renames to come */
 
 bool vfsd_ancestry_announce(struct vfsd_ancestry *ancestry, const struct vfsd_file_handle *dir,
-			    enum vfsd_side was)
+			    const struct vfsd_file_handle *from)
 {
-	struct crossing *crossing = &ancestry->crossings[ancestry->n_crossings];
+	struct moved *moved = &ancestry->moved[ancestry->n_moved];
 
-	if (ancestry->n_crossings == CROSSINGS_MAX)
+	if (ancestry->n_moved == VFSD_ANCESTRY_MOVED_MAX)
 		return false;
-	vfsd_file_handle_copy(&crossing->dir, dir);
-	crossing->was = was;
-	ancestry->n_crossings++;
+	vfsd_file_handle_copy(&moved->dir, dir);
+	vfsd_file_handle_copy(&moved->from, from);
+	ancestry->n_moved++;
 	return true;
 }
 
 void vfsd_ancestry_arrive(struct vfsd_ancestry *ancestry)
 {
-	if (ancestry->n_crossings > 0)
-		ancestry->n_crossings--;
-	vfsd_ancestry_forget(ancestry);
+	if (ancestry->n_moved > 0)
+		ancestry->n_moved--;
 }
 
 void vfsd_ancestry_unannounce(struct vfsd_ancestry *ancestry)
 {
-	ancestry->n_crossings = 0;
+	ancestry->n_moved = 0;
 }

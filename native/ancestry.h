@@ -37,8 +37,8 @@ void vfsd_ancestry_remove_root(struct vfsd_ancestry *ancestry, const struct vfsd
 enum vfsd_side vfsd_ancestry_look(struct vfsd_ancestry *ancestry,
 				  const struct vfsd_file_handle *dir);
 
-/* Is the directory @fd (O_PATH) below a root, now? */
-bool vfsd_ancestry_contains(const struct vfsd_ancestry *ancestry, int fd);
+/* The same of the directory @fd, opened by vfsd_inode_handle_open_nth() as the @nth. */
+bool vfsd_ancestry_contains(const struct vfsd_ancestry *ancestry, int fd, uint32_t nth);
 
 /* The side that @dir is known to be on; false: not known. */
 bool vfsd_ancestry_recall(const struct vfsd_ancestry *ancestry, const struct vfsd_file_handle *dir,
@@ -48,13 +48,15 @@ void vfsd_ancestry_remember(struct vfsd_ancestry *ancestry, const struct vfsd_fi
 /* A directory has changed sides, or a root has come or gone. */
 void vfsd_ancestry_forget(struct vfsd_ancestry *ancestry);
 
+enum { VFSD_ANCESTRY_MOVED_MAX = 1024 };
+
 /*
- * Renames across the border that were done, but not told yet. Until they are taken back, what is
- * below @dir counts as on the side @was. The latest has to be announced first, so that the one
- * announced last is the next. False: there are too many.
+ * Renames of directories that were done, but not told yet. Until they are taken back, @dir counts as
+ * being in @from. The latest has to be announced first, so that the one announced last is the next.
+ * False: there are too many.
  */
 bool vfsd_ancestry_announce(struct vfsd_ancestry *ancestry, const struct vfsd_file_handle *dir,
-			    enum vfsd_side was);
+			    const struct vfsd_file_handle *from);
 /* The next one is told now. */
 void vfsd_ancestry_arrive(struct vfsd_ancestry *ancestry);
 void vfsd_ancestry_unannounce(struct vfsd_ancestry *ancestry);

@@ -22,7 +22,7 @@
 #define FAN_RENAME 0x10000000
 #endif
 
-enum { FILESYSTEMS_MAX = 64, RENAMES_MAX = 1024, TRIES_MAX = 8 };
+enum { FILESYSTEMS_MAX = 64, RENAMES_MAX = VFSD_ANCESTRY_MOVED_MAX, TRIES_MAX = 8 };
 
 struct filesystem {
 	uint64_t nodeid; /* of its root */
@@ -34,7 +34,8 @@ struct filesystem {
 struct rename {
 	const uint8_t *end; /* of its event */
 	struct vfsd_fan_event event;
-	enum vfsd_side side; /* of both places, if it crosses nothing */
+	enum vfsd_side side; /* of where it was; and of where it came to, unless */
+	bool crosses;	     /* the border */
 };
 
 struct vfsd_whole {
@@ -46,9 +47,9 @@ struct vfsd_whole {
 	uint64_t kept[VFSD_WHOLE_KEPT]; /* node ids, each at its index modulo the size */
 
 	struct vfsd_batch *batch;
-	const uint8_t *seen; /* how far the batch was searched for renames of directories */
-	const uint8_t *crossings[RENAMES_MAX]; /* ends of their events; the last one is the next */
-	uint32_t n_crossings;
+	const uint8_t *seen;	/* how far the batch was searched for renames of directories */
+	uint32_t n_announced;	/* the last ones of renames, told to ancestry */
+	bool some_cross;	/* the border, of those */
 	struct rename *renames; /* of directories in the batch, at most RENAMES_MAX */
 	uint32_t n_renames;
 	uint32_t next_rename; /* those before are told */
@@ -288,21 +289,21 @@ static bool foresee(struct vfsd_whole *whole)
 	struct vfsd_file_handle dir;
 
 	vfsd_ancestry_unannounce(whole->ancestry);
-	whole->n_crossings = 0;
+	whole->n_announced = 0;
+	whole->some_cross = false;
 	if (all_stay(whole))
 		return true;
 	for (uint32_t i = whole->n_renames; i-- > whole->next_rename;) {
 		const struct vfsd_fan_event *event = &renames[i].event;
-		enum vfsd_side from = vfsd_ancestry_look(whole->ancestry, &event->old_name.handle);
-		enum vfsd_side to = vfsd_ancestry_look(whole->ancestry, &event->new_name.handle);
 
-		renames[i].side = from;
-		if (from == to)
-			continue;
+		renames[i].side = vfsd_ancestry_look(whole->ancestry, &event->old_name.handle);
+		renames[i].crosses = renames[i].side !=
+				     vfsd_ancestry_look(whole->ancestry, &event->new_name.handle);
+		whole->some_cross = whole->some_cross || renames[i].crosses;
 		identify(whole, renames, whole->n_renames, i, &dir);
-		if (!vfsd_ancestry_announce(whole->ancestry, &dir, from))
+		if (!vfsd_ancestry_announce(whole->ancestry, &dir, &event->old_name.handle))
 			return false;
-		whole->crossings[whole->n_crossings++] = renames[i].end;
+		whole->n_announced++;
 	}
 	return true;
 }
@@ -345,8 +346,11 @@ static void foresee_all(struct vfsd_whole *whole)
 		if (!is_behind(whole))
 			break;
 	}
-	if (!whole->hopeless && whole->n_crossings == 0)
-		remember_sides(whole);
+	if (whole->hopeless || whole->some_cross)
+		return;
+	remember_sides(whole);
+	vfsd_ancestry_unannounce(whole->ancestry);
+	whole->n_announced = 0;
 }
 
 void vfsd_whole_begin(struct vfsd_whole *whole)
@@ -354,7 +358,7 @@ void vfsd_whole_begin(struct vfsd_whole *whole)
 	bool renamed;
 
 	vfsd_ancestry_unannounce(whole->ancestry);
-	whole->n_crossings = 0;
+	whole->n_announced = 0;
 	whole->seen = whole->batch->at;
 	whole->n_renames = whole->next_rename = 0;
 	whole->hopeless = !collect(whole, &renamed);
@@ -393,18 +397,24 @@ void vfsd_whole_enter(struct vfsd_whole *whole, const struct vfsd_fan_event *eve
 {
 	if (!is_rename_of_dir(event))
 		return;
-	while (whole->next_rename < whole->n_renames &&
-	       whole->renames[whole->next_rename].end <= whole->batch->at)
-		whole->next_rename++;
 	/* Who cannot foresee forgets whenever it may matter. */
-	if (whole->hopeless)
+	if (whole->hopeless) {
 		vfsd_ancestry_forget(whole->ancestry);
-	whole->something_left = whole->something_left || whole->hopeless;
-	if (whole->n_crossings == 0 || whole->crossings[whole->n_crossings - 1] != whole->batch->at)
-		return;
-	whole->n_crossings--;
-	vfsd_ancestry_arrive(whole->ancestry);
-	whole->something_left = true;
+		whole->something_left = true;
+	}
+	while (whole->next_rename < whole->n_renames &&
+	       whole->renames[whole->next_rename].end <= whole->batch->at) {
+		const struct rename *rename = &whole->renames[whole->next_rename++];
+
+		if (whole->n_announced == 0)
+			continue;
+		whole->n_announced--;
+		vfsd_ancestry_arrive(whole->ancestry);
+		if (rename->crosses) {
+			vfsd_ancestry_forget(whole->ancestry);
+			whole->something_left = true;
+		}
+	}
 }
 
 bool vfsd_whole_lost(struct vfsd_whole *whole)
@@ -437,7 +447,7 @@ static struct vfsd_inode *keep(struct vfsd_whole *whole, const struct vfsd_file_
 		fd = vfsd_inode_handle_open_nth(whole->config.inodes, handle, nth);
 		if (fd == -ENOENT)
 			return NULL;
-		if (fd >= 0 && vfsd_ancestry_contains(whole->ancestry, fd))
+		if (fd >= 0 && vfsd_ancestry_contains(whole->ancestry, fd, nth))
 			break;
 		if (fd >= 0)
 			(void)close(fd);

@@ -132,6 +132,27 @@ def test_what_crosses_the_border(whole: Whole) -> None:
     assert whole.short() == [(MOVED_TO, b"d"), (CREATE, b"public"), (MOVED_FROM, b"d")]
 
 
+def test_what_was_moved_below_something_that_had_left_for_a_while(whole: Whole) -> None:
+    with whole.daemon.stopped():
+        for name in ("stays", "leaves"):
+            (whole.share / name).mkdir()
+        (whole.share / "leaves").rename(whole.outside / "away")
+        (whole.share / "stays" / "meanwhile").mkdir()
+        (whole.outside / "away").rename(whole.share / "back")
+        (whole.share / "stays").rename(whole.share / "back" / "below")
+        (whole.share / "back" / "below" / "then").mkdir()
+    assert [name for _, name in whole.short()] == [
+        b"stays",
+        b"leaves",
+        b"leaves",
+        b"meanwhile",
+        b"back",
+        b"stays",
+        b"below",
+        b"then",
+    ]
+
+
 def test_the_guests_own_doing_is_not_told(whole: Whole) -> None:
     fuse = whole.guest.fuse
     made = fuse.mkdir(ROOT_ID, "d")
