@@ -36,9 +36,6 @@ enum { GROUP_INTERESTS_MAX = 1 << 20 };
 /* One is the share, the others are mounted below it. */
 enum { FILESYSTEMS_MAX = 64 };
 
-/* FAN_FS_ERROR, Linux 5.16; older headers lack it. */
-enum { VFSD_FS_ERROR = 0x8000 };
-
 enum wakeup { WAKE_STOP, WAKE_SOURCE, WAKE_KICK };
 
 struct vfsd_events {
@@ -121,7 +118,7 @@ static void put_errors(struct vfsd_events *events)
 	while ((error = vfsd_fserrors_next(&events->errors)) != NULL) {
 		const struct fuse_notify_fsnotify_out out = {
 			.nodeid = error->nodeid,
-			.mask = VFSD_FS_ERROR,
+			.mask = VFSD_SOURCE_FS_ERROR,
 			.cookie = error->count < UINT32_MAX ? (uint32_t)error->count : UINT32_MAX,
 			.error = error->error,
 		};
@@ -150,7 +147,7 @@ static void on_event(void *ctx, const struct vfsd_source_event *event)
 	struct vfsd_source_event parts[2];
 	uint32_t n;
 
-	if (event->mask & VFSD_FS_ERROR) {
+	if (event->mask & VFSD_SOURCE_FS_ERROR) {
 		on_error(events, event);
 		return;
 	}

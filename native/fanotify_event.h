@@ -9,9 +9,15 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/fanotify.h>
 #include <sys/types.h>
 
 #include "inode.h"
+
+/* Linux 5.17. */
+#ifndef FAN_RENAME
+#define FAN_RENAME 0x10000000
+#endif
 
 /* A (directory, name), or an object. */
 struct vfsd_fan_place {

@@ -20,14 +20,6 @@
 #include "source.h"
 #include "whole.h"
 
-#ifndef FAN_RENAME
-#define FAN_RENAME 0x10000000
-#endif
-
-#ifndef FAN_FS_ERROR
-#define FAN_FS_ERROR 0x8000
-#endif
-
 #define MOVED (FAN_MOVED_FROM | FAN_MOVED_TO)
 #define DIRENT (FAN_CREATE | FAN_DELETE | MOVED)
 /* Told to the watchers of the directory too, by name. */

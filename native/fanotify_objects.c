@@ -151,7 +151,7 @@ void vfsd_fan_tell_error(const struct vfsd_fan_source *source, const struct vfsd
 {
 	struct vfsd_fan_found self = vfsd_fan_find(source, &event->object);
 	struct vfsd_source_event error = {
-		.mask = FAN_FS_ERROR, .error = event->error, .errors = event->error_count};
+		.mask = VFSD_SOURCE_FS_ERROR, .error = event->error, .errors = event->error_count};
 
 	for (uint32_t nth = 0;; nth++) {
 		error.root = vfsd_whole_root(source->whole, event->object.handle.fsid, nth);

@@ -14,10 +14,6 @@
 #include "sharedring.h"
 #include "source.h"
 
-#ifndef FAN_FS_ERROR
-#define FAN_FS_ERROR 0x8000
-#endif
-
 static int open_errors(struct vfsd_local *local)
 {
 	const struct vfsd_source_config config = {
@@ -64,7 +60,7 @@ int vfsd_local_errors_want(struct vfsd_local *local, const struct vfsd_local_wat
 	if (!(watch->consumer->types >> VFSD_RECORD_ERROR & 1))
 		return 0;
 	err = open_errors(local);
-	return err ? err : set_interest(local, watch, root, FAN_FS_ERROR);
+	return err ? err : set_interest(local, watch, root, VFSD_SOURCE_FS_ERROR);
 }
 
 void vfsd_local_errors_drop(struct vfsd_local *local, const struct vfsd_local_watch *watch,

@@ -24,6 +24,8 @@ struct vfsd_marks;
  * so events of that kind are told with unnamed set.
  */
 #define VFSD_SOURCE_EXCL_UNLINK 0x04000000u
+/* FAN_FS_ERROR, which older headers lack (Linux 5.16). */
+#define VFSD_SOURCE_FS_ERROR 0x8000u
 
 struct vfsd_source_event {
 	uint64_t nodeid;     /* the directory if there is a name, else the object */

@@ -197,7 +197,7 @@ static int watch_whole(struct vfsd_source *base, struct vfsd_inode *root, uint32
 		return err;
 	if (mask & MOVED)
 		host |= FAN_RENAME;
-	err = vfsd_whole_watch(source->whole, root, host | (mask & FAN_FS_ERROR));
+	err = vfsd_whole_watch(source->whole, root, host | (mask & VFSD_SOURCE_FS_ERROR));
 	/* Errors are told since Linux 5.16, and not by every filesystem. */
 	return err == -EINVAL ? vfsd_whole_watch(source->whole, root, host) : err;
 }
@@ -221,7 +221,7 @@ static void handle_event(struct vfsd_fan_source *source, const struct vfsd_sourc
 		vfsd_names_forget(source->names);
 		return;
 	}
-	if (event->mask & FAN_FS_ERROR) {
+	if (event->mask & VFSD_SOURCE_FS_ERROR) {
 		if (source->whole)
 			vfsd_fan_tell_error(source, sink, event);
 		return;

@@ -18,10 +18,6 @@
 #include "source.h"
 #include "util.h"
 
-#ifndef FAN_RENAME
-#define FAN_RENAME 0x10000000
-#endif
-
 enum { FILESYSTEMS_MAX = 64, RENAMES_MAX = VFSD_ANCESTRY_MOVED_MAX, TRIES_MAX = 8 };
 
 struct filesystem {
