@@ -24,6 +24,9 @@ enum {
 	BATCH_BYTES = 256 << 10,
 	/* Between looks at the clock while polling. */
 	SPINS = 32,
+	/* So many times in a row polling may be in vain; then it is tried every so many sleeps. */
+	POLL_CREDIT = 8,
+	POLL_PROBE = 64,
 };
 
 struct member {
@@ -36,7 +39,8 @@ struct member {
 struct vfsd_queue {
 	struct vfsd_queue_config config;
 	struct vfsd_vring ring;
-	uint32_t poll_us; /* how long to poll when the ring is next empty */
+	uint32_t poll_credit; /* times to poll yet, unless it pays again */
+	uint32_t sleeps;      /* while there is none */
 	int stop_fd;
 	_Atomic bool stopping; /* set before stop_fd is written to */
 	pthread_mutex_t call_lock;
@@ -116,28 +120,38 @@ static bool stopping(const struct vfsd_queue *queue)
 	return atomic_load_explicit(&queue->stopping, memory_order_acquire);
 }
 
+/* Whether to poll before the next sleep: polling pays where requests come sooner than poll_us. */
+static bool may_poll(struct vfsd_queue *queue)
+{
+	if (queue->config.poll_us == 0)
+		return false;
+	if (queue->poll_credit == 0)
+		return ++queue->sleeps % POLL_PROBE == 0;
+	queue->poll_credit--;
+	return true;
+}
+
 /* Look at the empty ring for a while. True: there is something. */
 static bool poll_ring(struct vfsd_queue *queue)
 {
 	uint64_t end_us;
 
-	if (queue->poll_us == 0)
+	if (!may_poll(queue))
 		return false;
-	end_us = now_us() + queue->poll_us;
+	end_us = now_us() + queue->config.poll_us;
 	do {
 		for (int i = 0; i < SPINS; i++) {
-			if (vfsd_vring_pending(&queue->ring))
+			if (vfsd_vring_pending(&queue->ring)) {
+				queue->poll_credit = POLL_CREDIT;
 				return true;
+			}
 			vfsd_cpu_relax();
 		}
 	} while (now_us() < end_us && !stopping(queue));
 	return false;
 }
 
-/*
- * Sleep until kicked. False: the queue is to stop. Polling pays if the next request comes that soon,
- * which is what is known of the one after it.
- */
+/* Sleep until kicked. False: the queue is to stop. */
 static bool wait_for_kick(struct member *member)
 {
 	struct vfsd_queue *queue = member->queue;
@@ -165,9 +179,8 @@ static bool wait_for_kick(struct member *member)
 		return false;
 	}
 	(void)eventfd_read(queue->config.kick_fd, &count);
-	if (queue->config.poll_us)
-		queue->poll_us =
-			now_us() - begin_us < queue->config.poll_us ? queue->config.poll_us : 0;
+	if (queue->config.poll_us && now_us() - begin_us < queue->config.poll_us)
+		queue->poll_credit = POLL_CREDIT;
 	return true;
 }
 

@@ -5,9 +5,10 @@
  * One thread sleeps in poll until kicked, then takes requests until the ring is empty. It makes each
  * reply visible at once, and looks after the first and the last of a batch whether the driver wants a
  * signal: that is one, unless the driver goes to sleep again meanwhile. Before the thread sleeps again
- * it looks at the ring for poll_us, unless the last request was longer than that in coming.
- * In a pool one thread at a time, the leader, waits for requests; it takes one, has another thread lead, and serves it. So a request that
- * has to wait for the host keeps no other waiting, at the price of a wake-up for each.
+ * it looks at the ring for poll_us, as long as requests come sooner than that every now and then.
+ * In a pool one thread at a time, the leader, waits for requests; it takes one, has another thread
+ * lead, and serves it. So a request that has to wait for the host keeps no other waiting, at the price
+ * of a wake-up for each.
  * A broken ring is left alone: that is logged, the error descriptor signalled; other queues go on.
  * Owner thread: the control thread makes and stops it.
  */

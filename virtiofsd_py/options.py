@@ -14,6 +14,9 @@ from virtiofsd_py.idmap import NamespaceRange, Translation
 from virtiofsd_py.xattrmap import Rule
 
 # capabilities(7), each at its number.
+POLL_US: Final = 10
+"""Half of what it costs a virtual machine to sleep and wake up."""
+
 CAPABILITY_NAMES: Final = (
     *("chown", "dac_override", "dac_read_search", "fowner", "fsetid", "kill", "setgid", "setuid"),
     *("setpcap", "linux_immutable", "net_bind_service", "net_broadcast", "net_admin", "net_raw"),
@@ -123,8 +126,8 @@ class Options:
         tag: mount tag for the configuration space, 1 to 36 bytes as UTF-8; None means that the
             front-end provides it.
         thread_pool_size: threads that serve each request queue; 0 is one.
-        poll_us: how long a request queue's thread polls, in microseconds, where requests come as
-            soon as that; 0: it sleeps at once.
+        poll_us: how long a request queue's thread polls before it sleeps, in microseconds, where
+            requests come as soon as that; 0: it sleeps at once.
         num_request_queues: request queues offered, a thread each.
         cache: what the guest may cache.
         readdirplus: whether READDIRPLUS is offered; always False with ``cache=never``.
@@ -174,7 +177,7 @@ class Options:
     socket_group: str | None = None
     tag: str | None = None
     thread_pool_size: int = 0
-    poll_us: int = 0
+    poll_us: int = POLL_US
     num_request_queues: int = 1
     cache: Cache = Cache.AUTO
     readdirplus: bool = True

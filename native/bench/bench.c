@@ -31,10 +31,9 @@ static uint64_t gpa(const struct vfsd_bench *bench, const void *at)
 	return (uint64_t)((const uint8_t *)at - bench->memory);
 }
 
-static int init_queue(struct vfsd_bench *bench, struct bench_queue *queue, uint8_t *at,
-		      uint64_t poll_ns)
+static int init_queue(struct vfsd_bench *bench, struct bench_queue *queue, uint8_t *at)
 {
-	int error = vfsd_driver_ring_init(&queue->ring, at, VFSD_BENCH_RING_ENTRIES, poll_ns);
+	int error = vfsd_driver_ring_init(&queue->ring, at, VFSD_BENCH_RING_ENTRIES);
 
 	queue->bench = bench;
 	at += ring_bytes();
@@ -50,7 +49,7 @@ static int init_queue(struct vfsd_bench *bench, struct bench_queue *queue, uint8
 
 static int init_hiprio(struct vfsd_bench *bench, uint8_t *at)
 {
-	int error = vfsd_driver_ring_init(&bench->hiprio, at, VFSD_BENCH_RING_ENTRIES, 0);
+	int error = vfsd_driver_ring_init(&bench->hiprio, at, VFSD_BENCH_RING_ENTRIES);
 
 	bench->forgets = at + ring_bytes();
 	for (uint16_t i = 0; i < BENCH_FORGETS; i++) {
@@ -64,7 +63,7 @@ static int init_hiprio(struct vfsd_bench *bench, uint8_t *at)
 	return error;
 }
 
-int vfsd_bench_create(unsigned int queues, uint64_t poll_ns, vfsd_bench **ret)
+int vfsd_bench_create(unsigned int queues, vfsd_bench **ret)
 {
 	size_t hiprio_bytes = ring_bytes() + BENCH_FORGETS * BENCH_FORGET_BYTES;
 	struct vfsd_bench *bench;
@@ -95,7 +94,7 @@ int vfsd_bench_create(unsigned int queues, uint64_t poll_ns, vfsd_bench **ret)
 		error = init_hiprio(bench, bench->memory);
 	for (unsigned int i = 0; i < queues && !error; i++)
 		error = init_queue(bench, &bench->queues[i],
-				   bench->memory + hiprio_bytes + i * queue_bytes(), poll_ns);
+				   bench->memory + hiprio_bytes + i * queue_bytes());
 	if (error)
 		vfsd_bench_destroy(bench);
 	else

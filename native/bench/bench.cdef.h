@@ -36,6 +36,7 @@ typedef struct vfsd_bench_work {
 	unsigned int depth;	 /* requests in flight in each queue */
 	uint64_t duration_ns;	 /* how long to go on making requests, or */
 	uint64_t units;		 /* if not 0, how many units of work instead */
+	uint64_t poll_ns;	 /* how long to look for a reply before sleeping until signalled */
 	uint64_t nodeid;	 /* the file; the directory where names are */
 	const uint64_t *handles; /* READ, WRITE: one; READDIRPLUS: one for each request in flight */
 	uint64_t file_bytes;	 /* READ, WRITE: a multiple of request_bytes */
@@ -54,11 +55,8 @@ typedef struct vfsd_bench_result {
 	uint64_t p99_ns;
 } vfsd_bench_result;
 
-/*
- * Guest memory and rings: ring 0 is hiprio, request queues follow. 0 or -errno.
- * @poll_ns: how long to look for a reply before going to sleep until the device signals.
- */
-int vfsd_bench_create(unsigned int queues, uint64_t poll_ns, vfsd_bench **ret);
+/* Guest memory and rings: ring 0 is hiprio, request queues follow. 0 or -errno. */
+int vfsd_bench_create(unsigned int queues, vfsd_bench **ret);
 void vfsd_bench_destroy(vfsd_bench *bench);
 int vfsd_bench_memory_fd(const vfsd_bench *bench);
 uint64_t vfsd_bench_memory_bytes(const vfsd_bench *bench);

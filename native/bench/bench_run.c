@@ -236,6 +236,7 @@ int vfsd_bench_run(vfsd_bench *bench, const vfsd_bench_work *work, vfsd_bench_re
 			.random = began * 2 + 1 + i,
 			.next = first_of(work, i, count, began),
 		};
+		bench->queues[i].ring.poll_ns = work->poll_ns;
 		shares[i].units_wanted = work->units / count + (i < work->units % count);
 		shares[i].end_ns = began + work->duration_ns;
 	}

@@ -19,8 +19,7 @@ uint64_t vfsd_bench_now_ns(void)
 	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-int vfsd_driver_ring_init(struct vfsd_driver_ring *ring, void *memory, uint32_t num,
-			  uint64_t poll_ns)
+int vfsd_driver_ring_init(struct vfsd_driver_ring *ring, void *memory, uint32_t num)
 {
 	uint8_t *at = memory;
 	size_t used = vfsd_vring_desc_bytes(num) + vfsd_vring_avail_bytes(num);
@@ -33,7 +32,6 @@ int vfsd_driver_ring_init(struct vfsd_driver_ring *ring, void *memory, uint32_t 
 		.kick_fd = eventfd(0, EFD_CLOEXEC),
 		.call_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK),
 		.alarm_fd = -1,
-		.poll_ns = poll_ns,
 	};
 	return ring->kick_fd < 0 || ring->call_fd < 0 ? -errno : 0;
 }

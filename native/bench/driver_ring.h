@@ -33,8 +33,7 @@ static inline uint64_t vfsd_driver_ring_bytes(uint32_t num)
 }
 
 /* At @memory (zeroed, page aligned, vfsd_driver_ring_bytes() long). 0 or -errno. */
-int vfsd_driver_ring_init(struct vfsd_driver_ring *ring, void *memory, uint32_t num,
-			  uint64_t poll_ns);
+int vfsd_driver_ring_init(struct vfsd_driver_ring *ring, void *memory, uint32_t num);
 void vfsd_driver_ring_deinit(struct vfsd_driver_ring *ring);
 
 /* Make the chain at @head available. 0 or -errno of the kick. */

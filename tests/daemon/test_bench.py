@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 import textwrap
@@ -41,13 +42,13 @@ def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def figures(output: str, table: str) -> dict[tuple[str, str], list[str]]:
-    """Return what a table says, by its first two columns."""
+def figures(output: str, table: str) -> dict[tuple[str, str, str], list[str]]:
+    """Return what a table says, by its first three columns."""
     found = {}
     rows = output[output.index(f"| {table}") :].partition("\n\n")[0].splitlines()[2:]
     for row in rows:
-        what, depth, *cells = (cell.strip() for cell in row.strip("|").split("|"))
-        found[what.partition(" (")[0], depth] = cells
+        what, depth, front_end, *cells = (cell.strip() for cell in row.strip("|").split("|"))
+        found[what.partition(" (")[0], depth, front_end] = cells
     return found
 
 
@@ -56,11 +57,11 @@ def test_every_load_on_two_of_ours(tmp_path: Path) -> None:
     page.write_text("before\n<!-- measured: begin -->\nold\n<!-- measured: end -->\nafter\n")
     done = bench(
         *("--start", f"a={OURS}", "--start", f"b={OURS}", "--starts", "1", "--inodes", "1000"),
-        *(*QUICKLY, *ALL_LOADS, "--depth", "1,32", "--goals"),
+        *(*QUICKLY, *ALL_LOADS, "--depth", "1,32", "--front-end", "sleeping,awake", "--goals"),
         *("--markdown", str(page), "--svg", str(plot)),
     )
     assert done.returncode in (0, 3), done.stderr  # it may or may not be as fast as the goals say
-    expected = {(title, depth) for title in LOADS.values() for depth in ("1", "32")}
+    expected = set(itertools.product(LOADS.values(), ("1", "32"), ("sleeps", "awake")))
     for table in ("per second", "µs of CPU each", "p50 / p99, µs"):
         found = figures(done.stdout, table)
         assert found.keys() == expected

@@ -28,11 +28,10 @@ def cpu_chart(results: Results) -> str:
     microseconds; the longest bar is as long as the image has room.
     """
     groups = [
-        (load, depth, results.samples[load.key, depth])
+        (load, cell.depth, results.samples[cell])
         for load in LOADS
-        for depth in (32, 4, 1)
-        if (load.key, depth) in GOAL_CELLS - {("getattr", 1)}
-        and results.samples.get((load.key, depth))
+        for cell in GOAL_CELLS
+        if cell.load == load.key and cell.awake and results.samples.get(cell)
     ]
     y = _TOP
     body: list[str] = []

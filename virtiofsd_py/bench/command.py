@@ -77,6 +77,13 @@ def _depths(text: str) -> list[int]:
     return depths
 
 
+def _modes(text: str) -> list[bool]:
+    modes = {"sleeping": False, "awake": True}
+    if not modes.keys() >= set(text.split(",")):
+        raise argparse.ArgumentTypeError("sleeping, awake or both with a comma")
+    return [modes[word] for word in text.split(",")]
+
+
 def _cpus(text: str) -> set[int]:
     return {int(word) for word in text.split(",")}
 
@@ -93,15 +100,16 @@ def _parser() -> argparse.ArgumentParser:
     named: dict[str, object] = {"type": _named, "action": "append", "default": []}
     add("--socket", metavar="[NAME=]PATH", help="a daemon that listens there", **named)  # type: ignore[arg-type]
     add("--start", metavar="NAME=COMMAND", help="a daemon to start and end", **named)  # type: ignore[arg-type]
-    polls = "the first daemon again, looking for requests before it sleeps; nobody's peer"
-    add("--start-polling", metavar="NAME=COMMAND", type=_named, help=polls)
+    sleeps = "the first daemon again, without polling before it sleeps; nobody's peer"
+    add("--start-sleeping", metavar="NAME=COMMAND", type=_named, help=sleeps)
     add("--share", type=Path, metavar="DIR", help="what they share, default a temporary directory")
     add("--load", type=_loads, action="extend", metavar="LOAD", help="default all; repeatable")
     add("--depth", type=_depths, default=[1, 4, 32], metavar="N,…", help="default 1,4,32")
     add("--seconds", type=float, default=0.3, metavar="S", help="of one turn, default 0.3")
     add("--repeat", type=int, default=7, metavar="N", help="turns of each, default 7")
     add("--queues", type=int, choices=range(1, QUEUES_MAX + 1), default=1, help="default 1")
-    add("--poll-us", type=int, default=0, metavar="N", help="look for replies so long, default 0")
+    awake = "sleeping: until the daemon signals, default; awake: looking for replies meanwhile"
+    add("--front-end", type=_modes, default=[False], metavar="MODE,…", help=awake)
     add("--cpus", type=_cpus, metavar="N,…", help="where the front-end runs")
     add("--daemon-cpus", type=_cpus, metavar="N,…", help="where daemons run that are started")
     age = "how old files are when they are first looked up, default 0"
@@ -122,10 +130,10 @@ def _run(options: argparse.Namespace) -> int:
         raise Refused("name a daemon by --socket or --start")
     if options.socket and not options.share:
         raise Refused("--socket needs --share, the directory that is shared")
-    if options.start_polling:
-        options.start.append(options.start_polling)
+    if options.start_sleeping:
+        options.start.append(options.start_sleeping)
     results = compare.Results([name for name, _ in (*options.socket, *options.start)])
-    results.polling = options.start_polling[0] if options.start_polling else None
+    results.sleeping = options.start_sleeping[0] if options.start_sleeping else None
     if len(set(results.subjects)) < len(results.subjects):
         raise Refused("two daemons have the same name")
     with ExitStack() as stack:
@@ -177,7 +185,7 @@ def _naming(name: str) -> Iterator[None]:
 
 
 def _measure(options: argparse.Namespace, tree: Tree, results: compare.Results) -> None:
-    loads = [load for load in options.load or LOADS if _chosen_depths(options, load)]
+    loads = [load for load in options.load or LOADS if _cells(options, load)]
     for load in loads:
         tree.prepare(load)
     time.sleep(options.age)
@@ -188,28 +196,28 @@ def _measure(options: argparse.Namespace, tree: Tree, results: compare.Results) 
             client = Client(stack.enter_context(session), tree)
             subjects.append(compare.Subject(name, client, daemons.family(pid)))
 
-        arguments = {"queues": options.queues, "poll_us": options.poll_us}
         for name, path in options.socket:
             with _naming(name):
-                session = Session.connect(path, **arguments)
+                session = Session.connect(path, queues=options.queues)
                 add(name, session, session.peer_pid)
         for name, command in options.start:
             with _naming(name):
                 sock, process = stack.enter_context(
                     daemons.started(command, tree.path.parent, options.daemon_cpus)
                 )
-                add(name, Session(sock, **arguments), process.pid)
+                add(name, Session(sock, queues=options.queues), process.pid)
         for load in loads:
-            depths = _chosen_depths(options, load)
-            plan = compare.Plan([load], depths, options.seconds, options.repeat)
+            plan = compare.Plan(load, _cells(options, load), options.seconds, options.repeat)
             compare.measure(plan, subjects, tree, results, lambda line: _say(options, line))
 
 
-def _chosen_depths(options: argparse.Namespace, load: Load) -> list[int]:
+def _cells(options: argparse.Namespace, load: Load) -> list[compare.Cell]:
+    if options.goals_only:
+        return [cell for cell in goals.GOAL_CELLS if cell.load == load.key]
     return [
-        depth
+        compare.Cell(load.key, depth, awake)
         for depth in options.depth
-        if not options.goals_only or (load.key, depth) in goals.GOAL_CELLS
+        for awake in options.front_end
     ]
 
 
@@ -220,7 +228,7 @@ def _measure_footprints(options: argparse.Namespace, tree: Tree, results: compar
             found = compare.footprint(command, tree, inodes, options.daemon_cpus)
             results.footprints.setdefault(name, []).append(found)
 
-    different = [(name, command) for name, command in options.start if name != results.polling]
+    different = [(name, command) for name, command in options.start if name != results.sleeping]
     for _ in range(options.starts):
         for name, command in different:
             attempt(name, command, 0)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from virtiofsd_py.bench import daemons
 from virtiofsd_py.bench.frontend import Refused
@@ -22,6 +22,8 @@ from virtiofsd_py.bench.session import BadReply, Gone, Kind, Names, Outcome, Ses
 BARE: Final = "bare"
 """Stands for plain system calls where daemons have their names."""
 WARM_UP_S: Final = 0.05
+AWAKE_US: Final = 10_000
+"""How long a front-end that is awake looks for a reply before it sleeps after all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +65,19 @@ class Footprint:
     inode_bytes: float = 0.0
 
 
-Cell = tuple[str, int]
-"""Key of a load, and queue depth."""
+class Cell(NamedTuple):
+    """A row of the tables.
+
+    Attributes:
+        load: its key.
+        depth: requests in flight in each queue.
+        awake: whether the front-end looks for replies all the time, instead of sleeping until it is
+            signalled.
+    """
+
+    load: str
+    depth: int
+    awake: bool = False
 
 
 @dataclass(slots=True)
@@ -73,8 +86,8 @@ class Results:
 
     Attributes:
         subjects: names of the daemons, the one that is judged first.
-        polling: the one that is the first again, but looks for requests before it goes to sleep; it
-            is nobody's peer. None: there is none.
+        sleeping: the one that is the first again, but does not look for requests before it goes to
+            sleep; it is nobody's peer. None: there is none.
         samples: by cell and daemon, in order of time.
         bare: by key of the load.
         footprints: by daemon.
@@ -84,7 +97,7 @@ class Results:
     """
 
     subjects: list[str]
-    polling: str | None = None
+    sleeping: str | None = None
     samples: dict[Cell, dict[str, list[Sample]]] = field(default_factory=dict)
     bare: dict[str, list[Sample]] = field(default_factory=dict)
     footprints: dict[str, list[Footprint]] = field(default_factory=dict)
@@ -146,14 +159,14 @@ class Plan:
     """How to measure.
 
     Attributes:
-        loads: which.
-        depths: requests in flight in each queue.
+        load: which.
+        cells: the rows, all of that load.
         seconds: of one turn.
         repeats: turns of each daemon at each load.
     """
 
-    loads: Sequence[Load]
-    depths: Sequence[int]
+    load: Load
+    cells: Sequence[Cell]
     seconds: float
     repeats: int
 
@@ -164,60 +177,61 @@ Say = Callable[[str], None]
 def measure(
     plan: Plan, subjects: Sequence[Subject], tree: Tree, results: Results, say: Say
 ) -> None:
-    """Measure every load; a daemon that answers one wrongly is left out of the rest of it.
+    """Measure a load; a daemon that answers wrongly is left out of the rest of it.
 
-    What the loads need is there.
+    What the load needs is there.
     """
-    for load in plan.loads:
-        works: dict[str, Work] = {}
-        for subject in subjects:
-            if results.may_try(subject.name, load.title):
-                with results.attempt(subject.name, load.title):
-                    works[subject.name] = subject.client.prepare(load)
-        for depth in plan.depths:
-            say(f"{load.title}, QD {depth}")
-            for turn in range(-1, plan.repeats):
-                _take_turns(plan, subjects, load, depth, turn, works, results)
-                if turn >= 0 and depth == plan.depths[0]:
-                    outcome = tree.run_bare(load, plan.seconds / 2)
-                    bare = _sample(outcome, outcome.cpu_ns, load, load.request_bytes)
-                    results.bare.setdefault(load.key, []).append(bare)
-        for subject in subjects:
-            names = works[subject.name].names if subject.name in works else None
-            if names is not None and subject.name not in results.gone:
-                with results.attempt(subject.name, load.title):
-                    subject.client.session.forget(names)
-        for subject in subjects:  # what it did before it failed is no figure either
-            if not results.may_try(subject.name, load.title):
-                for depth in plan.depths:
-                    results.samples[load.key, depth].pop(subject.name, None)
-        if load.kind is Kind.WRITE:
-            tree.check_data()
+    load = plan.load
+    works: dict[str, Work] = {}
+    for subject in subjects:
+        if results.may_try(subject.name, load.title):
+            with results.attempt(subject.name, load.title):
+                works[subject.name] = subject.client.prepare(load)
+    for cell in plan.cells:
+        say(f"{load.title}, QD {cell.depth}" + (", front-end awake" if cell.awake else ""))
+        for turn in range(-1, plan.repeats):
+            _take_turns(plan, subjects, cell, turn, works, results)
+            if turn >= 0 and cell == plan.cells[0]:
+                outcome = tree.run_bare(load, plan.seconds / 2)
+                bare = _sample(outcome, outcome.cpu_ns, load, load.request_bytes)
+                results.bare.setdefault(load.key, []).append(bare)
+    for subject in subjects:
+        names = works[subject.name].names if subject.name in works else None
+        if names is not None and subject.name not in results.gone:
+            with results.attempt(subject.name, load.title):
+                subject.client.session.forget(names)
+    for subject in subjects:  # what it did before it failed is no figure either
+        if not results.may_try(subject.name, load.title):
+            for cell in plan.cells:
+                results.samples[cell].pop(subject.name, None)
+    if load.kind is Kind.WRITE:
+        tree.check_data()
 
 
 def _take_turns(
     plan: Plan,
     subjects: Sequence[Subject],
-    load: Load,
-    depth: int,
+    cell: Cell,
     turn: int,
     works: Mapping[str, Work],
     results: Results,
 ) -> None:
     """Let each daemon have its turn; the first, number -1, is short and does not count."""
+    load = plan.load
     seconds = plan.seconds if turn >= 0 else min(plan.seconds, WARM_UP_S)
-    cell = results.samples.setdefault((load.key, depth), {})
+    poll_us = AWAKE_US if cell.awake else 0
+    samples = results.samples.setdefault(cell, {})
     for subject in subjects:
         if not results.may_try(subject.name, load.title):
             continue
         with results.attempt(subject.name, load.title):
-            work = replace(works[subject.name], depth=depth, seconds=seconds)
+            work = replace(works[subject.name], depth=cell.depth, seconds=seconds, poll_us=poll_us)
             if load.kind is Kind.READDIRPLUS:
-                count = depth * subject.client.session.queues
+                count = cell.depth * subject.client.session.queues
                 work = replace(work, handles=subject.client.handles(load, count))
             sample = subject.turn(work, load)
             if turn >= 0:
-                cell.setdefault(subject.name, []).append(sample)
+                samples.setdefault(subject.name, []).append(sample)
 
 
 def footprint(command: str, tree: Tree, inodes: int, cpus: Set[int] | None) -> Footprint:

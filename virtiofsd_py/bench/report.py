@@ -6,12 +6,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from virtiofsd_py.bench.compare import Results, Sample, median
+from virtiofsd_py.bench.compare import Cell, Results, Sample, median
 from virtiofsd_py.bench.goals import Value, Verdict, cpu, inode_bytes, p50, rate, ratio
 from virtiofsd_py.bench.loads import LOADS, Load
 
 _LOADS: Final = {load.key: load for load in LOADS}
 _NOTHING: Final = "-"
+_WHERE: Final = ("QD", "front-end")
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -45,54 +46,58 @@ def _side(results: Results, name: str, samples: Sequence[Sample], value: Value, 
 
 
 def _rows(
-    results: Results, value: Value, more: Callable[[Load, int], Sequence[str]]
+    results: Results, value: Value, more: Callable[[Load, Cell], Sequence[str]]
 ) -> list[list[str]]:
     rows = []
-    for (key, depth), sides in results.samples.items():
-        load = _LOADS[key]
+    for cell, sides in results.samples.items():
+        load = _LOADS[cell.load]
         values = [
             _side(results, name, sides.get(name, []), value, load) for name in results.subjects
         ]
-        rows.append([f"{load.title} ({load.unit})", str(depth), *values, *more(load, depth)])
+        rows.append([f"{load.title} ({load.unit})", *_where(cell), *values, *more(load, cell)])
     return rows
 
 
-def _ratio(results: Results, load: Load, depth: int, value: Value) -> str:
-    found = ratio(results, (load.key, depth), value)
+def _where(cell: Cell) -> list[str]:
+    return [str(cell.depth), "awake" if cell.awake else "sleeps"]
+
+
+def _ratio(results: Results, cell: Cell, value: Value) -> str:
+    found = ratio(results, cell, value)
     return str(found) if found else _NOTHING
 
 
 def rates(results: Results) -> str:
     """Units a second, and how busy our own side was."""
 
-    def more(load: Load, depth: int) -> list[str]:
-        ours = results.samples[load.key, depth].get(results.subjects[0], [])
+    def more(_load: Load, cell: Cell) -> list[str]:
+        ours = results.samples[cell].get(results.subjects[0], [])
         busy = median([sample.front_end for sample in ours])
         return [
-            _ratio(results, load, depth, rate),
+            _ratio(results, cell, rate),
             f"{busy:.0%}" if busy == busy else _NOTHING,
         ]
 
-    heads = ["per second", "QD", *results.subjects, "to the better peer", "front-end busy"]
+    heads = ["per second", *_WHERE, *results.subjects, "to the better peer", "front-end busy"]
     return table(heads, _rows(results, rate, more))
 
 
 def costs(results: Results) -> str:
     """The daemons' processor time, beside that of plain system calls."""
 
-    def more(load: Load, depth: int) -> list[str]:
-        samples = results.samples[load.key, depth].get(results.subjects[0], [])
+    def more(load: Load, cell: Cell) -> list[str]:
+        samples = results.samples[cell].get(results.subjects[0], [])
         ours = median([sample.cpu_us for sample in samples])
         bare = median([sample.cpu_us for sample in results.bare.get(load.key, [])])
         return [
-            _ratio(results, load, depth, cpu),
+            _ratio(results, cell, cpu),
             number(bare),
             f"{ours / bare:.1f}" if ours == ours and bare == bare else _NOTHING,
             number(median([sample.batch for sample in samples])),
         ]
 
     heads = [
-        *("µs of CPU each", "QD", *results.subjects),
+        *("µs of CPU each", *_WHERE, *results.subjects),
         *("to the better peer", "system calls alone", "ours to them", "requests a sleep"),
     ]
     return table(heads, _rows(results, cpu, more))
@@ -101,17 +106,15 @@ def costs(results: Results) -> str:
 def latencies(results: Results) -> str:
     """p50 and p99."""
     rows = []
-    for (key, depth), sides in results.samples.items():
-        cells = []
+    for cell, sides in results.samples.items():
+        load, figures = _LOADS[cell.load], []
         for name in results.subjects:
             samples = sides.get(name, [])
-            low = _side(results, name, samples, p50, _LOADS[key])
-            high = _side(results, name, samples, lambda s: s.p99_us, _LOADS[key])
-            cells.append(low if low in ("failed", _NOTHING) else f"{low} / {high}")
-        rows.append(
-            [_LOADS[key].title, str(depth), *cells, _ratio(results, _LOADS[key], depth, p50)]
-        )
-    return table(["p50 / p99, µs", "QD", *results.subjects, "p50 to the better peer"], rows)
+            low = _side(results, name, samples, p50, load)
+            high = _side(results, name, samples, lambda s: s.p99_us, load)
+            figures.append(low if low in ("failed", _NOTHING) else f"{low} / {high}")
+        rows.append([load.title, *_where(cell), *figures, _ratio(results, cell, p50)])
+    return table(["p50 / p99, µs", *_WHERE, *results.subjects, "p50 to the better peer"], rows)
 
 
 def footprints(results: Results) -> str:

@@ -84,6 +84,7 @@ class Work:
     depth: int = 1
     seconds: float = 0.0
     units: int = 0
+    poll_us: int = 0
     nodeid: int = 0
     handles: Sequence[int] = ()
     file_bytes: int = 0
@@ -108,13 +109,12 @@ class Outcome:
 class Session:
     """One connection with a driver behind it, which has said INIT."""
 
-    def __init__(self, sock: socket.socket, *, queues: int = 1, poll_us: int = 0) -> None:
+    def __init__(self, sock: socket.socket, *, queues: int = 1) -> None:
         """Bring the device up.
 
         Args:
             sock: connected to the daemon; owned from now on.
             queues: request queues to use, each by a thread of its own.
-            poll_us: how long to look for a reply before going to sleep.
 
         Raises:
             Refused: it cannot be brought up.
@@ -123,7 +123,7 @@ class Session:
         """Who listens there."""
         self._front_end = FrontEnd(sock)
         ret = ffi.new("vfsd_bench **")
-        error = lib.vfsd_bench_create(queues, poll_us * 1000, ret)
+        error = lib.vfsd_bench_create(queues, ret)
         if error:
             self._front_end.close()
             raise OSError(-error, os.strerror(-error))
@@ -136,7 +136,7 @@ class Session:
             raise
 
     @classmethod
-    def connect(cls, path: str | Path, *, queues: int = 1, poll_us: int = 0) -> Self:
+    def connect(cls, path: str | Path, *, queues: int = 1) -> Self:
         """Connect to a daemon that listens at `path`."""
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
@@ -144,7 +144,7 @@ class Session:
         except OSError as error:
             sock.close()
             raise Refused(f"{path}: {error.strerror}") from None
-        return cls(sock, queues=queues, poll_us=poll_us)
+        return cls(sock, queues=queues)
 
     def _bring_up(self) -> None:
         bench = self._bench
@@ -282,6 +282,7 @@ def _as_c(work: Work, handles: Any) -> Any:  # noqa: ANN401 - cffi's objects hav
             "depth": work.depth,
             "duration_ns": int(work.seconds * 1e9),
             "units": work.units,
+            "poll_ns": work.poll_us * 1000,
             "nodeid": work.nodeid,
             "handles": handles,
             "file_bytes": work.file_bytes,
