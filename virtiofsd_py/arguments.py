@@ -266,7 +266,7 @@ OPTIONS: Final[Mapping[str, tuple[Option, ...]]] = {
             field="poll_us",
             value=number(0, POLL_US_MAX),
             help="look for the next request for up to this many microseconds before sleeping, as "
-            "long as that pays; 0 sleeps at once, more than 10 answers sooner for more processor "
+            "long as that pays; 0 sleeps at once, more than 20 answers sooner for more processor "
             "time; not with a pool",
         ),
     ),

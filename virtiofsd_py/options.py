@@ -14,8 +14,8 @@ from virtiofsd_py.idmap import NamespaceRange, Translation
 from virtiofsd_py.xattrmap import Rule
 
 # capabilities(7), each at its number.
-POLL_US: Final = 10
-"""Half of what it costs a virtual machine to sleep and wake up."""
+POLL_US: Final = 20
+"""What it costs a virtual machine about to sleep and wake up."""
 
 CAPABILITY_NAMES: Final = (
     *("chown", "dac_override", "dac_read_search", "fowner", "fsetid", "kill", "setgid", "setuid"),
