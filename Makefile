@@ -7,6 +7,7 @@
 # make install  the command and its description for libvirt; PREFIX=/usr/local
 # make bench    beside the C and the Rust daemon; QUICK=1 for a minute of it, else docs/bench.md anew
 # make bench-guest   the same daemons in one QEMU guest
+# make bench-events  how fast events are; make bench-scaling: with up to a million inodes and watches
 # make fidelity what watchers in guests see, against what local watchers see
 # make test-kernel   the guest cases with a kernel that checks its own locking and memory; slow
 # make format   rewrite Python and C in the house style
@@ -286,7 +287,7 @@ race: build-daemon build-faults build-guest-uml
 # How fast: tables. The machine should have nothing else to do.
 #   make bench QUICK=1           what the goals are about
 #   make bench BENCH="--load 'read*' --depth 32 --goals-only"
-.PHONY: bench bench-guest bench-events
+.PHONY: bench bench-guest bench-events bench-scaling
 bench: build-daemon
 	@tests/bench/compare $(if $(QUICK),--quick) $(BENCH)
 
@@ -294,12 +295,19 @@ bench: build-daemon
 bench-guest: build-daemon build-guest-x86 build-qemu deps-bench
 	@tests/bench/compare --guest $(BENCH)
 
-bench-events: build-daemon build-guest-uml
+.PHONY: bench-programs
+bench-programs: build-daemon
 	@$(call locked,daemon)
 	$(call step,bench-build) $(MESON) setup --reconfigure build/native
-	step bench-build $(MESON) compile -C build/native bench_events
-	exec 9>&-
-	qemu-tests/bench-events --program build/native/bench_events
+	step bench-build $(MESON) compile -C build/native bench_events bench_scaling
+
+bench-events: bench-programs build-guest-uml
+	@qemu-tests/bench-events --program build/native/bench_events
+
+# Some minutes; a million files in /var/tmp.
+bench-scaling: bench-programs
+	@$(BIN)/python -B tests/bench/scaling --program build/native/bench_scaling \
+		--command $(BIN)/virtiofsd-py --markdown docs/bench.md
 
 # Whatever such a kernel complains about fails the case in whose guest it does.
 .PHONY: test-kernel

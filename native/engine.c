@@ -223,15 +223,27 @@ void vfsd_engine_expire(vfsd_engine *engine, uint64_t dev, uint64_t ino, const c
 		vfsd_inodes_find_ident(engine->inodes, dev, ino, expire_one, &expiry);
 }
 
+enum { KEPT_MAX = 4096 };
+
+/* Of the guest's descriptors, how many it has only for a moment. */
+static uint32_t kept_max(uint32_t quota)
+{
+	uint32_t part = quota / 16;
+
+	return quota == 0 || part > KEPT_MAX ? KEPT_MAX : part;
+}
+
 static int create_session(struct vfsd_engine *engine, int root_fd)
 {
 	const vfsd_engine_config *config = &engine->config;
 	const bool rfc2021 = config->fsnotify_dialect == VFSD_FSNOTIFY_RFC2021;
+	const uint32_t kept = kept_max(config->max_open_files);
 	const struct vfsd_inodes_config inodes = {
 		.handles = (enum vfsd_handle_policy)config->file_handles,
 		.need_handles = config->fsnotify == VFSD_FSNOTIFY_MERGED && !rfc2021,
 		.proc_self_fd = config->proc_self_fd,
 		.fd_quota = config->max_open_files ? &engine->fd_quota : NULL,
+		.kept_max = kept,
 	};
 	struct vfsd_fuse_config fuse = {
 		.cache = (enum vfsd_cache)config->cache,
@@ -254,7 +266,7 @@ static int create_session(struct vfsd_engine *engine, int root_fd)
 	struct vfsd_fuse_hooks hooks = {0};
 	int err;
 
-	engine->fd_quota.limit = config->max_open_files;
+	engine->fd_quota.limit = config->max_open_files ? config->max_open_files - kept : 0;
 	err = vfsd_inodes_create(&inodes, root_fd, &engine->inodes);
 	if (!err)
 		err = vfsd_handles_create(inodes.fd_quota, &engine->handles);

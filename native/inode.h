@@ -54,6 +54,7 @@ struct vfsd_inodes_config {
 	bool need_handles; /* compute handles even if an fd holds the inode: events arrive by handle */
 	int proc_self_fd;	     /* O_PATH directory, borrowed */
 	struct vfsd_quota *fd_quota; /* borrowed; NULL: no limit */
+	uint32_t kept_max; /* descriptors kept by vfsd_inode_fd_borrow(), besides fd_quota */
 };
 
 /*

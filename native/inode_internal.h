@@ -20,7 +20,7 @@ enum {
 	VFSD_INODE_CHUNK_SLOTS = 512,  /* 64 KiB */
 	VFSD_INODE_CHUNKS_MAX = 32768, /* 16 M inodes */
 	VFSD_HANDLE_INLINE_BYTES = 20, /* ext4 8, xfs and tmpfs 12, btrfs 20 */
-	VFSD_KEPT_MAX = 256, /* of the daemon's own descriptors, not of the guest's quota */
+	VFSD_KEPT_AT_ONCE = 256,       /* closed by one call of vfsd_inodes_tend() */
 	VFSD_KEPT_MS = 1000,
 };
 
@@ -104,7 +104,7 @@ struct vfsd_inodes {
 
 	pthread_mutex_t unpin_lock;
 	/* Whose descriptors are kept, the oldest at kept_at; protected by unpin_lock. */
-	uint64_t kept[VFSD_KEPT_MAX];
+	uint64_t *kept; /* config.kept_max of them */
 	uint32_t kept_at;
 	_Atomic uint32_t n_kept;
 	_Atomic uint64_t kept_since_ms; /* monotonic; when the first of them was kept */

@@ -42,22 +42,23 @@ static void let_go_of(struct vfsd_inodes *inodes, uint64_t nodeid)
 /* True: @fd is the slot's now. *oldest (0: none) has to make room. */
 static bool keep(struct vfsd_inodes *inodes, struct vfsd_inode_slot *slot, int fd, uint64_t *oldest)
 {
+	const uint32_t max = inodes->config.kept_max;
 	uint32_t n;
 	int none = -1;
 
 	*oldest = 0;
-	if (slot->never_kept || slot->closing_fd >= 0 ||
+	if (max == 0 || slot->never_kept || slot->closing_fd >= 0 ||
 	    !atomic_compare_exchange_strong(&slot->fd, &none, fd | VFSD_FD_KEPT))
 		return false;
 	n = atomic_load_explicit(&inodes->n_kept, memory_order_relaxed);
 	if (n == 0)
 		atomic_store_explicit(&inodes->kept_since_ms, now_ms(), memory_order_relaxed);
-	if (n == VFSD_KEPT_MAX) {
+	if (n == max) {
 		*oldest = inodes->kept[inodes->kept_at];
-		inodes->kept_at = (inodes->kept_at + 1) % VFSD_KEPT_MAX;
+		inodes->kept_at = (inodes->kept_at + 1) % max;
 		n--;
 	}
-	inodes->kept[(inodes->kept_at + n) % VFSD_KEPT_MAX] = slot->inode.nodeid;
+	inodes->kept[(inodes->kept_at + n) % max] = slot->inode.nodeid;
 	atomic_store_explicit(&inodes->n_kept, n + 1, memory_order_release);
 	return true;
 }
@@ -84,9 +85,10 @@ void vfsd_inode_let_go(struct vfsd_inodes *inodes, struct vfsd_inode *inode)
 
 int vfsd_inodes_tend(struct vfsd_inodes *inodes)
 {
-	uint64_t kept[VFSD_KEPT_MAX];
+	const uint32_t max = inodes->config.kept_max;
+	uint64_t kept[VFSD_KEPT_AT_ONCE];
 	uint64_t age_ms;
-	uint32_t n;
+	uint32_t n, left;
 
 	if (atomic_load_explicit(&inodes->n_kept, memory_order_acquire) == 0)
 		return -1;
@@ -95,12 +97,15 @@ int vfsd_inodes_tend(struct vfsd_inodes *inodes)
 		return (int)(VFSD_KEPT_MS - age_ms);
 
 	pthread_mutex_lock(&inodes->unpin_lock);
-	n = atomic_load_explicit(&inodes->n_kept, memory_order_relaxed);
+	left = atomic_load_explicit(&inodes->n_kept, memory_order_relaxed);
+	n = left < VFSD_KEPT_AT_ONCE ? left : VFSD_KEPT_AT_ONCE;
 	for (uint32_t i = 0; i < n; i++)
-		kept[i] = inodes->kept[(inodes->kept_at + i) % VFSD_KEPT_MAX];
-	atomic_store_explicit(&inodes->n_kept, 0, memory_order_relaxed);
+		kept[i] = inodes->kept[(inodes->kept_at + i) % max];
+	inodes->kept_at = (inodes->kept_at + n) % max;
+	left -= n;
+	atomic_store_explicit(&inodes->n_kept, left, memory_order_relaxed);
 	pthread_mutex_unlock(&inodes->unpin_lock);
 	for (uint32_t i = 0; i < n; i++)
 		let_go_of(inodes, kept[i]);
-	return -1;
+	return left ? 0 : -1;
 }

@@ -19,7 +19,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/fanotify.h>
-#include <sys/inotify.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -28,8 +27,8 @@
 
 #include "check.h"
 #include "driver.h"
-#include "engine.h"
 #include "inode.h"
+#include "reader.h"
 #include "wire.h"
 
 enum {
@@ -40,220 +39,12 @@ enum {
 	SUSTAINED_S = 5,
 	WATCHES = 100000,
 	PER_DIRECTORY = 1000,
-	READ_BYTES = 65536,
 	/* Between operations, so that readers have gone to sleep again. */
 	PAUSE_NS = 100000,
 };
 
 /* For any one thing to come. */
 #define DEADLINE_NS UINT64_C(60000000000)
-
-static int share_fd;
-
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
-static uint64_t cpu_ns(pid_t pid)
-{
-	struct timespec used;
-	clockid_t clock;
-
-	CHECK(clock_getcpuclockid(pid, &clock) == 0);
-	CHECK(clock_gettime(clock, &used) == 0);
-	return (uint64_t)used.tv_sec * 1000000000u + (uint64_t)used.tv_nsec;
-}
-
-static void tell(const char *what, double value, const char *unit)
-{
-	(void)printf("%s %.6g %s\n", what, value, unit);
-	(void)fflush(stdout);
-}
-
-/* ---- readers: the device, or a local program ------------------------------------------------- */
-
-enum how { ENGINE, FANOTIFY, INOTIFY, HOWS };
-
-static const char *const how_names[HOWS] = {"daemon", "fanotify", "inotify"};
-
-struct reader {
-	enum how how;
-	pid_t pid;
-	int end_fd;
-	int group;		 /* of the local ones */
-	_Atomic uint64_t *count; /* events the local ones have read, in shared memory */
-	struct driver driver;	 /* of the device */
-	struct driver_events events;
-};
-
-static uint64_t events_in(const struct reader *reader, const char *at, ssize_t bytes)
-{
-	const char *end = at + bytes;
-	uint64_t count = 0;
-
-	while (at < end) {
-		count++;
-		if (reader->how == INOTIFY)
-			at += sizeof(struct inotify_event) +
-			      ((const struct inotify_event *)(const void *)at)->len;
-		else
-			at += ((const struct fanotify_event_metadata *)(const void *)at)->event_len;
-	}
-	return count;
-}
-
-static _Noreturn void run_local(const struct reader *reader)
-{
-	static char buffer[READ_BYTES] __attribute__((aligned(8)));
-	ssize_t got;
-
-	while ((got = read(reader->group, buffer, sizeof(buffer))) > 0)
-		atomic_fetch_add(reader->count, events_in(reader, buffer, got));
-	_exit(1);
-}
-
-static _Noreturn void run_engine(const struct reader *reader, const char *share, int end_fd,
-				 int ready_fd)
-{
-	struct vfsd_engine *engine = driver_engine(&reader->driver, share);
-	char byte;
-
-	CHECK(write(ready_fd, "", 1) == 1);
-	(void)!read(end_fd, &byte, 1);
-	vfsd_engine_destroy(engine);
-	_exit(0);
-}
-
-static void start(struct reader *reader, enum how how, const char *share)
-{
-	int ends[2], ready[2];
-	char byte;
-
-	*reader = (struct reader){.how = how};
-	CHECK(pipe2(ends, O_CLOEXEC) == 0 && pipe2(ready, O_CLOEXEC) == 0);
-	reader->count = mmap(NULL, sizeof(*reader->count), PROT_READ | PROT_WRITE,
-			     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	CHECK(reader->count != MAP_FAILED);
-	if (how == ENGINE)
-		driver_create(&reader->driver);
-	else if (how == INOTIFY)
-		reader->group = inotify_init1(IN_CLOEXEC);
-	else
-		reader->group = fanotify_init(FAN_CLASS_NOTIF | FAN_CLOEXEC | FAN_REPORT_FID |
-						      FAN_REPORT_DFID_NAME,
-					      O_RDONLY);
-	CHECK(reader->group >= 0);
-	(void)fflush(stdout);
-	reader->pid = fork();
-	CHECK(reader->pid >= 0);
-	if (reader->pid == 0) {
-		(void)close(ends[1]);
-		if (how == ENGINE)
-			run_engine(reader, share, ends[0], ready[1]);
-		run_local(reader);
-	}
-	(void)close(ends[0]);
-	(void)close(ready[1]);
-	reader->end_fd = ends[1];
-	if (how == ENGINE) {
-		CHECK(read(ready[0], &byte, 1) == 1);
-		CHECK(driver_start(&reader->driver));
-	}
-	(void)close(ready[0]);
-}
-
-static void stop(struct reader *reader)
-{
-	(void)close(reader->end_fd);
-	if (reader->how != ENGINE) {
-		CHECK(kill(reader->pid, SIGKILL) == 0);
-		(void)close(reader->group);
-	}
-	CHECK(waitpid(reader->pid, NULL, 0) == reader->pid);
-	if (reader->how == ENGINE)
-		driver_destroy(&reader->driver);
-	(void)munmap(reader->count, sizeof(*reader->count));
-}
-
-static uint64_t lookup(struct reader *reader, uint64_t parent, const char *name)
-{
-	struct fuse_entry_out entry;
-
-	CHECK_EQ(driver_ask(&reader->driver, FUSE_LOOKUP, parent, name, strlen(name) + 1, &entry,
-			    sizeof(entry)),
-		 0);
-	return entry.nodeid;
-}
-
-static void watch(struct reader *reader, const char *name, uint32_t mask)
-{
-	const struct fuse_fsnotify_in interest = {.mask = mask};
-
-	if (reader->how == ENGINE)
-		CHECK_EQ(driver_ask(&reader->driver, FUSE_FSNOTIFY,
-				    lookup(reader, VFSD_NODEID_ROOT, name), &interest,
-				    sizeof(interest), NULL, 0),
-			 0);
-	else if (reader->how == FANOTIFY)
-		CHECK(fanotify_mark(reader->group, FAN_MARK_ADD, mask | FAN_EVENT_ON_CHILD,
-				    share_fd, name) == 0);
-	else {
-		char path[128];
-
-		(void)snprintf(path, sizeof(path), "/proc/self/fd/%d/%s", share_fd, name);
-		CHECK(inotify_add_watch(reader->group, path,
-					mask & ~(uint32_t)FAN_EVENT_ON_CHILD) >= 0);
-	}
-}
-
-/* Events that have arrived so far. */
-static uint64_t arrived(struct reader *reader)
-{
-	if (reader->how != ENGINE)
-		return atomic_load(reader->count);
-	driver_take(&reader->driver, &reader->events);
-	return reader->events.records;
-}
-
-/* ---- the host -------------------------------------------------------------------------------- */
-
-static void make_directory(const char *name)
-{
-	CHECK(mkdirat(share_fd, name, 0755) == 0);
-}
-
-static void name_of(char name[64], const char *directory, int number)
-{
-	(void)snprintf(name, 64, "%s/file-%08d", directory, number);
-}
-
-static void make_file(const char *directory, int number)
-{
-	char name[64];
-
-	name_of(name, directory, number);
-	CHECK(mknodat(share_fd, name, S_IFREG | 0644, 0) == 0);
-}
-
-static void change_file(const char *directory, int number)
-{
-	char name[64];
-
-	name_of(name, directory, number);
-	CHECK(fchmodat(share_fd, name, 0600, 0) == 0);
-}
-
-static void remove_file(const char *directory, int number)
-{
-	char name[64];
-
-	name_of(name, directory, number);
-	CHECK(unlinkat(share_fd, name, 0) == 0);
-}
 
 /* ---- latency: from before the system call to the entry in the ring ---------------------------- */
 
@@ -271,38 +62,38 @@ static void pause_ns(uint64_t ns)
 	(void)nanosleep(&time, NULL);
 }
 
-static void latency(enum how how, const char *share)
+static void latency(enum reader_how how, const char *share)
 {
 	static uint64_t times[LATENCY_ROUNDS];
 	struct reader reader;
 	char what[64];
 
-	make_directory("l");
-	make_file("l", 0);
-	start(&reader, how, share);
-	watch(&reader, "l", FAN_ATTRIB | FAN_EVENT_ON_CHILD);
+	host_make_directory("l");
+	host_make_file("l", 0);
+	reader_start(&reader, how, share);
+	reader_watch(&reader, "l", FAN_ATTRIB | FAN_EVENT_ON_CHILD);
 	for (int i = 0; i < LATENCY_ROUNDS; i++) {
-		uint64_t before = arrived(&reader), began;
+		uint64_t before = reader_arrived(&reader), began;
 
 		pause_ns(PAUSE_NS);
-		began = now_ns();
-		change_file("l", 0);
-		if (how == ENGINE)
+		began = bench_now_ns();
+		host_change_file("l", 0);
+		if (how == READER_DAEMON)
 			while (!driver_notified(&reader.driver))
-				CHECK(now_ns() - began < DEADLINE_NS);
+				CHECK(bench_now_ns() - began < DEADLINE_NS);
 		else
 			while (atomic_load(reader.count) == before)
-				CHECK(now_ns() - began < DEADLINE_NS);
-		times[i] = now_ns() - began;
+				CHECK(bench_now_ns() - began < DEADLINE_NS);
+		times[i] = bench_now_ns() - began;
 	}
-	stop(&reader);
-	remove_file("l", 0);
-	CHECK(unlinkat(share_fd, "l", AT_REMOVEDIR) == 0);
+	reader_stop(&reader);
+	host_remove_file("l", 0);
+	CHECK(unlinkat(bench_share_fd, "l", AT_REMOVEDIR) == 0);
 	qsort(times, LATENCY_ROUNDS, sizeof(times[0]), by_value);
-	(void)snprintf(what, sizeof(what), "latency-p50:%s", how_names[how]);
-	tell(what, (double)times[LATENCY_ROUNDS / 2] / 1e3, "us");
-	(void)snprintf(what, sizeof(what), "latency-p99:%s", how_names[how]);
-	tell(what, (double)times[LATENCY_ROUNDS / 100 * 99] / 1e3, "us");
+	(void)snprintf(what, sizeof(what), "latency-p50:%s", reader_names[how]);
+	bench_tell(what, (double)times[LATENCY_ROUNDS / 2] / 1e3, "us");
+	(void)snprintf(what, sizeof(what), "latency-p99:%s", reader_names[how]);
+	bench_tell(what, (double)times[LATENCY_ROUNDS / 100 * 99] / 1e3, "us");
 }
 
 /* ---- capacity: a full host queue, then go ------------------------------------------------------ */
@@ -317,48 +108,51 @@ static void freeze(const struct reader *reader)
 static uint64_t burst(struct reader *reader, void (*act)(const char *directory, int number),
 		      uint64_t *cpu)
 {
-	uint64_t before = arrived(reader), began, cpu_began;
+	uint64_t before = reader_arrived(reader), began, cpu_began;
 
 	freeze(reader);
 	for (int i = 0; i < BURST; i++)
 		act("b", i);
-	cpu_began = cpu_ns(reader->pid);
-	began = now_ns();
+	cpu_began = bench_cpu_ns(reader->pid);
+	began = bench_now_ns();
 	CHECK(kill(reader->pid, SIGCONT) == 0);
-	while (arrived(reader) < before + BURST)
-		CHECK(now_ns() - began < DEADLINE_NS);
-	began = now_ns() - began;
-	*cpu = cpu_ns(reader->pid) - cpu_began;
-	CHECK_EQ(arrived(reader), before + BURST);
+	while (reader_arrived(reader) < before + BURST)
+		CHECK(bench_now_ns() - began < DEADLINE_NS);
+	began = bench_now_ns() - began;
+	*cpu = bench_cpu_ns(reader->pid) - cpu_began;
+	CHECK_EQ(reader_arrived(reader), before + BURST);
 	CHECK_EQ(reader->events.overflows, 0);
 	return began;
 }
 
-static void capacity(enum how how, const char *share)
+static void capacity(enum reader_how how, const char *share)
 {
 	static const struct {
 		const char *name;
 		void (*act)(const char *directory, int number);
-	} acts[] = {{"create", make_file}, {"attrib", change_file}, {"delete", remove_file}};
+	} acts[] = {{"create", host_make_file},
+		    {"attrib", host_change_file},
+		    {"delete", host_remove_file}};
 	uint64_t times[3][BURSTS], cpus[3][BURSTS];
 	struct reader reader;
 	char what[64];
 
-	make_directory("b");
-	start(&reader, how, share);
-	watch(&reader, "b", FAN_CREATE | FAN_DELETE | FAN_ATTRIB | FAN_EVENT_ON_CHILD);
+	host_make_directory("b");
+	reader_start(&reader, how, share);
+	reader_watch(&reader, "b", FAN_CREATE | FAN_DELETE | FAN_ATTRIB | FAN_EVENT_ON_CHILD);
 	for (int i = 0; i < BURSTS; i++)
 		for (int a = 0; a < 3; a++)
 			times[a][i] = burst(&reader, acts[a].act, &cpus[a][i]);
-	stop(&reader);
-	CHECK(unlinkat(share_fd, "b", AT_REMOVEDIR) == 0);
+	reader_stop(&reader);
+	CHECK(unlinkat(bench_share_fd, "b", AT_REMOVEDIR) == 0);
 	for (int a = 0; a < 3; a++) {
 		qsort(times[a], BURSTS, sizeof(times[a][0]), by_value);
 		qsort(cpus[a], BURSTS, sizeof(cpus[a][0]), by_value);
-		(void)snprintf(what, sizeof(what), "capacity-%s:%s", acts[a].name, how_names[how]);
-		tell(what, BURST * 1e9 / (double)times[a][0], "events/s"); /* undisturbed */
-		(void)snprintf(what, sizeof(what), "cpu-%s:%s", acts[a].name, how_names[how]);
-		tell(what, (double)cpus[a][BURSTS / 2] / 1e3 / BURST, "us/event");
+		(void)snprintf(what, sizeof(what), "capacity-%s:%s", acts[a].name,
+			       reader_names[how]);
+		bench_tell(what, BURST * 1e9 / (double)times[a][0], "events/s"); /* undisturbed */
+		(void)snprintf(what, sizeof(what), "cpu-%s:%s", acts[a].name, reader_names[how]);
+		bench_tell(what, (double)cpus[a][BURSTS / 2] / 1e3 / BURST, "us/event");
 	}
 }
 
@@ -371,20 +165,20 @@ struct sustained {
 
 static _Noreturn void run_actor(struct sustained *shared)
 {
-	const uint64_t end = now_ns() + SUSTAINED_S * UINT64_C(1000000000);
+	const uint64_t end = bench_now_ns() + SUSTAINED_S * UINT64_C(1000000000);
 	uint64_t made = 0;
 
-	while (made % BURST != 0 || now_ns() < end) {
+	while (made % BURST != 0 || bench_now_ns() < end) {
 		while (made - atomic_load(&shared->taken) > BURST / 2)
 			(void)sched_yield();
-		change_file("s", (int)(made % BURST));
+		host_change_file("s", (int)(made % BURST));
 		atomic_store(&shared->made, ++made);
 	}
 	atomic_store(&shared->done, true);
 	_exit(0);
 }
 
-static void sustained(enum how how, const char *share)
+static void sustained(enum reader_how how, const char *share)
 {
 	struct sustained *shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE,
 					MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -394,14 +188,14 @@ static void sustained(enum how how, const char *share)
 	pid_t actor;
 
 	CHECK(shared != MAP_FAILED);
-	make_directory("s");
+	host_make_directory("s");
 	for (int i = 0; i < BURST; i++)
-		make_file("s", i);
-	start(&reader, how, share);
-	watch(&reader, "s", FAN_ATTRIB | FAN_EVENT_ON_CHILD);
-	before = arrived(&reader);
-	cpu = cpu_ns(reader.pid);
-	began = now_ns();
+		host_make_file("s", i);
+	reader_start(&reader, how, share);
+	reader_watch(&reader, "s", FAN_ATTRIB | FAN_EVENT_ON_CHILD);
+	before = reader_arrived(&reader);
+	cpu = bench_cpu_ns(reader.pid);
+	began = bench_now_ns();
 	(void)fflush(stdout);
 	actor = fork();
 	CHECK(actor >= 0);
@@ -410,22 +204,22 @@ static void sustained(enum how how, const char *share)
 	/* The driver sleeps as a guest does that has nothing to do. */
 	while (!atomic_load(&shared->done) || atomic_load(&shared->taken) < shared->made) {
 		pause_ns(PAUSE_NS);
-		atomic_store(&shared->taken, arrived(&reader) - before);
-		CHECK(now_ns() - began < DEADLINE_NS);
+		atomic_store(&shared->taken, reader_arrived(&reader) - before);
+		CHECK(bench_now_ns() - began < DEADLINE_NS);
 	}
-	began = now_ns() - began;
-	cpu = cpu_ns(reader.pid) - cpu;
+	began = bench_now_ns() - began;
+	cpu = bench_cpu_ns(reader.pid) - cpu;
 	CHECK(waitpid(actor, NULL, 0) == actor);
 	CHECK_EQ(shared->taken, shared->made);
 	CHECK_EQ(reader.events.overflows, 0);
-	stop(&reader);
+	reader_stop(&reader);
 	for (int i = 0; i < BURST; i++)
-		remove_file("s", i);
-	CHECK(unlinkat(share_fd, "s", AT_REMOVEDIR) == 0);
-	(void)snprintf(what, sizeof(what), "sustained:%s", how_names[how]);
-	tell(what, (double)shared->made * 1e9 / (double)began, "events/s");
-	(void)snprintf(what, sizeof(what), "sustained-cpu:%s", how_names[how]);
-	tell(what, (double)cpu / 1e3 / (double)shared->made, "us/event");
+		host_remove_file("s", i);
+	CHECK(unlinkat(bench_share_fd, "s", AT_REMOVEDIR) == 0);
+	(void)snprintf(what, sizeof(what), "sustained:%s", reader_names[how]);
+	bench_tell(what, (double)shared->made * 1e9 / (double)began, "events/s");
+	(void)snprintf(what, sizeof(what), "sustained-cpu:%s", reader_names[how]);
+	bench_tell(what, (double)cpu / 1e3 / (double)shared->made, "us/event");
 	(void)munmap(shared, sizeof(*shared));
 }
 
@@ -502,31 +296,31 @@ struct cost {
 
 static struct cost work(struct reader *reader, const struct driver_work *what)
 {
-	struct cost cost = {now_ns(), cpu_ns(reader->pid), private_bytes(reader->pid)};
+	struct cost cost = {bench_now_ns(), bench_cpu_ns(reader->pid), private_bytes(reader->pid)};
 
 	driver_run(&reader->driver, what, WATCHES);
-	cost.wall_ns = now_ns() - cost.wall_ns;
-	cost.cpu_ns = cpu_ns(reader->pid) - cost.cpu_ns;
+	cost.wall_ns = bench_now_ns() - cost.wall_ns;
+	cost.cpu_ns = bench_cpu_ns(reader->pid) - cost.cpu_ns;
 	cost.bytes = private_bytes(reader->pid) - cost.bytes;
 	return cost;
 }
 
 /* The same watches by a local program, for comparison. */
-static uint64_t local_watches_ns(enum how how)
+static uint64_t local_watches_ns(enum reader_how how)
 {
 	struct reader reader;
 	char name[64], directory[16];
 	uint64_t began;
 
-	start(&reader, how, NULL);
-	began = now_ns();
+	reader_start(&reader, how, NULL);
+	began = bench_now_ns();
 	for (int i = 0; i < WATCHES; i++) {
 		(void)snprintf(directory, sizeof(directory), "w%d", i / PER_DIRECTORY);
-		name_of(name, directory, i % PER_DIRECTORY);
-		watch(&reader, name, FAN_MODIFY);
+		host_name_of(name, directory, i % PER_DIRECTORY);
+		reader_watch(&reader, name, FAN_MODIFY);
 	}
-	began = now_ns() - began;
-	stop(&reader);
+	began = bench_now_ns() - began;
+	reader_stop(&reader);
 	return began;
 }
 
@@ -542,36 +336,37 @@ static void watches(const char *share)
 
 	for (int d = 0; d < WATCHES / PER_DIRECTORY; d++) {
 		(void)snprintf(name, sizeof(name), "w%d", d);
-		make_directory(name);
+		host_make_directory(name);
 		for (int i = 0; i < PER_DIRECTORY; i++)
-			make_file(name, i);
+			host_make_file(name, i);
 	}
-	start(&reader, ENGINE, share);
+	reader_start(&reader, READER_DAEMON, share);
 	for (int d = 0; d < WATCHES / PER_DIRECTORY; d++) {
 		(void)snprintf(name, sizeof(name), "w%d", d);
-		herd.directories[d] = lookup(&reader, VFSD_NODEID_ROOT, name);
+		herd.directories[d] = reader_lookup(&reader, VFSD_NODEID_ROOT, name);
 	}
 	looking = work(&reader, &look);
 	setting = work(&reader, &set);
 	herd.mask = 0;
 	clearing = work(&reader, &set);
 	CHECK_EQ(herd.errors, 0);
-	stop(&reader);
-	tell("watches-rate:daemon", WATCHES * 1e9 / (double)setting.wall_ns, "watches/s");
-	tell("watches-capacity:daemon", WATCHES * 1e9 / (double)setting.cpu_ns, "watches/s");
-	tell("watches-rate:fanotify", WATCHES * 1e9 / (double)local_watches_ns(FANOTIFY),
-	     "watches/s");
-	tell("watches-rate:inotify", WATCHES * 1e9 / (double)local_watches_ns(INOTIFY),
-	     "watches/s");
-	tell("unwatch-capacity:daemon", WATCHES * 1e9 / (double)clearing.cpu_ns, "watches/s");
-	tell("memory-inode:daemon", (double)looking.bytes / WATCHES, "bytes");
-	tell("memory-watch:daemon", (double)setting.bytes / WATCHES, "bytes");
-	tell("memory-both:daemon", (double)(looking.bytes + setting.bytes) / WATCHES, "bytes");
+	reader_stop(&reader);
+	bench_tell("watches-rate:daemon", WATCHES * 1e9 / (double)setting.wall_ns, "watches/s");
+	bench_tell("watches-capacity:daemon", WATCHES * 1e9 / (double)setting.cpu_ns, "watches/s");
+	bench_tell("watches-rate:fanotify",
+		   WATCHES * 1e9 / (double)local_watches_ns(READER_FANOTIFY), "watches/s");
+	bench_tell("watches-rate:inotify", WATCHES * 1e9 / (double)local_watches_ns(READER_INOTIFY),
+		   "watches/s");
+	bench_tell("unwatch-capacity:daemon", WATCHES * 1e9 / (double)clearing.cpu_ns, "watches/s");
+	bench_tell("memory-inode:daemon", (double)looking.bytes / WATCHES, "bytes");
+	bench_tell("memory-watch:daemon", (double)setting.bytes / WATCHES, "bytes");
+	bench_tell("memory-both:daemon", (double)(looking.bytes + setting.bytes) / WATCHES,
+		   "bytes");
 	for (int d = 0; d < WATCHES / PER_DIRECTORY; d++) {
 		(void)snprintf(name, sizeof(name), "w%d", d);
 		for (int i = 0; i < PER_DIRECTORY; i++)
-			remove_file(name, i);
-		CHECK(unlinkat(share_fd, name, AT_REMOVEDIR) == 0);
+			host_remove_file(name, i);
+		CHECK(unlinkat(bench_share_fd, name, AT_REMOVEDIR) == 0);
 	}
 }
 
@@ -584,10 +379,10 @@ int main(int argc, char **argv)
 			      argv[0]);
 		return 2;
 	}
-	share_fd = open(argv[1], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	CHECK(share_fd >= 0);
+	bench_share_fd = open(argv[1], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	CHECK(bench_share_fd >= 0);
 	(void)umask(022);
-	for (enum how how = ENGINE; how < HOWS; how++) {
+	for (enum reader_how how = READER_DAEMON; how < READERS; how++) {
 		if (!*only || strcmp(only, "latency") == 0)
 			latency(how, argv[1]);
 		if (!*only || strcmp(only, "capacity") == 0)
@@ -597,6 +392,6 @@ int main(int argc, char **argv)
 	}
 	if (!*only || strcmp(only, "watches") == 0)
 		watches(argv[1]);
-	(void)close(share_fd);
+	(void)close(bench_share_fd);
 	return 0;
 }

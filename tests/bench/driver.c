@@ -12,6 +12,7 @@
 #include "engine.h"
 #include "fuse.h"
 #include "inode.h"
+#include "notify.h"
 #include "vring_layout.h"
 #include "wire.h"
 
@@ -24,7 +25,8 @@ enum {
 	AVAIL = 0x2000,
 	USED = 0x3000,
 	BUFFERS = 0x4000,
-	RING_BYTES = BUFFERS + DRIVER_ENTRIES * DRIVER_BUFFER_BYTES,
+	/* Those of requests have room for a page of data and more. */
+	RING_BYTES = BUFFERS + DRIVER_ENTRIES * DRIVER_REQUEST_BYTES,
 	EVENT_RING_BYTES = 4 << 20, /* a whole host queue, should the driver not get to run */
 };
 
@@ -45,7 +47,7 @@ static struct vfsd_vring_used *used_of(const struct driver_ring *ring)
 
 static uint8_t *buffer_of(const struct driver_ring *ring, uint32_t index)
 {
-	return ring->base + BUFFERS + index * (size_t)DRIVER_BUFFER_BYTES;
+	return ring->base + BUFFERS + index * (size_t)ring->buffer_bytes;
 }
 
 void driver_create(struct driver *driver)
@@ -59,6 +61,8 @@ void driver_create(struct driver *driver)
 	for (uint32_t i = 0; i < DRIVER_RINGS; i++) {
 		struct driver_ring *ring = &driver->rings[i];
 
+		ring->buffer_bytes = i == VFSD_RING_NOTIFICATION ? VFSD_NOTIFY_BYTES_OFFERED :
+								   DRIVER_REQUEST_BYTES;
 		ring->gpa = i * (uint64_t)RING_BYTES;
 		ring->base = driver->memory + ring->gpa;
 		ring->kick_fd = eventfd(0, EFD_CLOEXEC);
@@ -67,8 +71,8 @@ void driver_create(struct driver *driver)
 			bool out = i != VFSD_RING_NOTIFICATION && d % 2 == 0;
 
 			desc_of(ring)[d] = (struct vfsd_vring_desc){
-				.addr = ring->gpa + BUFFERS + d * (uint64_t)DRIVER_BUFFER_BYTES,
-				.len = DRIVER_BUFFER_BYTES,
+				.addr = ring->gpa + BUFFERS + d * (uint64_t)ring->buffer_bytes,
+				.len = ring->buffer_bytes,
 				.flags = out ? VFSD_VRING_DESC_NEXT : VFSD_VRING_DESC_WRITE,
 				.next = (uint16_t)(d + 1),
 			};
@@ -172,9 +176,10 @@ void driver_run(struct driver *driver, const struct driver_work *work, uint64_t 
 {
 	struct driver_ring *ring = &driver->rings[DRIVER_RINGS - 1];
 	uint16_t before = ring->next_avail;
+	const uint64_t depth = work->depth ? work->depth : DRIVER_REQUESTS;
 	uint64_t made = 0, answered = 0;
 
-	while (made < count && made < DRIVER_REQUESTS) {
+	while (made < count && made < depth) {
 		put_request(driver, work, made, (uint16_t)made);
 		made++;
 	}

@@ -16,7 +16,7 @@
 enum {
 	DRIVER_RINGS = 3, /* hiprio, notification, requests */
 	DRIVER_ENTRIES = 256,
-	DRIVER_BUFFER_BYTES = 512,
+	DRIVER_REQUEST_BYTES = 4096 + 512,
 	/* Requests have two descriptors each. */
 	DRIVER_REQUESTS = DRIVER_ENTRIES / 2,
 };
@@ -24,6 +24,7 @@ enum {
 struct driver_ring {
 	uint8_t *base; /* in this process's mapping */
 	uint64_t gpa;
+	uint32_t buffer_bytes;
 	uint16_t next_avail, next_used;
 	int kick_fd, call_fd;
 };
@@ -47,12 +48,13 @@ struct vfsd_engine *driver_engine(const struct driver *driver, const char *share
 bool driver_start(struct driver *driver);
 
 /*
- * @count requests, up to DRIVER_REQUESTS of them in the ring at a time. @make fills the one number
+ * @count requests, @depth of them in the ring at a time (0: DRIVER_REQUESTS). @make fills the one number
  * @index: opcode and nodeid into the words, the body into @body, and returns its length; @answer
  * (may be NULL) gets the payload of the reply.
  */
 struct driver_work {
 	void *ctx;
+	uint64_t depth;
 	size_t (*make)(void *ctx, uint64_t index, uint32_t *opcode, uint64_t *nodeid, void *body);
 	void (*answer)(void *ctx, uint64_t index, int error, const void *payload, size_t bytes);
 };

@@ -15,7 +15,7 @@
 #include "util.h"
 
 enum {
-	KEPT_MAX = 256, /* as inode_internal.h has it */
+	KEPT_MAX = 300, /* more than are closed at once */
 	FILES = KEPT_MAX + 44,
 	THREADS = 3,
 	ROUNDS = 3000,
@@ -155,6 +155,41 @@ static void test_not_too_many(void)
 	CHECK_EQ(tree_count_fds(), fds);
 }
 
+static void test_closed_after_a_while(void)
+{
+	static uint64_t all[FILES];
+	struct vfsd_inode *inode;
+	unsigned int fds = tree_count_fds(), calls = 0;
+	struct statx st;
+	char name[16];
+	int wait_ms;
+
+	while ((wait_ms = vfsd_inodes_tend(inodes)) >= 0) /* of earlier ones */
+		(void)usleep((useconds_t)wait_ms * 1000);
+	for (int i = 0; i < FILES; i++) {
+		(void)snprintf(name, sizeof(name), "f%d", i);
+		make(name);
+		inode = look_up(name, &st);
+		all[i] = inode->nodeid;
+		CHECK(use(inode));
+		vfsd_inode_put(inodes, inode);
+	}
+	CHECK_EQ(tree_count_fds(), fds + KEPT_MAX);
+	/* Not all in one go, which somebody's request would have to wait for. */
+	while ((wait_ms = vfsd_inodes_tend(inodes)) >= 0) {
+		CHECK(wait_ms == 0 || tree_count_fds() == fds + KEPT_MAX);
+		calls += wait_ms == 0;
+		(void)usleep((useconds_t)wait_ms * 1000);
+	}
+	CHECK(calls > 0);
+	CHECK_EQ(tree_count_fds(), fds);
+	for (int i = 0; i < FILES; i++) {
+		(void)snprintf(name, sizeof(name), "f%d", i);
+		inode = vfsd_inode_get(inodes, all[i]);
+		drop(inode, 1, name);
+	}
+}
+
 static struct vfsd_inode *known(const struct statx *st)
 {
 	return vfsd_inode_lookup_known(inodes, st);
@@ -288,6 +323,7 @@ int main(void)
 		.handles = VFSD_HANDLES_MANDATORY,
 		.need_handles = true,
 		.proc_self_fd = proc_self_fd,
+		.kept_max = KEPT_MAX,
 	};
 	unsigned int fds = tree_count_fds();
 	struct statfs fs;
@@ -305,6 +341,7 @@ int main(void)
 		test_stays_open();
 		test_never_once_unpinned();
 		test_not_too_many();
+		test_closed_after_a_while();
 		test_known_while_open();
 		test_known_by_birth();
 		test_threads();
