@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +21,8 @@
 
 /* Linux 6.5; older headers lack it. */
 enum { VFSD_AT_HANDLE_FID = 0x200 };
+
+enum { OPEN_TRIES = 1000 }; /* the shortest, without anybody to yield to, is 1 ms */
 
 /* A struct file_handle with room. */
 union kernel_handle {
@@ -111,9 +114,14 @@ uint64_t vfsd_host_handle_ino(enum vfsd_host_fs fs, const struct vfsd_file_handl
 	return words[1] | (uint64_t)words[2] << 32;
 }
 
+/*
+ * While the number of a removed file is given to a new one, Linux answers ENOMEM for handles of the
+ * old one. That takes a moment; memory that is really short stays so.
+ */
 int vfsd_host_handle_open(int mount_fd, const struct vfsd_file_handle *handle, int flags)
 {
 	union kernel_handle kernel;
+	uint32_t tries = 0;
 	int fd;
 
 	if (handle->bytes == 0) /* a migration did not find it */
@@ -121,7 +129,9 @@ int vfsd_host_handle_open(int mount_fd, const struct vfsd_file_handle *handle, i
 	kernel.head.handle_bytes = handle->bytes;
 	kernel.head.handle_type = handle->type;
 	memcpy(kernel.head.f_handle, handle->data, handle->bytes);
-	fd = open_by_handle_at(mount_fd, &kernel.head, flags | O_CLOEXEC);
+	while ((fd = open_by_handle_at(mount_fd, &kernel.head, flags | O_CLOEXEC)) < 0 &&
+	       errno == ENOMEM && ++tries < OPEN_TRIES)
+		sched_yield();
 	return fd < 0 ? -errno : fd;
 }
 

@@ -3,11 +3,16 @@
  * Inodes that their handles hold: which descriptors stay open for a while, and by what else than the
  * handle an inode is known again.
  */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
 #include <linux/magic.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <sys/statfs.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "check.h"
 #include "inode.h"
@@ -22,8 +27,20 @@ enum {
 };
 
 static struct tree tree;
+static int refusals; /* how often the host is short of memory yet */
 static struct vfsd_inodes *inodes;
 static bool has_births;
+
+/* In the place of libc's. */
+int open_by_handle_at(int mount_fd, struct file_handle *handle, int flags)
+{
+	if (refusals > 0) {
+		refusals--;
+		errno = ENOMEM;
+		return -1;
+	}
+	return (int)syscall(SYS_open_by_handle_at, mount_fd, handle, flags);
+}
 
 static struct vfsd_inode *look_up(const char *name, struct statx *st)
 {
@@ -316,6 +333,29 @@ static void test_threads(void)
 	CHECK_EQ(tree_count_fds(), fds);
 }
 
+/* As a host is that gives the number of a removed file to a new one. */
+static void test_short_of_memory_for_a_moment(void)
+{
+	struct vfsd_inode *inode;
+	struct statx st;
+	bool transient;
+	int fd;
+
+	make("a");
+	inode = look_up("a", &st);
+	CHECK(vfsd_inode_unpin(inodes, inode));
+	refusals = 3;
+	fd = vfsd_inode_fd_get(inodes, inode, &transient);
+	CHECK(fd >= 0 && transient);
+	vfsd_inode_fd_put(fd, transient);
+	CHECK_EQ(refusals, 0);
+	/* And one that is short of it for good. */
+	refusals = INT_MAX;
+	CHECK_EQ(vfsd_inode_fd_get(inodes, inode, &transient), -ENOMEM);
+	refusals = 0;
+	drop(inode, 1, "a");
+}
+
 int main(void)
 {
 	int proc_self_fd = tree_proc_self_fd();
@@ -344,6 +384,7 @@ int main(void)
 		test_closed_after_a_while();
 		test_known_while_open();
 		test_known_by_birth();
+		test_short_of_memory_for_a_moment();
 		test_threads();
 		vfsd_inodes_destroy(inodes);
 	}
