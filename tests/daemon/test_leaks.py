@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Nothing leaks: random trees inside and outside of the share, and what crosses its border.
 
-A model follows what a guest that has subscribed to the whole share must hear: each name that comes,
-goes or is written to inside, and nothing that is done by a name outside. No name is used twice.
+A model follows what must be heard by a guest that has subscribed to the whole share, and by local
+consumers of the share and of a path in it: each name that comes, goes or is written to inside, and
+nothing that is done by a name outside. No name is used twice.
 """
 
 from __future__ import annotations
@@ -10,25 +11,40 @@ from __future__ import annotations
 import errno
 import itertools
 import os
+import select
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.daemon.running import Daemon
+from tests.daemon.running import DEADLINE_S, Daemon
 from tests.daemon.test_events import CREATE, DELETE, MODIFY, MOVED_FROM, MOVED_TO
 from tests.daemon.test_whole import FSNOTIFY_SB, PRIVILEGED
 from tests.frontend import ROOT_ID, Record, Session
 from tests.frontend.notify import FS_ISDIR, FS_Q_OVERFLOW
+from virtiofsd_py import fsnotify
+from virtiofsd_py.fsnotify import Event, MountChange, MountEvent, Subscription
 
 MASK = CREATE | DELETE | MOVED_FROM | MOVED_TO | MODIFY | FS_ISDIR
 EXAMPLES = 150
+SENTINEL = "s"
 _numbers = itertools.count()
+
+
+class Pace(Enum):
+    """When what happens is read: as soon as it has, as it comes, or when all of it has happened."""
+
+    SETTLED = 0
+    FREE = 1
+    LATE = 2
+
 
 Step = tuple[str, int, int]
 """A verb and which of the directories or files there are by then, modulo their number."""
@@ -46,40 +62,70 @@ STEPS = st.lists(
 )
 
 
-@dataclass
-class World:
-    """The host's tree, half of it shared, and what the guest has to hear.
+@dataclass(frozen=True)
+class View:
+    """What somebody can see of the host's tree.
 
     Attributes:
-        share: what is shared.
-        lent: outside, a mount of a directory inside.
-        borrowed: inside, a mount of a directory outside: to the guest another file system.
+        shown: directories of the host, and what each is called there.
+        hidden: one below those that is not part of it.
+    """
+
+    shown: Mapping[Path, str]
+    hidden: Path | None = None
+
+    def name(self, path: Path) -> str | None:
+        """Return what `path` is called there, if it is to be seen."""
+        for top, name in self.shown.items():
+            if top in path.parents and self.hidden not in path.parents:
+                return os.path.join(name, path.relative_to(top))
+        return None
+
+
+@dataclass
+class World:
+    """The host's tree, half of it shared.
+
+    Attributes:
+        views: of everybody who listens.
         directories: all there are.
         late: nobody reads what happens until all of it has.
         files: all there are, by each of their names.
-        expected: masks and names.
+        done: masks and names of all that has happened.
+        seen: for each view, every name that was to be seen there at some time.
+        brought: directories that a move has brought to where somebody sees them.
     """
 
-    share: Path
-    lent: Path
-    borrowed: Path
+    views: tuple[View, ...]
     directories: list[Path]
     late: bool
     files: list[Path] = field(default_factory=list)
-    expected: list[tuple[int, str]] = field(default_factory=list)
+    done: list[tuple[int, Path]] = field(default_factory=list)
+    brought: list[Path] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.roots = tuple(self.directories)
+        self.seen = tuple(set("/".join(view.shown.values()).split("/")) for view in self.views)
+        self.look()
 
-    def is_inside(self, path: Path) -> bool:
-        if self.lent in path.parents:
-            return True
-        return self.share in path.parents and self.borrowed not in path.parents
+    def look(self) -> None:
+        """Note what is to be seen now."""
+        for seen, view in zip(self.seen, self.views, strict=True):
+            for path in (*self.directories, *self.files):
+                seen.update((view.name(path) or "").split("/"))
 
     def tell(self, mask: int, path: Path) -> None:
         """`path` came, went or was written to by that name."""
-        if self.is_inside(path):
-            self.expected.append((mask, path.name))
+        self.done.append((mask, path))
+
+    def expected(self, view: View, roots_only: bool = False) -> set[tuple[int, str]]:
+        """Return what was done by a name that is to be seen there."""
+        named = [
+            (mask, view.name(path))
+            for mask, path in self.done
+            if not roots_only or path.parent in self.roots
+        ]
+        return {(mask, name) for mask, name in named if name is not None}
 
     def fresh(self, directory: Path) -> Path:
         return directory / f"n{next(_numbers)}"
@@ -91,6 +137,7 @@ class World:
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise
+        self.look()
 
     def _act(self, step: Step) -> None:
         verb, first, second = step
@@ -143,47 +190,166 @@ class World:
             return new / path.relative_to(old) if below else path
 
         self.directories = [moved(path) for path in self.directories]
+        self.brought = [path for path in self.directories if path == new or new in path.parents]
         # The host merges what nobody has read yet of one name, on whichever side it was done.
-        if self.late and self.is_inside(old) != self.is_inside(new):
+        if self.late and any((v.name(old) is None) != (v.name(new) is None) for v in self.views):
             self.files = [path for path in self.files if old not in path.parents]
         self.files = [moved(path) for path in self.files]
 
 
-class Subscriber:
-    """A guest that has subscribed to the whole share, for all examples."""
+class Consumer:
+    """A local consumer of a path in the share."""
 
-    def __init__(self, daemon: Daemon, guest: Session) -> None:
+    def __init__(self, daemon: Daemon, path: str = "") -> None:
+        watches = (fsnotify.Watch(path, MASK & ~FS_ISDIR),)
+        self.subscription = Subscription(f"{daemon.socket}.watch", fsnotify.Request(watches))
+        self.until(lambda record: isinstance(record, fsnotify.WatchStatus))
+
+    def until(self, last: Callable[[fsnotify.Record], bool]) -> list[fsnotify.Record]:
+        """Return what comes, up to and with the `last`."""
+        taken: list[fsnotify.Record] = []
+        end = time.monotonic() + DEADLINE_S
+        while not taken or not last(taken[-1]):
+            record = self.subscription.next_now()
+            if record is not None:
+                taken.append(record)
+            elif self.subscription.ended or not wait_readable(self.subscription, end):
+                raise TimeoutError(f"the last of {taken}")
+        return taken
+
+    def until_gone(self, path: str) -> list[fsnotify.Record]:
+        """Return what comes until `path` is deleted."""
+        return self.until(lambda r: short(r) == (DELETE | FS_ISDIR, path))
+
+    def __enter__(self) -> Consumer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.subscription.close()
+
+
+def wait_readable(what: Subscription, end: float) -> bool:
+    """Say whether there is something to read by then, of the monotonic clock."""
+    return bool(select.select([what], [], [], max(0, end - time.monotonic()))[0])
+
+
+def short(record: fsnotify.Record) -> tuple[int, str] | None:
+    """Return mask and path of an event."""
+    if not isinstance(record, Event):
+        return None
+    return 1 << record.kind | (FS_ISDIR if record.is_dir else 0), record.path
+
+
+@dataclass
+class Heard:
+    """What came: to the guest, to the consumer of the share and to that of a path in it."""
+
+    guest: list[Record] = field(default_factory=list)
+    local: tuple[list[fsnotify.Record], ...] = field(default_factory=lambda: ([], []))
+
+    def add(self, later: Heard) -> None:
+        self.guest += later.guest
+        for mine, more in zip(self.local, later.local, strict=True):
+            mine.extend(more)
+
+
+class Listeners:
+    """Two consumers and a guest that has subscribed to the whole share, for all examples."""
+
+    def __init__(self, daemon: Daemon, guest: Session, whole: Consumer) -> None:
         self.daemon = daemon
         self.guest = guest
+        self.whole = whole
         self.outside = daemon.share.parent / "outside"
         self.outside.mkdir()
         guest.fuse.fsnotify(ROOT_ID, MASK, FSNOTIFY_SB)
 
     @contextmanager
     def world(self, late: bool) -> Iterator[World]:
-        """A tree on both sides, with a mount across the border in either direction."""
+        """A tree on both sides, with a mount across the border in either direction.
+
+        The one inside is to a guest another file system, and to consumers a directory of the share.
+        """
         name = f"w{next(_numbers)}"
         inside, outside = self.daemon.share / name, self.outside / name
         lent, borrowed = outside / "lent", inside / "borrowed"
-        for path in (inside, outside, lent, borrowed, inside / "lender", outside / "lender"):
+        lenders = (inside / "lender", outside / "lender")
+        for path in (inside, outside, lent, borrowed, *lenders):
             path.mkdir()
-        with bound(inside / "lender", lent), bound(outside / "lender", borrowed):
-            self.events()
-            directories = [inside, outside, inside / "lender", lent, outside / "lender", borrowed]
-            yield World(self.daemon.share, lent, borrowed, directories, late)
+        lender = {lent: f"{name}/lender"}
+        views = (
+            View({self.daemon.share: "", **lender}, borrowed),
+            View({self.daemon.share: "", **lender, lenders[1]: f"{name}/borrowed"}),
+            View({lenders[0]: f"{name}/lender", **lender}),
+        )
+        with (
+            bound(lenders[0], lent),
+            bound(lenders[1], borrowed),
+            Consumer(self.daemon, f"{name}/lender") as part,
+        ):
+            self.consumers = (self.whole, part)
+            self.sentinels = lenders[0]
+            world = World(views, [inside, outside, *lenders, lent, borrowed], late)
+            self.settle(world, [inside, borrowed])
+            yield world
+        self.whole.until(
+            lambda r: (
+                isinstance(r, MountEvent)
+                and (r.change, r.path) == (MountChange.UNMOUNTED, f"{name}/borrowed")
+            )
+        )
+        # What is not mounted any more is outside.
+        (lenders[1] / "n").touch()
+        (inside / SENTINEL).mkdir()
+        (inside / SENTINEL).rmdir()
+        last = f"{name}/{SENTINEL}"
+        told = [short(record) for record in self.whole.until_gone(last)]
+        assert told == [(CREATE | FS_ISDIR, last), (DELETE | FS_ISDIR, last)]
 
-    def events(self) -> list[Record]:
-        """All records up to now."""
+    def records(self) -> Heard:
+        """Return all records up to now."""
         assert self.guest.notifications is not None
-        sentinel = self.daemon.share / f"n{next(_numbers)}"
+        sentinel = self.sentinels / f"{SENTINEL}{next(_numbers)}"
         sentinel.mkdir()
         sentinel.rmdir()
+        path = os.fspath(sentinel.relative_to(self.daemon.share))
         name = os.fsencode(sentinel.name)
         records = self.guest.notifications.read_until(
             lambda r: (r.mask, r.name) == (DELETE | FS_ISDIR, name)
         )
-        # What is mounted is told when somebody has noticed.
-        return [r for r in records if r.name not in (name, b"borrowed")]
+        return Heard(records, tuple(consumer.until_gone(path) for consumer in self.consumers))
+
+    def settle(self, world: World, directories: Sequence[Path]) -> Heard:
+        """Return all records, once the consumers follow what happens in these directories.
+
+        A new directory is watched when they are told of it, and what a move has brought a little
+        later.
+        """
+        heard = self.records()
+        waiting = {
+            (i, path)
+            for i, view in enumerate(world.views[1:])
+            for path in directories
+            if view.name(path / SENTINEL) is not None
+        }
+        end = time.monotonic() + DEADLINE_S
+        while waiting:
+            assert time.monotonic() < end, waiting
+            names = {}
+            for path in {path for _, path in waiting}:
+                sentinel = path / f"{SENTINEL}{next(_numbers)}"
+                sentinel.mkdir()
+                sentinel.rmdir()
+                names[sentinel.name] = path
+            now = self.records()
+            for i, records in enumerate(now.local):
+                for record in records:
+                    if isinstance(record, Event) and (
+                        at := names.get(os.path.basename(record.path))
+                    ):
+                        waiting.discard((i, at))
+            heard.add(now)
+        return heard
 
 
 @contextmanager
@@ -197,36 +363,73 @@ def bound(source: Path, target: Path) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def subscriber(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Subscriber]:
+def listeners(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Listeners]:
     """One daemon and guest for all examples; each has its own tree."""
     with (
         Daemon(tmp_path_factory.mktemp("leaks"), *PRIVILEGED) as daemon,
         Session.connect(daemon.socket, notify_buffers=64) as guest,
+        Consumer(daemon) as whole,
     ):
         guest.fuse.init()
-        yield Subscriber(daemon, guest)
+        yield Listeners(daemon, guest, whole)
 
 
 @settings(max_examples=EXAMPLES, deadline=None)
-@given(steps=STEPS, late=st.booleans())
-def test_the_guest_hears_of_the_inside_and_of_nothing_else(
-    subscriber: Subscriber, steps: list[Step], late: bool
+@given(steps=STEPS, pace=st.sampled_from(Pace))
+def test_all_hear_of_the_inside_and_of_nothing_else(
+    listeners: Listeners, steps: list[Step], pace: Pace
 ) -> None:
-    """Read at once, or `late`: after all of it has happened."""
-    heard: list[Record] = []
-    with subscriber.world(late) as world:
-        with subscriber.daemon.stopped() if late else nullcontext():
+    """However late it is read."""
+    heard = Heard()
+    late = pace is Pace.LATE
+    with listeners.world(late) as world:
+        with listeners.daemon.stopped() if late else nullcontext():
             for step in steps:
                 # What was done in a directory is told if it can still be seen where that is.
                 if step[0] == "rmdir":
                     if late:
                         continue
-                    heard += subscriber.events()
+                    heard.add(listeners.records())
                 world.act(step)
-        heard += subscriber.events()
-        assert not any(record.mask & FS_Q_OVERFLOW for record in heard)
-        # Without an event: a node that the guest knows has ended.
-        told = [(record.mask, record.name.decode()) for record in heard if record.mask]
-        assert set(told) == set(world.expected)
-        once = [event for event in told if not event[0] & MODIFY]
-        assert len(once) == len(set(once))
+                if pace is Pace.SETTLED:
+                    heard.add(listeners.settle(world, world.brought))
+                    world.brought = []
+        heard.add(listeners.records())
+    check_guest(heard.guest, world)
+    for i, records in enumerate(heard.local):
+        check_consumer(records, world, i + 1, settled=pace is Pace.SETTLED)
+
+
+def check_guest(heard: list[Record], world: World) -> None:
+    assert not any(record.mask & FS_Q_OVERFLOW for record in heard)
+    # Without an event: a node that the guest knows has ended. What is mounted is told when somebody
+    # has noticed.
+    told = [
+        (record.mask, name)
+        for record in heard
+        if record.mask and not (name := record.name.decode()).startswith((SENTINEL, "borrowed"))
+    ]
+    assert set(told) == {(m, os.path.basename(p)) for m, p in world.expected(world.views[0])}
+    assert_once(told)
+
+
+def check_consumer(heard: list[fsnotify.Record], world: World, view: int, settled: bool) -> None:
+    """In directories that were new, what was done before they were watched may be missing."""
+    told = []
+    for record in heard:
+        assert isinstance(record, Event | MountEvent)
+        names = record.path.split("/")
+        if names[-1].startswith(SENTINEL):
+            names.pop()
+        elif isinstance(record, Event) and not record.found:
+            told.append((1 << record.kind | (FS_ISDIR if record.is_dir else 0), record.path))
+        assert world.seen[view].issuperset(names)
+    expected = world.expected(world.views[view])
+    assert expected.issuperset(told)
+    assert world.expected(world.views[view], roots_only=not settled).issubset(told)
+    assert_once(told)
+
+
+def assert_once(told: Sequence[tuple[int, str]]) -> None:
+    once = [event for event in told if not event[0] & MODIFY]
+    assert len(once) == len(set(once))
