@@ -1,18 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "cursor.h"
 
-#include <errno.h>
-#include <string.h>
-
-#include "util.h"
-
-void vfsd_cursor_init(struct vfsd_cursor *cur, const struct iovec *iov, uint32_t n)
-{
-	*cur = (struct vfsd_cursor){.iov = iov, .n = n};
-	for (uint32_t i = 0; i < n; i++)
-		cur->left += iov[i].iov_len;
-}
-
 /*
  * Use up to @want > 0 bytes of the current iovec, at least one. The caller has checked cur->left,
  * so there is an iovec that is not empty.
@@ -34,12 +22,10 @@ static size_t step(struct vfsd_cursor *cur, size_t want, uint8_t **at)
 	return want;
 }
 
-int vfsd_cursor_read(struct vfsd_cursor *cur, void *dst, size_t len)
+void vfsd_cursor_read_pieces(struct vfsd_cursor *cur, void *dst, size_t len)
 {
 	uint8_t *to = dst;
 
-	if (len > cur->left)
-		return -EINVAL;
 	while (len > 0) {
 		uint8_t *from;
 		size_t here = step(cur, len, &from);
@@ -48,17 +34,12 @@ int vfsd_cursor_read(struct vfsd_cursor *cur, void *dst, size_t len)
 		to += here;
 		len -= here;
 	}
-	/* The caller checks the copy: make sure that it is what it sees, not the guest's memory. */
-	__asm__ volatile("" : : "r"(dst) : "memory");
-	return 0;
 }
 
-int vfsd_cursor_write(struct vfsd_cursor *cur, const void *src, size_t len)
+void vfsd_cursor_write_pieces(struct vfsd_cursor *cur, const void *src, size_t len)
 {
 	const uint8_t *from = src;
 
-	if (len > cur->left)
-		return -EINVAL;
 	while (len > 0) {
 		uint8_t *to;
 		size_t here = step(cur, len, &to);
@@ -67,19 +48,15 @@ int vfsd_cursor_write(struct vfsd_cursor *cur, const void *src, size_t len)
 		from += here;
 		len -= here;
 	}
-	return 0;
 }
 
-int vfsd_cursor_skip(struct vfsd_cursor *cur, size_t len)
+void vfsd_cursor_skip_pieces(struct vfsd_cursor *cur, size_t len)
 {
-	if (len > cur->left)
-		return -EINVAL;
 	while (len > 0) {
 		uint8_t *at;
 
 		len -= step(cur, len, &at);
 	}
-	return 0;
 }
 
 int vfsd_cursor_take(struct vfsd_cursor *cur, size_t len, struct iovec *out, uint32_t max)

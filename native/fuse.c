@@ -116,19 +116,20 @@ static const struct vfsd_fuse_row *row_of(const struct vfsd_fuse *fuse, uint32_t
  */
 static int read_header(struct vfsd_request *req)
 {
-	size_t there = req->in.left < sizeof(req->header) ? req->in.left : sizeof(req->header);
+	size_t there = req->in.left;
 	size_t body;
 
-	memset(&req->header, 0, sizeof(req->header));
-	if (vfsd_cursor_read(&req->in, &req->header, there))
+	if (VFSD_UNLIKELY(there < sizeof(req->header))) {
+		memset(&req->header, 0, sizeof(req->header));
+		(void)vfsd_cursor_read(&req->in, &req->header, there);
+		/* Half a number is none. */
+		if (there < offsetof(struct fuse_in_header, unique))
+			req->header.opcode = 0;
+		if (there < offsetof(struct fuse_in_header, nodeid))
+			req->header.unique = 0;
 		return -EINVAL;
-	/* Half a number is none. */
-	if (there < offsetof(struct fuse_in_header, unique))
-		req->header.opcode = 0;
-	if (there < offsetof(struct fuse_in_header, nodeid))
-		req->header.unique = 0;
-	if (there < sizeof(req->header))
-		return -EINVAL;
+	}
+	(void)vfsd_cursor_read(&req->in, &req->header, sizeof(req->header));
 	if (req->header.len < sizeof(req->header))
 		return -EINVAL;
 	body = req->header.len - sizeof(req->header);
@@ -198,18 +199,19 @@ static ssize_t dispatch(struct vfsd_request *req, const struct vfsd_fuse_row *ro
 	return n;
 }
 
-/* Place header and payload. Returns the bytes written. */
-static uint32_t reply(struct vfsd_request *req, struct vfsd_cursor *out, ssize_t n)
+/* Place header, which fits into @out, and payload, for which there is @room. Returns bytes written. */
+static uint32_t reply(struct vfsd_request *req, const struct iovec *out, uint32_t n_out,
+		      size_t room, ssize_t n)
 {
 	struct fuse_out_header header = {.unique = req->header.unique};
+	struct vfsd_cursor at = {.iov = out, .n = n_out, .left = sizeof(header)};
 
-	if (n > 0 && (size_t)n > out->left - sizeof(header))
+	if (n > 0 && (size_t)n > room)
 		n = -EINVAL;
 	header.error = n < 0 ? (int32_t)n : 0;
 	header.len = (uint32_t)(sizeof(header) + (n < 0 ? 0 : (size_t)n));
-	if (vfsd_cursor_write(out, &header, sizeof(header)))
-		return 0;
-	if (n > 0 && !req->placed && vfsd_cursor_write(out, req->worker->reply, (size_t)n))
+	(void)vfsd_cursor_write(&at, &header, sizeof(header));
+	if (n > 0 && !req->placed && vfsd_cursor_write(&req->out, req->worker->reply, (size_t)n))
 		return 0;
 	return header.len;
 }
@@ -217,29 +219,30 @@ static uint32_t reply(struct vfsd_request *req, struct vfsd_cursor *out, ssize_t
 uint32_t vfsd_fuse_serve(struct vfsd_fuse_worker *worker, const struct iovec *in, uint32_t n_in,
 			 const struct iovec *out, uint32_t n_out)
 {
-	struct vfsd_request req = {
-		.fuse = worker->fuse,
-		.worker = worker,
-		.granted = atomic_load_explicit(&worker->fuse->granted, memory_order_acquire),
-		.reply = worker->reply,
-	};
 	const struct vfsd_fuse_hooks *hooks = &worker->fuse->hooks;
-	struct vfsd_cursor reply_out;
+	struct vfsd_request req;
 	const struct vfsd_fuse_row *row;
+	size_t room;
 	ssize_t n;
 
+	req.fuse = worker->fuse;
+	req.worker = worker;
+	req.granted = atomic_load_explicit(&worker->fuse->granted, memory_order_acquire);
+	req.inode = NULL;
+	req.reply = worker->reply;
+	req.placed = false;
+	req.given_up = false;
 	vfsd_cursor_init(&req.in, in, n_in);
-	vfsd_cursor_init(&reply_out, out, n_out);
-	req.out = reply_out;
+	vfsd_cursor_init(&req.out, out, n_out);
 
 	n = read_header(&req);
 	row = row_of(worker->fuse, req.header.opcode);
-	if (n) {
+	if (VFSD_UNLIKELY(n)) {
 		VFSD_LOG_LIMITED(VFSD_LOG_WARN, "fuse: malformed request op=%s opcode=%u len=%u",
 				 row->name, req.header.opcode, req.header.len);
-		if (row->flags & NO_REPLY || reply_out.left < sizeof(struct fuse_out_header))
+		if (row->flags & NO_REPLY || req.out.left < sizeof(struct fuse_out_header))
 			return 0;
-		return reply(&req, &reply_out, n);
+		return reply(&req, out, n_out, 0, n);
 	}
 	if (row->flags & NO_REPLY) {
 		(void)dispatch(&req, row);
@@ -248,12 +251,13 @@ uint32_t vfsd_fuse_serve(struct vfsd_fuse_worker *worker, const struct iovec *in
 	/* What cannot be answered is not done either. */
 	if (vfsd_cursor_skip(&req.out, sizeof(struct fuse_out_header)))
 		return 0;
+	room = req.out.left;
 	n = dispatch(&req, row);
 	if (VFSD_UNLIKELY(req.given_up))
 		return VFSD_FUSE_NOT_SERVED;
 	if (row->flags & (BARRIER | OWN_FIRST) && hooks->barrier)
 		hooks->barrier(hooks->ctx, (row->flags & BARRIER) == 0);
-	return reply(&req, &reply_out, n);
+	return reply(&req, out, n_out, room, n);
 }
 
 /* Lead some of @own up to Python. 0 or -errno. */
