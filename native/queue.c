@@ -34,6 +34,7 @@ struct member {
 	struct vfsd_fuse_worker *worker;
 	pthread_t thread;
 	struct vfsd_chain chain;
+	struct vfsd_chain ahead; /* of a batch: the one behind chain, or the other way round */
 };
 
 struct vfsd_queue {
@@ -70,25 +71,37 @@ static void publish(struct vfsd_queue *queue)
 		signal_driver(queue);
 }
 
-/* Serve what is there, at most one batch. 1: there may be more; 0: empty; -EPROTO. */
+/*
+ * Serve what is there, at most one batch. 1: there may be more; 0: empty; -EPROTO.
+ *
+ * The next request is taken before one is served: what the driver's processor has written comes
+ * from its cache, which takes longer than all that we do with it, and comes meanwhile.
+ */
 static int serve_batch(struct member *member)
 {
 	struct vfsd_queue *queue = member->queue;
-	struct vfsd_chain *chain = &member->chain;
+	struct vfsd_chain *chain = &member->chain, *next = &member->ahead, *served;
 	uint64_t bytes = 0;
-	int got = 1;
+	int got = vfsd_vring_pop(&queue->ring, chain);
+	bool last = false;
 
-	for (int i = 0; i < BATCH_MAX && bytes < BATCH_BYTES; i++) {
+	for (int i = 1; got > 0 && !last; i++) {
 		uint32_t written;
 
-		got = vfsd_vring_pop(&queue->ring, chain);
-		if (got <= 0)
-			break;
+		last = i == BATCH_MAX || bytes + chain->in_bytes + chain->out_bytes >= BATCH_BYTES;
+		if (!last) {
+			got = vfsd_vring_pop(&queue->ring, next);
+			if (got > 0)
+				vfsd_vring_fetch(&queue->ring, next);
+		}
 		written = vfsd_fuse_serve(member->worker, chain->iov, chain->n_in,
 					  chain->iov + chain->n_in, chain->n_out);
 		if (VFSD_UNLIKELY(written == VFSD_FUSE_NOT_SERVED)) {
 			/* We are to stop: whoever goes on from our base serves it. */
+			if (!last && got > 0)
+				vfsd_vring_unpop(&queue->ring);
 			vfsd_vring_unpop(&queue->ring);
+			got = 1;
 			break;
 		}
 		vfsd_vring_log_chain(&queue->ring, chain);
@@ -98,10 +111,13 @@ static int serve_batch(struct member *member)
 		 * A driver that looks sees it now. One that sleeps wakes up while we go on: told of the
 		 * first, it finds the others, and is told again only if it has asked for that.
 		 */
-		if (i == 0)
+		if (i == 1)
 			publish(queue);
 		else
 			vfsd_vring_show(&queue->ring);
+		served = chain;
+		chain = next;
+		next = served;
 	}
 	publish(queue);
 	return got;

@@ -9,6 +9,12 @@
 #include "util.h"
 #include "vring_layout.h"
 
+enum {
+	CACHE_LINE_BYTES = 64,
+	/* Of a chain that are fetched ahead: headers, arguments, the reply. */
+	FETCHED_BUFFERS = 5,
+};
+
 #define ALWAYS_INLINE inline __attribute__((always_inline))
 
 /* Before the first hit: no address is in it. */
@@ -138,38 +144,18 @@ static ALWAYS_INLINE int add_desc(struct walk *walk, struct vfsd_vring_desc desc
 	return add_buffer(walk, desc.addr, desc.len);
 }
 
-/* Copy an indirect table, which may straddle regions. */
-static ALWAYS_INLINE int copy_table(struct walk *walk, uint8_t *dst, uint64_t gpa, uint32_t len)
+/*
+ * The @n descriptors of an indirect table, one after the other as they are chained. Each visit is
+ * one copy of one descriptor; a driver that changes them meanwhile changes what comes next, no more.
+ */
+static ALWAYS_INLINE int add_table(struct walk *walk, const struct vfsd_vring_desc *table,
+				   uint32_t n)
 {
-	while (len > 0) {
-		uint8_t *host;
-		uint32_t here = locate(walk, gpa, len, &host);
-
-		if (VFSD_UNLIKELY(here == 0))
-			return -EPROTO;
-		vfsd_vring_copy(dst, host, here);
-		dst += here;
-		gpa += here;
-		len -= here;
-	}
-	return 0;
-}
-
-static ALWAYS_INLINE int add_indirect(struct walk *walk, struct vfsd_vring_desc outer)
-{
-	struct vfsd_vring_desc table[VFSD_VRING_SIZE_MAX]; /* only outer.len bytes are touched */
-	uint32_t n = outer.len / (uint32_t)sizeof(table[0]);
 	uint32_t at = 0;
-	int err;
-
-	if (VFSD_UNLIKELY(n == 0 || n > VFSD_ARRAY_SIZE(table) || outer.len % sizeof(table[0])))
-		return -EPROTO;
-	err = copy_table(walk, (uint8_t *)table, outer.addr, outer.len);
-	if (VFSD_UNLIKELY(err < 0))
-		return err;
 
 	for (uint32_t taken = 0; taken < n; taken++) {
 		struct vfsd_vring_desc desc = vfsd_vring_load_desc(&table[at]);
+		int err;
 
 		if (VFSD_UNLIKELY(desc.flags & VFSD_VRING_DESC_INDIRECT))
 			return -EPROTO;
@@ -183,6 +169,43 @@ static ALWAYS_INLINE int add_indirect(struct walk *walk, struct vfsd_vring_desc 
 			return -EPROTO;
 	}
 	return -EPROTO; /* longer than its table: a loop */
+}
+
+/* A table that cannot be read in place: it straddles regions, or lies where no table should. */
+static __attribute__((noinline)) int add_copied_table(struct walk *walk, uint64_t gpa,
+						      uint32_t bytes)
+{
+	struct vfsd_vring_desc table[VFSD_VRING_SIZE_MAX]; /* only bytes of it are touched */
+
+	for (uint32_t done = 0, here; done < bytes; done += here) {
+		uint8_t *host;
+
+		here = locate(walk, gpa + done, bytes - done, &host);
+		if (here == 0)
+			return -EPROTO;
+		vfsd_vring_copy((uint8_t *)table + done, host, here);
+	}
+	return add_table(walk, table, bytes / (uint32_t)sizeof(table[0]));
+}
+
+static ALWAYS_INLINE int add_indirect(struct walk *walk, struct vfsd_vring_desc outer)
+{
+	const uint32_t n = outer.len / (uint32_t)sizeof(outer);
+	uint8_t *table;
+	uint32_t here;
+
+	if (VFSD_UNLIKELY(n == 0 || n > VFSD_VRING_SIZE_MAX || outer.len % sizeof(outer)))
+		return -EPROTO;
+	here = locate(walk, outer.addr, outer.len, &table);
+	if (VFSD_UNLIKELY(here < outer.len ||
+			  (uintptr_t)table % _Alignof(struct vfsd_vring_desc))) {
+		struct walk rare = *walk; /* whose address is taken */
+		int err = add_copied_table(&rare, outer.addr, outer.len);
+
+		*walk = rare;
+		return err;
+	}
+	return add_table(walk, (const void *)table, n);
 }
 
 /* Any number of direct descriptors, the last of which may refer to an indirect table. */
@@ -210,6 +233,66 @@ static ALWAYS_INLINE int add_chain(struct walk *walk, const struct vfsd_vring *r
 		at = desc.next;
 	}
 	return -EPROTO; /* longer than the ring: a loop */
+}
+
+/*
+ * Have the descriptors of the next two chains fetched. These are hints: what the driver claims is not
+ * copied or believed, but no line is asked for that is not the ring's or the guest's.
+ */
+static ALWAYS_INLINE void fetch_descs(const struct vfsd_vring *ring)
+{
+	const uint16_t waiting = (uint16_t)(ring->avail_seen - ring->next_avail);
+	const uint16_t *heads = ring->avail->ring;
+	const uint32_t mask = ring->num - 1u;
+	struct vfsd_vring_desc outer;
+	uint64_t offset;
+
+	if (waiting == 0)
+		return;
+	outer = vfsd_vring_load_desc(
+		&ring->desc[vfsd_vring_load(&heads[ring->next_avail & mask]) & mask]);
+	offset = outer.addr - ring->region->gpa;
+	if (outer.flags & VFSD_VRING_DESC_INDIRECT && offset < ring->region->size) {
+		__builtin_prefetch(ring->region->host + offset);
+		if (ring->region->size - offset > CACHE_LINE_BYTES)
+			__builtin_prefetch(ring->region->host + offset + CACHE_LINE_BYTES);
+	}
+	if (waiting > 1)
+		__builtin_prefetch(
+			&ring->desc[vfsd_vring_load(&heads[(ring->next_avail + 1u) & mask]) & mask]);
+}
+
+/* The line at @at, to be written to if @own. */
+static inline void fetch(const void *at, bool own)
+{
+#ifdef __x86_64__
+	/* The builtin asks for a line that is shared, unless told for which processors. */
+	if (own) {
+		__asm__ volatile("prefetchw %0" : : "m"(*(const char *)at));
+		return;
+	}
+#endif
+	if (own)
+		__builtin_prefetch(at, 1);
+	else
+		__builtin_prefetch(at);
+}
+
+void vfsd_vring_fetch(const struct vfsd_vring *ring, const struct vfsd_chain *chain)
+{
+	uint32_t n = chain->n_in + chain->n_out;
+
+	fetch(&ring->used->ring[ring->next_used & (ring->num - 1)], true);
+	if (n > FETCHED_BUFFERS)
+		n = FETCHED_BUFFERS;
+	for (uint32_t i = 0; i < n; i++) {
+		const uint8_t *at = chain->iov[i].iov_base;
+		const size_t bytes = chain->iov[i].iov_len;
+
+		fetch(at, i >= chain->n_in);
+		if (bytes > CACHE_LINE_BYTES)
+			fetch(at + CACHE_LINE_BYTES, i >= chain->n_in);
+	}
 }
 
 int vfsd_vring_pop(struct vfsd_vring *ring, struct vfsd_chain *chain)
@@ -249,6 +332,7 @@ int vfsd_vring_pop(struct vfsd_vring *ring, struct vfsd_chain *chain)
 	chain->out_bytes = walk.bytes - walk.in_bytes;
 	ring->region = walk.region;
 	ring->next_avail++;
+	fetch_descs(ring);
 	return 1;
 }
 

@@ -96,6 +96,12 @@ int vfsd_vring_init(struct vfsd_vring *ring, const struct vfsd_mem *mem,
  */
 int vfsd_vring_pop(struct vfsd_vring *ring, struct vfsd_chain *chain);
 
+/*
+ * Have the beginnings of the buffers of @chain fetched, which will be served soon, and the entry
+ * that is pushed next: the driver's processor has just had them in its cache.
+ */
+void vfsd_vring_fetch(const struct vfsd_vring *ring, const struct vfsd_chain *chain);
+
 /* Take back what vfsd_vring_pop() has just given, unserved: it will be the next again. */
 static inline void vfsd_vring_unpop(struct vfsd_vring *ring)
 {

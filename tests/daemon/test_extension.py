@@ -203,12 +203,13 @@ def test_a_ring_stops_while_its_request_waits(run: Run) -> None:
         for i in range(30):
             client = guest.clients[i % 2]
             index = guest.rings.index(client.ring)
-            pending = client.submit(4001, i)
-            # It may be waiting, answered or not even taken by now.
+            pending = [client.submit(4001, 3 * i + j) for j in range(3)]
+            # Each may be waiting, answered, taken ahead or not even taken by now.
             guest.front_end.set_vring_enable(index, False)
             guest.front_end.set_vring_enable(index, True)
-            assert client.wait(pending).check() == b""
-        assert served == list(range(30))  # each once
+            for request in pending:
+                assert client.wait(request).check() == b""
+        assert served == list(range(90))  # each once
 
 
 def test_who_sleeps_is_told_of_the_first_reply_while_the_next_is_still_made(run: Run) -> None:

@@ -108,8 +108,9 @@ static void test_direct(void)
 
 static void test_indirect(void)
 {
-	/* Straddles the regions' border, the second descriptor lies across it. */
-	const uint64_t gpa = GUEST_NEXT_GPA - DESC_BYTES - 7;
+	/* In one piece, at any address; and with the second descriptor across the regions' border. */
+	static const uint64_t places[] = {GUEST_TABLE, GUEST_TABLE + 1,
+					  GUEST_NEXT_GPA - DESC_BYTES - 7};
 	const struct vfsd_vring_desc table[] = {
 		guest_desc(GUEST_DATA, 10, NEXT, 2),
 		guest_desc(GUEST_HIGH_GPA, 0x1000, WRITE, 0),
@@ -118,22 +119,51 @@ static void test_indirect(void)
 	struct vfsd_vring device;
 	struct guest_ring driver;
 
-	start(&driver, &device);
-	put_table(gpa, table, 3);
-	/* The referring descriptor's WRITE flag means nothing; direct ones may come before it. */
-	driver.desc[0] = guest_desc(gpa, sizeof(table), INDIRECT | WRITE, 0);
-	driver.desc[1] = guest_desc(GUEST_DATA + 0x200, 5, NEXT, 0);
-	offer(&driver, 0);
-	offer(&driver, 1);
+	for (size_t i = 0; i < VFSD_ARRAY_SIZE(places); i++) {
+		start(&driver, &device);
+		put_table(places[i], table, 3);
+		/* Its own WRITE flag means nothing; direct descriptors may come before it. */
+		driver.desc[0] = guest_desc(places[i], sizeof(table), INDIRECT | WRITE, 0);
+		driver.desc[1] = guest_desc(GUEST_DATA + 0x200, 5, NEXT, 0);
+		offer(&driver, 0);
+		offer(&driver, 1);
 
-	CHECK_EQ(vfsd_vring_pop(&device, &chain), 1);
-	CHECK_EQ(chain.n_in, 2);
-	CHECK_EQ(chain.n_out, 1);
-	CHECK_EQ(chain.in_bytes, 30);
-	CHECK_EQ(chain.out_bytes, 0x1000);
-	CHECK_EQ(vfsd_vring_pop(&device, &chain), 1);
-	CHECK_EQ(chain.n_in, 3);
-	CHECK_EQ(chain.in_bytes, 35);
+		CHECK_EQ(vfsd_vring_pop(&device, &chain), 1);
+		CHECK_EQ(chain.n_in, 2);
+		CHECK_EQ(chain.n_out, 1);
+		CHECK_EQ(chain.in_bytes, 30);
+		CHECK_EQ(chain.out_bytes, 0x1000);
+		CHECK_EQ(vfsd_vring_pop(&device, &chain), 1);
+		CHECK_EQ(chain.n_in, 3);
+		CHECK_EQ(chain.in_bytes, 35);
+	}
+}
+
+/* What is fetched ahead is not believed: any nonsense may wait behind a good chain. */
+static void test_fetch(void)
+{
+	static const struct vfsd_vring_desc nonsense[] = {
+		{GUEST_NEXT_GPA + GUEST_NEXT_BYTES - 1, DESC_BYTES, INDIRECT, 0},
+		{UINT64_MAX, UINT32_MAX, INDIRECT | NEXT, 0xffff},
+		{0, 0, 0, 0xffff},
+	};
+	struct vfsd_vring device;
+	struct guest_ring driver;
+
+	for (size_t i = 0; i < VFSD_ARRAY_SIZE(nonsense); i++) {
+		start(&driver, &device);
+		driver.desc[0] = guest_desc(GUEST_DATA, 10, NEXT, 1);
+		driver.desc[1] = guest_desc(GUEST_NEXT_GPA + GUEST_NEXT_BYTES - 1, 1, WRITE, 0);
+		driver.desc[2] = guest_desc(nonsense[i].addr, nonsense[i].len, nonsense[i].flags,
+					    nonsense[i].next);
+		guest_ring_offer(&driver, 0);
+		guest_ring_offer(&driver, 2);
+		guest_ring_offer(&driver, 0xffff);
+		(void)guest_ring_publish(&driver);
+		CHECK_EQ(vfsd_vring_pop(&device, &chain), 1);
+		vfsd_vring_fetch(&device, &chain);
+		CHECK_EQ(chain.n_in + chain.n_out, 2);
+	}
 }
 
 static void test_merge(void)
@@ -194,13 +224,18 @@ static void check_broken(struct guest_ring *driver, struct vfsd_vring *device, u
 
 static void check_broken_table(const struct vfsd_vring_desc *table, size_t n, uint32_t bytes)
 {
+	/* Where it is read in place, and twice where it is copied first: unaligned, in two pieces. */
+	static const uint64_t places[] = {GUEST_TABLE, GUEST_TABLE + 4,
+					  GUEST_NEXT_GPA - DESC_BYTES / 2};
 	struct vfsd_vring device;
 	struct guest_ring driver;
 
-	start(&driver, &device);
-	put_table(GUEST_TABLE, table, n);
-	driver.desc[3] = guest_desc(GUEST_TABLE, bytes, INDIRECT, 0);
-	check_broken(&driver, &device, 3);
+	for (size_t i = 0; i < VFSD_ARRAY_SIZE(places); i++) {
+		start(&driver, &device);
+		put_table(places[i], table, n);
+		driver.desc[3] = guest_desc(places[i], bytes, INDIRECT, 0);
+		check_broken(&driver, &device, 3);
+	}
 }
 
 static void test_broken_direct(void)
@@ -616,6 +651,7 @@ int main(void)
 	test_setup();
 	test_direct();
 	test_indirect();
+	test_fetch();
 	test_merge();
 	test_broken_direct();
 	test_broken_indirect();
