@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "hostfs_internal.h"
@@ -111,10 +112,30 @@ int vfsd_hostfs_tmpfile(struct vfsd_hostfs *fs, const struct vfsd_caller *caller
 	return error;
 }
 
+/*
+ * Not by the C library's functions, at which a thread can be cancelled: that takes two atomic
+ * operations each time. And if there is one buffer, the kernel need not fetch a list of them.
+ */
+_Static_assert(sizeof(off_t) == sizeof(long), "an offset is one argument of a system call");
+
+static ssize_t read_at(int fd, const struct iovec *iov, int n_iov, off_t offset)
+{
+	if (VFSD_LIKELY(n_iov == 1))
+		return syscall(SYS_pread64, fd, iov->iov_base, iov->iov_len, offset);
+	return syscall(SYS_preadv, fd, iov, (long)n_iov, offset, 0L);
+}
+
+static ssize_t write_at(int fd, const struct iovec *iov, int n_iov, off_t offset, int flags)
+{
+	if (VFSD_LIKELY(n_iov == 1 && flags == 0))
+		return syscall(SYS_pwrite64, fd, iov->iov_base, iov->iov_len, offset);
+	return syscall(SYS_pwritev2, fd, iov, (long)n_iov, offset, 0L, flags);
+}
+
 ssize_t vfsd_hostfs_read(struct vfsd_hostfs *fs, int fd, const struct iovec *iov, int n_iov,
 			 off_t offset)
 {
-	ssize_t n = preadv(fd, iov, n_iov, offset);
+	ssize_t n = read_at(fd, iov, n_iov, offset);
 
 	(void)fs;
 	return n < 0 ? -errno : n;
@@ -130,7 +151,7 @@ ssize_t vfsd_hostfs_write(struct vfsd_hostfs *fs, int fd, const struct iovec *io
 		return n;
 	if (flags & VFSD_WRITE_KILL_PRIV)
 		vfsd_creds_drop_fsetid(&creds);
-	n = pwritev2(fd, iov, n_iov, offset, flags & VFSD_WRITE_APPEND ? RWF_APPEND : 0);
+	n = write_at(fd, iov, n_iov, offset, flags & VFSD_WRITE_APPEND ? RWF_APPEND : 0);
 	n = n < 0 ? -errno : n;
 	vfsd_creds_leave(fs, &creds);
 	return n;
