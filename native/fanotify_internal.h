@@ -31,6 +31,15 @@
 	(FAN_ACCESS | FAN_MODIFY | FAN_ATTRIB | FAN_CLOSE | FAN_OPEN | DIRENT | FAN_DELETE_SELF |  \
 	 FAN_MOVE_SELF)
 
+/* Ends of objects that are told elsewhere than where the host has them. */
+struct vfsd_fan_ends {
+	uint32_t count;
+	struct vfsd_fan_end {
+		struct vfsd_file_handle handle;
+		const uint8_t *after; /* the event that ends here in the batch */
+	} at[32];
+};
+
 struct vfsd_fan_source {
 	struct vfsd_source base;
 	struct vfsd_source_config config;
@@ -44,6 +53,7 @@ struct vfsd_fan_source {
 	struct vfsd_whole *whole; /* NULL until one is subscribed to */
 	struct vfsd_batch batch;
 	struct vfsd_fan_ahead *ahead;
+	struct vfsd_fan_ends ends; /* of the batch */
 	/* While a batch is worked off: the last directory that names were looked up in, or -1. */
 	int dir_fd;
 	uint64_t dir_nodeid;
@@ -69,6 +79,16 @@ void vfsd_fan_leave(const struct vfsd_fan_source *source, const struct vfsd_fan_
 void vfsd_fan_tell(const struct vfsd_source_sink *sink, const struct vfsd_fan_found *place,
 		   struct vfsd_source_event event);
 void vfsd_fan_tell_end(const struct vfsd_source_sink *sink, const struct vfsd_fan_found *self);
+
+/* False: there are too many. */
+bool vfsd_fan_move_end(struct vfsd_fan_source *source, const struct vfsd_file_handle *handle,
+		       const uint8_t *after);
+
+/*
+ * Whoever holds an object keeps it from ending, so what the host removed while we held one, up to
+ * now, has lost its name first. If that happened to @nodeid (0: none), its end is told before the name.
+ */
+void vfsd_fan_let_go(struct vfsd_fan_source *source, uint64_t nodeid);
 
 /*
  * A descriptor of @dir, good until the next call or vfsd_fan_close_dir(), or -errno. Many names in a

@@ -17,9 +17,14 @@ static uint64_t node_at(struct vfsd_fan_source *source, struct vfsd_inode *dir, 
 			bool *exists)
 {
 	int fd = vfsd_fan_open_dir(source, dir);
+	uint64_t nodeid;
 
 	*exists = false;
-	return fd < 0 ? 0 : vfsd_source_node_in(source->config.inodes, fd, name, exists);
+	if (fd < 0)
+		return 0;
+	nodeid = vfsd_source_node_in(source->config.inodes, fd, name, exists);
+	vfsd_fan_let_go(source, nodeid);
+	return nodeid;
 }
 
 /* enum vfsd_name_bits of FAN_* */

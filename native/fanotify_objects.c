@@ -11,7 +11,7 @@
  * An event of a directory names that itself, not its place: find out, for the watchers of the
  * directory that it is in. *ret stays empty if the guest does not know that one.
  */
-static void locate_dir(const struct vfsd_fan_source *source, const struct vfsd_fan_found *dir,
+static void locate_dir(struct vfsd_fan_source *source, const struct vfsd_fan_found *dir,
 		       const struct vfsd_file_handle *handle, struct vfsd_fan_found *ret,
 		       char name[VFSD_SOURCE_NAME_BYTES])
 {
@@ -29,6 +29,8 @@ static void locate_dir(const struct vfsd_fan_source *source, const struct vfsd_f
 	ret->name = name;
 	ret->name_bytes = (uint32_t)strlen(name);
 	vfsd_inode_fd_put(fd, transient);
+	if (dir->inode)
+		vfsd_fan_let_go(source, dir->inode->nodeid);
 }
 
 /* @event or a later one may have taken the name away by which the object of @event was opened. */

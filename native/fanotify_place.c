@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "fanotify_internal.h"
 
+#include <string.h>
 #include <unistd.h>
+
+#include "util.h"
 
 struct vfsd_fan_found vfsd_fan_find(const struct vfsd_fan_source *source,
 				    const struct vfsd_fan_place *place)
@@ -45,11 +48,75 @@ void vfsd_fan_tell_end(const struct vfsd_source_sink *sink, const struct vfsd_fa
 	vfsd_fan_tell(sink, self, (struct vfsd_source_event){.unlinked = true});
 }
 
+bool vfsd_fan_move_end(struct vfsd_fan_source *source, const struct vfsd_file_handle *handle,
+		       const uint8_t *after)
+{
+	struct vfsd_fan_ends *ends = &source->ends;
+
+	if (ends->count == VFSD_ARRAY_SIZE(ends->at))
+		return false;
+	vfsd_file_handle_copy(&ends->at[ends->count].handle, handle);
+	ends->at[ends->count++].after = after;
+	return true;
+}
+
+/* The event at @at is told elsewhere. */
+static void forget_end(struct vfsd_fan_source *source, const uint8_t *at)
+{
+	struct fanotify_event_metadata event;
+
+	memcpy(&event, at, sizeof(event));
+	event.mask &= ~(uint64_t)FAN_DELETE_SELF;
+	memcpy(source->batch.buffer + (at - source->batch.buffer), &event, sizeof(event));
+}
+
+/* The first name that was removed behind all else that happened to @handle and before @upto. */
+static const uint8_t *removed_before(const struct vfsd_fan_source *source,
+				     const struct vfsd_file_handle *handle, const uint8_t *upto)
+{
+	const uint8_t *at = source->batch.at, *here = at, *removed = NULL;
+	struct vfsd_fan_event event;
+
+	for (; vfsd_fan_next(&at, upto, &event); here = at)
+		if (vfsd_fan_concerns(&event, handle))
+			removed = NULL;
+		else if ((event.mask & FAN_DELETE) && !removed)
+			removed = here;
+	return removed;
+}
+
+void vfsd_fan_let_go(struct vfsd_fan_source *source, uint64_t nodeid)
+{
+	const uint8_t *at = source->batch.end, *here = at, *removed;
+	struct vfsd_inode *inode = vfsd_inode_get(source->config.inodes, nodeid);
+	struct vfsd_fan_event event;
+	bool all;
+
+	if (!inode || !vfsd_batch_more(&source->batch, VFSD_BATCH_AHEAD, &all))
+		goto out;
+	for (; vfsd_fan_next(&at, source->batch.end, &event); here = at) {
+		const struct vfsd_file_handle *handle = &vfsd_fan_self(&event)->handle;
+
+		/* Who lets go last is its author. */
+		if (event.pid != source->self || !(event.mask & FAN_DELETE_SELF) ||
+		    !vfsd_file_handle_equal(handle, vfsd_inode_handle(inode)))
+			continue;
+		removed = removed_before(source, handle, here);
+		if (removed && vfsd_fan_move_end(source, handle, removed))
+			forget_end(source, here);
+		break;
+	}
+out:
+	vfsd_inode_put(source->config.inodes, inode);
+}
+
 void vfsd_fan_close_dir(struct vfsd_fan_source *source)
 {
-	if (source->dir_fd >= 0)
-		(void)close(source->dir_fd);
+	if (source->dir_fd < 0)
+		return;
+	(void)close(source->dir_fd);
 	source->dir_fd = -1;
+	vfsd_fan_let_go(source, source->dir_nodeid);
 }
 
 int vfsd_fan_open_dir(struct vfsd_fan_source *source, struct vfsd_inode *dir)

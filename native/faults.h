@@ -5,6 +5,8 @@
  *
  *   VFSD_FAULT_DELAY_MS=N    the event thread sees host events 0 to N milliseconds late
  *   VFSD_FAULT_NO_BARRIER=1  replies do not wait for older events
+ *   VFSD_FAULT_HOLD=name     the event thread holds what it looks up by name until the name is gone
+ *   VFSD_FAULT_HOLD=dir      and until the directory is
  *
  * Owner thread: create by the control thread; the rest by any, it is constant then.
  */
@@ -23,6 +25,9 @@ void vfsd_faults_delay(int stop_fd);
 
 bool vfsd_faults_no_barrier(void);
 
+/* @name in @dir_fd is being looked up, and that takes its time: until the host has removed it. */
+void vfsd_faults_hold(int dir_fd, const char *name);
+
 #else
 
 static inline void vfsd_faults_init(void)
@@ -37,6 +42,12 @@ static inline void vfsd_faults_delay(int stop_fd)
 static inline bool vfsd_faults_no_barrier(void)
 {
 	return false;
+}
+
+static inline void vfsd_faults_hold(int dir_fd, const char *name)
+{
+	(void)dir_fd;
+	(void)name;
 }
 
 #endif

@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "faults.h"
 #include "inode.h"
 #include "util.h"
 
@@ -63,6 +64,7 @@ uint64_t vfsd_source_node_in(struct vfsd_inodes *inodes, int dir_fd, const char 
 	struct vfsd_inode *inode = vfsd_inode_find_name(inodes, dir_fd, name, exists);
 	uint64_t nodeid;
 
+	vfsd_faults_hold(dir_fd, name);
 	if (!inode)
 		return 0;
 	nodeid = inode->nodeid;

@@ -21,17 +21,6 @@
 #include "marks.h"
 #include "util.h"
 
-/* An end that is told after an event further on, see put_off(). */
-struct end {
-	struct vfsd_file_handle handle;
-	const uint8_t *after; /* where that event ends in the batch */
-};
-
-struct ends {
-	uint32_t count;
-	struct end at[32];
-};
-
 static int mark(const struct vfsd_fan_source *source, unsigned int how, int inode_fd, uint64_t mask)
 {
 	char link[16];
@@ -252,8 +241,8 @@ static void handle_event(struct vfsd_fan_source *source, const struct vfsd_sourc
  * onto something tells of what it moves between that one's ATTRIB and its DELETE_SELF.
  * True: the end of @event, behind which are @at to @end, is told later.
  */
-static bool put_off(const struct vfsd_fan_source *source, struct ends *ends,
-		    const struct vfsd_fan_event *event, const uint8_t *at, const uint8_t *end)
+static bool put_off(struct vfsd_fan_source *source, const struct vfsd_fan_event *event,
+		    const uint8_t *at, const uint8_t *end)
 {
 	struct vfsd_inode *known;
 	const struct vfsd_file_handle *handle = &vfsd_fan_self(event)->handle;
@@ -277,17 +266,14 @@ static bool put_off(const struct vfsd_fan_source *source, struct ends *ends,
 		if (renames_onto || vfsd_fan_concerns(&later, handle))
 			after = at;
 	}
-	if (!after || ends->count == VFSD_ARRAY_SIZE(ends->at))
-		return false;
-	vfsd_file_handle_copy(&ends->at[ends->count].handle, handle);
-	ends->at[ends->count++].after = after;
-	return true;
+	return after && vfsd_fan_move_end(source, handle, after);
 }
 
-/* Tell the ends that were put off until @at, in their order. */
+/* Tell the ends that belong before @at, in their order. */
 static void tell_ends(struct vfsd_fan_source *source, const struct vfsd_source_sink *sink,
-		      struct ends *ends, const uint8_t *at)
+		      const uint8_t *at)
 {
+	struct vfsd_fan_ends *ends = &source->ends;
 	uint32_t kept = 0;
 
 	for (uint32_t i = 0; i < ends->count; i++) {
@@ -310,22 +296,26 @@ static uint64_t handle_events(struct vfsd_fan_source *source, const struct vfsd_
 {
 	const bool whole = vfsd_whole_active(source->whole);
 	struct vfsd_batch *batch = &source->batch;
-	struct ends ends = {.count = 0};
 	struct vfsd_fan_event event;
-	uint64_t count = 0;
+	uint64_t count = 0, before;
 
 	if (whole)
 		vfsd_whole_begin(source->whole);
-	for (; vfsd_fan_next(&batch->at, batch->end, &event); count++) {
-		if (put_off(source, &ends, &event, batch->at, batch->end))
-			event.mask &= ~(uint64_t)FAN_DELETE_SELF;
-		if (whole)
-			vfsd_whole_enter(source->whole, &event);
-		handle_event(source, sink, &event);
-		tell_ends(source, sink, &ends, batch->at);
-	}
-	/* An open directory does not end as long as it is. */
-	vfsd_fan_close_dir(source);
+	source->ends.count = 0;
+	do {
+		before = count;
+		for (; vfsd_fan_next(&batch->at, batch->end, &event); count++) {
+			if (put_off(source, &event, batch->at, batch->end))
+				event.mask &= ~(uint64_t)FAN_DELETE_SELF;
+			if (whole)
+				vfsd_whole_enter(source->whole, &event);
+			handle_event(source, sink, &event);
+			tell_ends(source, sink, batch->at);
+		}
+		/* An open directory does not end as long as it is; what does now is in the batch. */
+		vfsd_fan_close_dir(source);
+		tell_ends(source, sink, batch->at);
+	} while (count > before && batch->at < batch->end);
 	if (whole && vfsd_whole_lost(source->whole))
 		sink->lost(sink->ctx);
 	return count;

@@ -301,6 +301,47 @@ static bool is_unnamed(struct source *source, struct vfsd_inode *inode,
 				 name ? IN_DELETE | IN_MOVE : IN_ATTRIB | IN_MOVE_SELF);
 }
 
+/*
+ * While we looked a name up we held the object that has it, and the directory. What the host removed
+ * meanwhile has lost its name first and ended when we let go. All that is behind @fresh: an end is
+ * put before the name, behind what else happened to the object.
+ */
+static void put_end_right(struct source *source, const uint8_t *fresh, uint64_t nodeid)
+{
+	const struct watch *watch = find_node(source, nodeid);
+	const uint8_t *at = fresh, *here = at;
+	struct inotify_event later;
+	uint8_t *removed = NULL;
+	const char *name;
+
+	for (; watch && next_event(&at, source->batch.end, &later, &name); here = at) {
+		if (later.wd != watch->wd) {
+			if ((later.mask & IN_DELETE) && !removed)
+				removed = source->batch.buffer + (here - source->batch.buffer);
+		} else if (!(later.mask & IN_DELETE_SELF)) {
+			removed = NULL;
+		} else if (removed) {
+			memmove(removed + sizeof(later), removed, (size_t)(here - removed));
+			memcpy(removed, &later, sizeof(later)); /* it has no name */
+			return;
+		}
+	}
+}
+
+/* vfsd_source_node_at() */
+static uint64_t node_at(struct source *source, struct vfsd_inode *dir, const char *name)
+{
+	const uint8_t *fresh = source->batch.end;
+	bool exists, whole;
+	uint64_t child = vfsd_source_node_at(source->config.inodes, dir, name, &exists);
+
+	if (vfsd_batch_more(&source->batch, VFSD_BATCH_AHEAD, &whole)) {
+		put_end_right(source, fresh, child);
+		put_end_right(source, fresh, dir->nodeid);
+	}
+	return child;
+}
+
 static void tell_named(struct source *source, const struct vfsd_source_sink *sink,
 		       struct vfsd_inode *dir, const struct inotify_event *event, const char *name)
 {
@@ -313,12 +354,11 @@ static void tell_named(struct source *source, const struct vfsd_source_sink *sin
 		.name = name,
 		.name_bytes = (uint32_t)strnlen(name, event->len),
 	};
-	bool exists;
 
 	if (bit == 0 || told.name_bytes == event->len)
 		return;
 	if (!source->config.everything && !(bit & (IN_DELETE | IN_MOVED_FROM)))
-		told.child = vfsd_source_node_at(source->config.inodes, dir, name, &exists);
+		told.child = node_at(source, dir, name);
 	told.unnamed = is_unnamed(source, dir, event, name);
 	sink->event(sink->ctx, &told);
 }
