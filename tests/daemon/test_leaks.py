@@ -283,8 +283,8 @@ class Listeners:
             View({lenders[0]: f"{name}/lender", **lender}),
         )
         with (
-            bound(lenders[0], lent),
-            bound(lenders[1], borrowed),
+            mounted(lent, "--bind", os.fspath(lenders[0])),
+            mounted(borrowed, "--bind", os.fspath(lenders[1])),
             Consumer(self.daemon, f"{name}/lender") as part,
         ):
             self.consumers = (self.whole, part)
@@ -353,9 +353,9 @@ class Listeners:
 
 
 @contextmanager
-def bound(source: Path, target: Path) -> Iterator[None]:
-    """A bind mount."""
-    subprocess.run(["mount", "--bind", source, target], check=True)
+def mounted(target: Path, *what: str) -> Iterator[None]:
+    """A mount of what mount(8) is told."""
+    subprocess.run(["mount", *what, target], check=True)
     try:
         yield
     finally:
@@ -364,9 +364,14 @@ def bound(source: Path, target: Path) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def listeners(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Listeners]:
-    """One daemon and guest for all examples; each has its own tree."""
+    """One daemon and guest for all examples; each has its own tree.
+
+    On a file system where nothing else happens: the host's queue holds just so many events.
+    """
+    directory = tmp_path_factory.mktemp("leaks")
     with (
-        Daemon(tmp_path_factory.mktemp("leaks"), *PRIVILEGED) as daemon,
+        mounted(directory, "-t", "tmpfs", "none"),
+        Daemon(directory, *PRIVILEGED) as daemon,
         Session.connect(daemon.socket, notify_buffers=64) as guest,
         Consumer(daemon) as whole,
     ):
