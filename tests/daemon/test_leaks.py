@@ -191,10 +191,11 @@ class World:
 
         self.directories = [moved(path) for path in self.directories]
         self.brought = [path for path in self.directories if path == new or new in path.parents]
+        self.files = [moved(path) for path in self.files]
+        self.look()
         # The host merges what nobody has read yet of one name, on whichever side it was done.
         if self.late and any((v.name(old) is None) != (v.name(new) is None) for v in self.views):
-            self.files = [path for path in self.files if old not in path.parents]
-        self.files = [moved(path) for path in self.files]
+            self.files = [path for path in self.files if new not in path.parents]
 
 
 class Consumer:
