@@ -152,8 +152,9 @@ def _serve_one(
             engine.upcall_fd: lambda: _serve_extensions(engine, extensions),
         }
         stack.callback(_pass_on_log, engine)
+        table = place.mounts
         mounts = MountWatch(
-            place.mounts.fd, place.mounts.bell_fd, place.mounts.share, root_fd, engine
+            table.fd, table.bell_fd, table.share, root_fd, engine, events=table.events
         )
         stack.callback(mounts.close)
         watch[mounts.fileno()] = mounts.serve

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -254,3 +255,125 @@ def test_nobody_looks_when_submounts_are_not_announced(
         watcher = watch(daemon, "--type=mount")
         host.run("mount", "-t", "tmpfs", "none", "b")
         assert next_mount(watcher) == ("mount", "mounted", "b")
+
+
+def source(daemon: Daemon) -> str:
+    """Return by what it hears of mounts, as it has said."""
+    (line,) = (line for line in daemon.log if "event=mounts" in line)
+    return line.partition(" by=")[2].split()[0]
+
+
+# So many mounts, a hundred beside each other.
+CROWD = """
+import ctypes, os, sys
+libc = ctypes.CDLL(None)
+for i in range(int(sys.argv[2])):
+    path = os.fsencode(f"{sys.argv[1]}/{i % 100}")
+    if i < 100:
+        os.mkdir(path)
+    if libc.mount(path, path, None, ctypes.c_ulong(0x1000), None):  # MS_BIND
+        sys.exit("mount")
+"""
+
+# Who has not the right to ask for events of mounts.
+WITHOUT = ("setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin")
+
+
+@pytest.fixture(params=["namespace", "chroot", "none mountinfo"])
+def listening(
+    request: pytest.FixtureRequest, host: Host, tmp_path: Path, has_mount_events: bool
+) -> Iterator[Daemon]:
+    """A daemon that hears by events of mounts, and one that has not the right to."""
+    sandbox, _, by = str(request.param).partition(" ")
+    launcher = (*host.enter, *WITHOUT) if by else host.enter
+    with Daemon(tmp_path, f"--sandbox={sandbox}", share=host.share, launcher=launcher) as daemon:
+        assert source(daemon) == ("fanotify" if has_mount_events and not by else "mountinfo")
+        yield daemon
+
+
+@pytest.fixture(scope="module")
+def has_mount_events() -> bool:
+    """Whether the kernel has such events: Linux 6.15."""
+    major, minor = os.uname().release.split(".")[:2]
+    return (int(major), int(minor)) >= (6, 15)
+
+
+def test_many_mounts_at_once(listening: Daemon, host: Host, watch: Callable[..., Watcher]) -> None:
+    """Each is told, and nothing of those elsewhere, nor of one that came and went unseen."""
+    elsewhere = host.share.parent / "elsewhere"
+    elsewhere.mkdir()
+    watcher = watch(listening, "--type=mount")
+    script = "for i in $(seq 40); do mkdir -p $i; mount -t tmpfs none $i; done"
+    with listening.stopped():
+        host.run("sh", "-c", f"{script}; cd {elsewhere}; {script}")
+        host.run("sh", "-c", "mount -t tmpfs none a; umount a; mount -t tmpfs none b")
+    told = [next_mount(watcher) for _ in range(41)]
+    assert told == [("mount", "mounted", path) for path in [*map(str, range(1, 41)), "b"]]
+    with listening.stopped():
+        host.run("sh", "-c", f"umount -l {elsewhere}/* b; mount -t tmpfs none b; umount -l [0-9]*")
+    told = [next_mount(watcher) for _ in range(42)]
+    assert sorted(told) == sorted(
+        [("mount", "unmounted", path) for path in [*map(str, range(1, 41)), "b"]]
+        + [("mount", "mounted", "b")]
+    )
+
+
+def test_guests_look_again_by_either_source(listening: Daemon, host: Host) -> None:
+    with Session.connect(listening.socket) as session:
+        fuse = session.fuse
+        fuse.init()
+        fuse.lookup(ROOT_ID, "a")
+        fuse.fsnotify(ROOT_ID, CREATE | DELETE)
+        host.run("mount", "-t", "tmpfs", "none", "a")
+        wait_for(lambda: expired(session, host), [(ROOT_ID, MOVED_FROM, b"a")])
+        fuse.lookup(ROOT_ID, "a")
+        host.run("umount", "-l", "a")
+        wait_for(lambda: expired(session, host), [(ROOT_ID, MOVED_FROM, b"a")])
+
+
+def test_the_table_is_not_read_for_mounts_elsewhere(
+    host: Host, begin: Callable[..., Daemon], has_mount_events: bool
+) -> None:
+    if not has_mount_events:
+        pytest.skip("the kernel has no events of mounts")
+    elsewhere = host.share.parent / "elsewhere"
+    elsewhere.mkdir()
+    daemon = begin("--sandbox=none")
+    with Session.connect(daemon.socket) as session:
+        session.fuse.init()
+        session.fuse.lookup(ROOT_ID, "a")
+        session.fuse.fsnotify(ROOT_ID, CREATE | DELETE)
+        table_bytes = len(Path(f"/proc/{daemon.pid}/mountinfo").read_bytes())
+        before = bytes_read(daemon)
+        for _ in range(20):
+            host.run("mount", "-t", "tmpfs", "none", os.fspath(elsewhere))
+            assert expired(session, host) == []
+            host.run("umount", os.fspath(elsewhere))
+        host.run("mount", "-t", "tmpfs", "none", "a")
+        wait_for(lambda: expired(session, host), [(ROOT_ID, MOVED_FROM, b"a")])
+        # For the last one; and for a few that had gone before the daemon could see where they were.
+        assert table_bytes <= bytes_read(daemon) - before < 8 * table_bytes
+
+
+def test_the_hosts_queue_of_mounts_overflows(host: Host, begin: Callable[..., Daemon]) -> None:
+    """Then the table says what nothing else did."""
+    limit = int(Path("/proc/sys/fs/fanotify/max_queued_events").read_text())
+    if limit > 20000:
+        pytest.skip("would take too long")
+    elsewhere = host.share.parent / "elsewhere"
+    elsewhere.mkdir()
+    daemon = begin("--sandbox=none")
+    with Session.connect(daemon.socket) as session:
+        session.fuse.init()
+        session.fuse.lookup(ROOT_ID, "a")
+        session.fuse.fsnotify(ROOT_ID, CREATE | DELETE)
+        with daemon.stopped():
+            host.run(sys.executable, "-c", CROWD, os.fspath(elsewhere), str(limit + 100))
+            host.run("mount", "-t", "tmpfs", "none", "a")
+        wait_for(lambda: expired(session, host), [(ROOT_ID, MOVED_FROM, b"a")])
+
+
+def bytes_read(daemon: Daemon) -> int:
+    """Return how many bytes it has ever read: proc_pid_io(5)."""
+    line = Path(f"/proc/{daemon.pid}/io").read_text().splitlines()[0]
+    return int(line.removeprefix("rchar: "))

@@ -1,6 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Mounts below the share: what has changed, by comparing two readings of the mount table.
 
+When to read is said by the kernel's events of mounts, where there are such: as long as no consumer
+listens, the table is not read for what is mounted elsewhere. Consumers are told of what is made
+read-only as well, of which there is no event; for them, and on older kernels, it is read whenever
+anything about any mount has changed.
+
 What was mounted and unmounted again between two readings is not told, nor is what was made
 read-only and read-write. A mount that moves is unmounted and mounted. For what the daemon can see
 of the host's mounts at all, see `virtiofsd_py.sandbox.mountinfo`.
@@ -146,6 +151,19 @@ class Teller(Protocol):
         """See there."""
 
 
+class Events(Protocol):
+    """What of `virtiofsd_py.sandbox.mountevents.MountEvents` is needed here."""
+
+    def fileno(self) -> int:
+        """See there."""
+
+    def concern_share(self) -> bool:
+        """See there."""
+
+    def close(self) -> None:
+        """See there."""
+
+
 class MountWatch:
     """Watches the mount table, while somebody is interested, and tells the engine.
 
@@ -153,7 +171,16 @@ class MountWatch:
     it goes by what it knows.
     """
 
-    def __init__(self, table_fd: int, bell_fd: int, share: str, root_fd: int, to: Teller) -> None:
+    def __init__(
+        self,
+        table_fd: int,
+        bell_fd: int,
+        share: str,
+        root_fd: int,
+        to: Teller,
+        *,
+        events: Events | None,
+    ) -> None:
         """Be ready; nothing is watched yet.
 
         Args:
@@ -162,12 +189,14 @@ class MountWatch:
             share: path of the share in that table.
             root_fd: O_PATH descriptor of the share; owned.
             to: who is told.
+            events: of the mounts in that table; owned. None: it is polled.
         """
         self._table_fd = table_fd
         self._bell_fd = bell_fd
         self._share = os.fsencode(share).rstrip(b"/") or b"/"
         self._root_fd = root_fd
         self._to = to
+        self._events = events
         self._epoll = select.epoll()
         self._interests = 0
         self._consumers = 0
@@ -180,6 +209,8 @@ class MountWatch:
     def close(self) -> None:
         """Watch nothing any more."""
         self._epoll.close()
+        if self._events is not None:
+            self._events.close()
         for fd in (self._table_fd, self._bell_fd, self._root_fd):
             os.close(fd)
 
@@ -195,10 +226,15 @@ class MountWatch:
     def hold_for_guest(self) -> None:
         """A guest is: of what is mounted, not of superblocks."""
         self._interests += 1
-        if self._interests == 1:
+        if self._interests > 1:
+            return
+        if self._events is not None:
+            self._epoll.register(self._events, select.EPOLLIN)
+            self._events.concern_share()  # What has been up to now is in the table.
+        else:
             # A mount table is always readable; changes are exceptional: proc_pid_mountinfo(5).
             self._epoll.register(self._table_fd, select.EPOLLPRI)
-            self._mounts = self._read()
+        self._mounts = self._read()
 
     def release(self) -> None:
         """A consumer is not any more."""
@@ -207,12 +243,15 @@ class MountWatch:
             self._epoll.unregister(self._bell_fd)
         self._interests -= 1
         if self._interests == 0:
-            self._epoll.unregister(self._table_fd)
+            self._epoll.unregister(self._events or self._table_fd)
 
     def serve(self) -> bool:
         """See what has changed; always True, go on."""
         self._epoll.poll(0)
         if self._interests == 0:
+            return True
+        # Whether the bell has rung is not to be learnt any more: who polled us has been told.
+        if self._events is not None and not self._events.concern_share() and not self._consumers:
             return True
         before, self._mounts = self._mounts, self._read()
         told = list(compare(before, self._mounts))

@@ -21,6 +21,7 @@ from virtiofsd_py.idmap import NamespaceRange
 from virtiofsd_py.options import Sandbox, Seccomp
 from virtiofsd_py.sandbox import capabilities, imports, libc, mountinfo, roots, seccomp, userns
 from virtiofsd_py.sandbox.guardian import Ended, Split, split
+from virtiofsd_py.sandbox.mountevents import MountEvents
 from virtiofsd_py.sandbox.mountinfo import Bell, MountTable
 
 __all__ = ["Ended", "Inside", "Plan", "check_share", "enter"]
@@ -125,13 +126,31 @@ def enter(plan: Plan, on_ready: Callable[[], None]) -> Inside | Ended:
 
 def _stay(plan: Plan, bell: Bell, on_ready: Callable[[], None]) -> Inside:
     root_fd = roots.open_share(plan.shared_dir)
-    mounts = _table_here(plan, bell)
+    mounts = _table_here(plan, bell, os.path.realpath(plan.shared_dir))
     return Inside(root_fd, roots.open_proc_self_fd(), mounts, os.getpid(), False, on_ready)
 
 
-def _table_here(plan: Plan, bell: Bell) -> MountTable:
-    """Return the table in which the share has its path from the root that we have now."""
-    return MountTable(mountinfo.open_table(), bell.fd, os.path.realpath(plan.shared_dir))
+def _table_here(plan: Plan, bell: Bell, share: str) -> MountTable:
+    """Return the table in which the share has its path from the root that we have now.
+
+    Args:
+        plan: what to lock the daemon into.
+        bell: rung by the host.
+        share: its path from the root that we are going to have.
+    """
+    path = os.path.realpath(plan.shared_dir)
+    return MountTable(mountinfo.open_table(), bell.fd, path, _mount_events(share))
+
+
+def _mount_events(share: str) -> MountEvents | None:
+    """Listen for mounts of the namespace that we are in; without the means for it, return None."""
+    try:
+        events = MountEvents(share)
+    except OSError as error:
+        _log.info("event=mounts by=mountinfo reason=%s: %s", error.filename, error.strerror)
+        return None
+    _log.info("event=mounts by=fanotify")
+    return events
 
 
 def _leave(plan: Plan, on_ready: Callable[[], None]) -> Split | Ended:
@@ -149,7 +168,7 @@ def _leave(plan: Plan, on_ready: Callable[[], None]) -> Split | Ended:
 
 def _change_root(plan: Plan, process: Split, bell: Bell, on_ready: Callable[[], None]) -> Inside:
     if plan.mode is Sandbox.CHROOT:
-        mounts = _at("the mount table", lambda: _table_here(plan, bell))
+        mounts = _at("the mount table", lambda: _table_here(plan, bell, "/"))
         root_fd, proc_self_fd = _at("chroot", lambda: roots.change(plan.shared_dir))
     else:
         _at(
@@ -157,10 +176,11 @@ def _change_root(plan: Plan, process: Split, bell: Bell, on_ready: Callable[[], 
             lambda: libc.unshare(libc.Clone.NEWNS | libc.Clone.NEWNET),
         )
         _tell_network()
+        events = _mount_events("/")
         root_fd, proc_self_fd, table_fd, share = _at(
             "a mount namespace", lambda: roots.pivot(plan.shared_dir)
         )
-        mounts = MountTable(table_fd, bell.fd, share)
+        mounts = MountTable(table_fd, bell.fd, share, events)
     imports.forbid()
     return Inside(root_fd, proc_self_fd, mounts, process.pid, True, on_ready, process.link)
 

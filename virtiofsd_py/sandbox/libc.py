@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """System calls that Python's `os` lacks in 3.11. Each raises OSError and returns nothing else.
 
-Spec: unshare(2), mount(2), pivot_root(2), prctl(2), open_tree(2), move_mount(2).
+Spec: unshare(2), mount(2), pivot_root(2), prctl(2), open_tree(2), move_mount(2), fanotify_init(2),
+fanotify_mark(2), statmount(2).
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
+import struct
 from enum import IntFlag
 from typing import Final
 
@@ -18,6 +20,7 @@ AT_FDCWD: Final = -100
 # Alike on every machine that Linux still runs on, but Alpha.
 _SYS_OPEN_TREE: Final = 428
 _SYS_MOVE_MOUNT: Final = 429
+SYS_STATMOUNT: Final = 457
 # The C library has no function for this one.
 _SYS_PIVOT_ROOT: Final = {
     "x86_64": 155,
@@ -29,6 +32,13 @@ _SYS_PIVOT_ROOT: Final = {
 }
 
 _PR_SET_PDEATHSIG: Final = 1
+
+# struct mnt_id_req: size, spare, mnt_id, param
+_MNT_ID_REQ: Final = struct.Struct("=IIQQ")
+_STATMOUNT_MNT_POINT: Final = 0x10
+_STATMOUNT_PLACE_AT: Final = 108  # of mnt_point in struct statmount
+_STATMOUNT_TEXT_AT: Final = 512
+_PATH_MAX: Final = 4096
 
 
 class Clone(IntFlag):
@@ -51,6 +61,16 @@ class Mount(IntFlag):
     BIND = 0x1000
     REC = 0x4000
     SLAVE = 0x8_0000
+
+
+class Fanotify(IntFlag):
+    """Flags of fanotify_init(2), and events."""
+
+    CLOEXEC = 1
+    NONBLOCK = 2
+    REPORT_MNT = 0x4000
+    MNT_ATTACH = 0x0100_0000
+    MNT_DETACH = 0x0200_0000
 
 
 def _check(result: int, name: str | None = None) -> int:
@@ -131,3 +151,45 @@ def die_with_parent(signal_number: int) -> None:
         ),
         "prctl",
     )
+
+
+def fanotify_init(flags: Fanotify) -> int:
+    """Return a descriptor of a new group."""
+    return _check(_libc.fanotify_init(ctypes.c_uint(flags), ctypes.c_uint(0)), "fanotify_init")
+
+
+def fanotify_mark_namespace(group_fd: int, namespace_fd: int) -> None:
+    """Have a group that reports mounts hear of those in a mount namespace."""
+    add, mark_mntns = 0x1, 0x110
+    _check(
+        _libc.fanotify_mark(
+            ctypes.c_int(group_fd),
+            ctypes.c_uint(add | mark_mntns),
+            ctypes.c_uint64(Fanotify.MNT_ATTACH | Fanotify.MNT_DETACH),
+            ctypes.c_int(namespace_fd),
+            None,
+        ),
+        "fanotify_mark",
+    )
+
+
+def mount_point(number: int) -> bytes:
+    """Return where a mount is, from our root.
+
+    Args:
+        number: the unique one, that is never used again.
+    """
+    request = _MNT_ID_REQ.pack(_MNT_ID_REQ.size, 0, number, _STATMOUNT_MNT_POINT)
+    answer = ctypes.create_string_buffer(_STATMOUNT_TEXT_AT + _PATH_MAX + 1)
+    _check(
+        _libc.syscall(
+            ctypes.c_long(SYS_STATMOUNT),
+            request,
+            answer,
+            ctypes.c_size_t(len(answer)),
+            ctypes.c_uint(0),
+        ),
+        "statmount",
+    )
+    (at,) = struct.unpack_from("=I", answer, _STATMOUNT_PLACE_AT)
+    return answer.raw[_STATMOUNT_TEXT_AT + at :].partition(b"\0")[0]

@@ -9,7 +9,8 @@ watches another namespace than the one in which that was changed is not woken. W
 mount is read-only does not get here: it holds for the host's copy alone.
 
 So the daemon reads its own table, and besides is woken by the host's, without being able to read
-that: its guardian has it open.
+that: its guardian has it open. Where the kernel says which mounts come and go, it is woken by that
+instead of its own table (see `mountevents`); what is made read-only takes the host's bell still.
 
 Spec: proc_pid_mountinfo(5), mount_namespaces(7).
 """
@@ -20,6 +21,8 @@ import os
 import select
 from dataclasses import dataclass
 from typing import Final, Self
+
+from virtiofsd_py.sandbox.mountevents import MountEvents
 
 _PATH: Final = "/proc/self/mountinfo"
 _FLAGS: Final = os.O_RDONLY | os.O_CLOEXEC
@@ -33,11 +36,13 @@ class MountTable:
         fd: /proc/self/mountinfo, to be read.
         bell_fd: an epoll descriptor, readable when the host has changed a mount.
         share: path of the share in what `fd` tells.
+        events: of the mounts in that table, if the kernel tells us; else it is to be polled.
     """
 
     fd: int
     bell_fd: int
     share: str
+    events: MountEvents | None
 
 
 class Bell:

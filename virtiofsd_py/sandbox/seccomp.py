@@ -20,6 +20,7 @@ from typing import Final
 
 from virtiofsd_py.errors import StartError
 from virtiofsd_py.options import Seccomp
+from virtiofsd_py.sandbox import libc
 
 ALLOWED: Final = {
     "files of the share": """
@@ -42,7 +43,7 @@ ALLOWED: Final = {
         getuid geteuid getgid getegid getuid32 geteuid32 getgid32 getegid32
     """,
     "events": """
-        fanotify_init fanotify_mark inotify_init1 inotify_add_watch inotify_rm_watch
+        fanotify_init fanotify_mark statmount inotify_init1 inotify_add_watch inotify_rm_watch
         epoll_create1 epoll_ctl epoll_wait epoll_pwait epoll_pwait2 eventfd2
         poll ppoll ppoll_time64 select pselect6 pipe2
         timerfd_create timerfd_settime timerfd_gettime
@@ -66,6 +67,9 @@ ALLOWED: Final = {
         getrandom getrusage uname sysinfo prlimit64 getrlimit ugetrlimit times
     """,
 }
+
+NUMBERS: Final = {"statmount": libc.SYS_STATMOUNT}
+"""Those of names that are newer than the libseccomp in use."""
 
 REFUSED: Final = {
     # syslog(3) connects anew when its daemon was restarted; in here it cannot.
@@ -208,6 +212,8 @@ class _Filter:
     def add(self, name: str, action: int = _ACT_ALLOW, tests: Sequence[_Test] = ()) -> None:
         """Add a rule; all `tests` must hold. Rules of one call are alternatives."""
         number = self._lib.seccomp_syscall_resolve_name(name.encode())
+        if number == -1:
+            number = NUMBERS.get(name, -1)
         if number == -1:
             return
         raw = (_ScmpArgCmp * len(tests))(*(_ScmpArgCmp(t.argument, t.how, t.a, t.b) for t in tests))
