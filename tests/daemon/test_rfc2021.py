@@ -455,6 +455,7 @@ def test_an_idle_daemon_sleeps(tree: Tree, daemon: Daemon) -> None:
 
     tree.guest.add_watch(G1, tree.dir, ALL)
     tree.events()
+
     def wakeups_beside_requests() -> int:
         before = wakeups()
         for _ in range(500):
