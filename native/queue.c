@@ -27,6 +27,8 @@ enum {
 	/* So many times in a row polling may be in vain; then it is tried every so many sleeps. */
 	POLL_CREDIT = 8,
 	POLL_PROBE = 64,
+	/* Kicks in a row that came within rest_us of each other, before there are rests instead. */
+	KICKS_TO_REST = 4,
 };
 
 struct member {
@@ -42,6 +44,8 @@ struct vfsd_queue {
 	struct vfsd_vring ring;
 	uint32_t poll_credit; /* times to poll yet, unless it pays again */
 	uint32_t sleeps;      /* while there is none */
+	uint32_t hasty_kicks; /* in a row */
+	uint64_t kicked_us;   /* when it was last kicked */
 	int stop_fd;
 	_Atomic bool stopping; /* set before stop_fd is written to */
 	pthread_mutex_t call_lock;
@@ -167,6 +171,35 @@ static bool poll_ring(struct vfsd_queue *queue)
 	return false;
 }
 
+/*
+ * Where nobody waits for a reply: instead of being woken for each request, look after them every
+ * rest_us as long as there are any. False: there were none, or there is no such haste.
+ */
+static bool rest(struct vfsd_queue *queue)
+{
+	const struct timespec time = {.tv_nsec = (long)queue->config.rest_us * 1000};
+	struct pollfd fd = {.fd = queue->stop_fd, .events = POLLIN};
+
+	if (queue->config.rest_us == 0 || queue->hasty_kicks < KICKS_TO_REST)
+		return false;
+	if (ppoll(&fd, 1, &time, NULL) == 0 && vfsd_vring_pending(&queue->ring))
+		return true;
+	queue->hasty_kicks = 0;
+	return false;
+}
+
+static void note_kick(struct vfsd_queue *queue)
+{
+	uint64_t now;
+
+	if (queue->config.rest_us == 0)
+		return;
+	now = now_us();
+	queue->hasty_kicks =
+		now - queue->kicked_us < queue->config.rest_us ? queue->hasty_kicks + 1 : 0;
+	queue->kicked_us = now;
+}
+
 /* Sleep until kicked. False: the queue is to stop. */
 static bool wait_for_kick(struct member *member)
 {
@@ -197,6 +230,7 @@ static bool wait_for_kick(struct member *member)
 	(void)eventfd_read(queue->config.kick_fd, &count);
 	if (queue->config.poll_us && now_us() - begin_us < queue->config.poll_us)
 		queue->poll_credit = POLL_CREDIT;
+	note_kick(queue);
 	return true;
 }
 
@@ -228,8 +262,8 @@ static void run_alone(struct member *member)
 			/* A driver that keeps its ring full must not keep us from stopping. */
 			if (got > 0 && stopping(queue))
 				return;
-		} while (got > 0 ||
-			 (got == 0 && (poll_ring(queue) || vfsd_vring_enable_kick(&queue->ring))));
+		} while (got > 0 || (got == 0 && (poll_ring(queue) || rest(queue) ||
+						  vfsd_vring_enable_kick(&queue->ring))));
 		if (got < 0) {
 			tell_broken(queue);
 			wait_for_stop(queue);

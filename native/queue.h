@@ -27,6 +27,7 @@ struct vfsd_queue_config {
 	uint32_t index;	  /* of the ring, for names and logs */
 	uint32_t threads; /* at least 1; 1 where requests may be VFSD_FUSE_NOT_SERVED */
 	uint32_t poll_us; /* 0: don't poll; nor does a pool */
+	uint32_t rest_us; /* not 0: requests that come that fast may wait so long; not in a pool */
 	struct vfsd_fuse *fuse;
 	const struct vfsd_mem *mem;
 	struct vfsd_vring_setup setup;

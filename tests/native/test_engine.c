@@ -16,6 +16,7 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "check.h"
@@ -42,6 +43,8 @@ enum {
 	MEMORY_BYTES = NOTIFY_AREA + NUM * VFSD_NOTIFY_BYTES_OFFERED,
 	LOG_BYTES = (MEMORY_BYTES / 4096 + 8) / 8,
 	ROUNDS = 400,
+	HASTY_FORGETS = 20, /* in a row */
+	PAUSE_NS = 50000,
 	DEADLINE_MS = 60000,
 };
 
@@ -308,6 +311,68 @@ static void tear_down(void)
 	}
 }
 
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+/* Within @ns the device wants to be kicked for the next entry. */
+static bool wants_kick(const struct driver *driver, uint64_t ns)
+{
+	const uint64_t end = now_ns() + ns;
+
+	do
+		if (vfsd_vring_load(vfsd_vring_avail_event(at(driver, USED), NUM)) ==
+		    driver->next_avail)
+			return true;
+	while (now_ns() < end);
+	return false;
+}
+
+/* Kicks only if the device wants that. */
+static void forget_one(struct driver *driver)
+{
+	const struct fuse_in_header in = {.len = sizeof(in) + sizeof(struct fuse_forget_in),
+					  .opcode = FUSE_FORGET,
+					  .nodeid = 12345};
+	const struct fuse_forget_in forget = {.nlookup = 1};
+	struct vfsd_vring_avail *avail = at(driver, AVAIL);
+	struct vfsd_vring_used *used = at(driver, USED);
+	uint16_t before = driver->next_avail;
+
+	memcpy(at(driver, OUT), &in, sizeof(in));
+	memcpy((uint8_t *)at(driver, OUT) + sizeof(in), &forget, sizeof(forget));
+	put_desc(driver, 0, driver->base + OUT, in.len, 0);
+	avail->ring[driver->next_avail++ % NUM] = 0;
+	vfsd_vring_store_release(&avail->idx, driver->next_avail);
+	vfsd_vring_full_fence();
+	if (vfsd_vring_load(vfsd_vring_avail_event(used, NUM)) == before)
+		CHECK(eventfd_write(driver->kick_fd, 1) == 0);
+	while (vfsd_vring_load_acquire(&used->idx) == driver->next_used)
+		;
+	driver->next_used++;
+}
+
+/* FORGETs that follow one another need no kick each: the device looks after them by itself. */
+static void test_hasty_forgets(void)
+{
+	const uint64_t deadline_ns = DEADLINE_MS * UINT64_C(1000000);
+	const uint64_t began = now_ns();
+	struct driver *driver = &test.drivers[0];
+	int unkicked = 0;
+
+	while (unkicked < HASTY_FORGETS) {
+		forget_one(driver);
+		unkicked = wants_kick(driver, PAUSE_NS) ? 0 : unkicked + 1;
+		CHECK(now_ns() - began < deadline_ns);
+	}
+	/* When no more come it sleeps. */
+	CHECK(wants_kick(driver, deadline_ns));
+}
+
 static void run(uint32_t pool_threads)
 {
 	char share[] = "/var/tmp/vfsd-engine-XXXXXX", command[64];
@@ -319,6 +384,7 @@ static void run(uint32_t pool_threads)
 	CHECK(mkdirat(test.share_fd, "d", 0700) == 0);
 	atomic_store(&test.done, false);
 	set_up(share, pool_threads);
+	test_hasty_forgets();
 	for (int i = 0; i < 2; i++)
 		CHECK(pthread_create(&guests[i], NULL, guest_thread, &test.drivers[2 + i]) == 0);
 	CHECK(pthread_create(&host, NULL, host_thread, NULL) == 0);
