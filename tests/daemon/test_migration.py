@@ -16,10 +16,11 @@ import pytest
 
 from tests.daemon.running import Daemon
 from tests.daemon.test_events import CREATE, DELETE, MODIFY, ON_CHILD, until_sentinel
+from tests.daemon.test_whole import FSNOTIFY_SB, PRIVILEGED
 from tests.frontend import ROOT_ID, FrontEnd, FuseError, InitFlag, RefusedByBackend, Session
 from tests.frontend.fuse import DEFAULT_INIT_FLAGS
 from tests.frontend.fuse_wire import Dirent
-from tests.frontend.notify import FS_Q_OVERFLOW
+from tests.frontend.notify import FS_ISDIR, FS_Q_OVERFLOW, FSN_UNKNOWN_DIR
 from tests.frontend.vhost import P_DEVICE_STATE
 
 HEADER = struct.Struct("=QIIQIIIIQQQ")
@@ -379,6 +380,37 @@ def test_without_watches_there_is_no_overflow(mover: Mover) -> None:
     guest = mover.move()
     guest.fuse.fsnotify(directory, CREATE | DELETE | ON_CHILD)
     assert until_sentinel(guest, mover.share / "d", directory) == []
+
+
+def test_a_whole_filesystem_goes_on_after_an_overflow(mover: Mover, tmp_path: Path) -> None:
+    (mover.share / "known").mkdir()
+    (tmp_path / "outside").mkdir()
+    guest = mover.source(*PRIVILEGED)
+    known = guest.fuse.lookup(ROOT_ID, "known").nodeid
+    guest.fuse.fsnotify(ROOT_ID, CREATE | DELETE | FS_ISDIR, FSNOTIFY_SB)
+    (mover.share / "unknown").mkdir()
+    (mover.share / "unknown" / "before").touch()
+    before = until_sentinel(guest, mover.share, ROOT_ID)
+    assert [r.name for r in before] == [b"unknown", b"before"]
+    state = mover.save()
+    # Who may not watch as much cannot go on.
+    assert "errno=2" in mover.refused(state)
+    (mover.share / "between").touch()
+    guest = mover.target(state, *PRIVILEGED)
+    (tmp_path / "outside" / "secret").touch()
+    (mover.share / "known" / "after").touch()
+    (mover.share / "unknown" / "after").touch()
+    lost, first, other = until_sentinel(guest, mover.share, ROOT_ID)
+    assert (lost.nodeid, lost.mask, lost.name) == (0, FS_Q_OVERFLOW, b"")
+    assert (first.nodeid, first.mask, first.name, first.flags) == (known, CREATE, b"after", 0)
+    assert (other.mask, other.name, other.flags) == (CREATE, b"after", FSN_UNKNOWN_DIR)
+    # The directory has another id than the one that the source told, which was let go.
+    assert other.nodeid not in {known, ROOT_ID, before[1].nodeid}
+    assert guest.fuse.lookup(ROOT_ID, "unknown").nodeid == other.nodeid
+    guest.fuse.fsnotify(ROOT_ID, 0, FSNOTIFY_SB)
+    (mover.share / "known" / "unheard").touch()
+    guest.fuse.fsnotify(ROOT_ID, CREATE | DELETE | FS_ISDIR, FSNOTIFY_SB)
+    assert until_sentinel(guest, mover.share, ROOT_ID) == []
 
 
 def test_server_mode_goes_on_in_server_mode(mover: Mover) -> None:
