@@ -137,6 +137,32 @@ def test_a_flood_is_told_as_a_count_behind_the_first(
     assert len(rest) <= 2
 
 
+def test_the_first_of_those_that_wait_is_kept(broken: tuple[Disk, Session]) -> None:
+    disk, guest = broken
+    queue = guest.notifications
+    assert queue is not None
+
+    def subscribe() -> None:
+        """Repeated it changes nothing; but before its answer, what the host has to say is read."""
+        guest.fuse.fsnotify(ROOT_ID, FS_ERROR, FSNOTIFY_SB)
+
+    subscribe()
+    queue.repost = False
+    for _ in range(BUFFERS):
+        disk.fail()
+        assert [r.cookie for r in queue.read()] == [1]
+    disk.fail()
+    subscribe()
+    disk.read_broken()
+    subscribe()
+    disk.fail(50)
+    subscribe()
+    queue.repost = True
+    queue.post()
+    told = [(r.error, r.cookie) for r in errors(guest, 52)]
+    assert told == [(EFSCORRUPTED, 1), (EFSBADCRC, 51)]
+
+
 def test_who_does_not_ask_for_errors_hears_of_none(broken: tuple[Disk, Session]) -> None:
     disk, guest = broken
     assert guest.notifications is not None
