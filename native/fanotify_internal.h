@@ -85,10 +85,11 @@ bool vfsd_fan_move_end(struct vfsd_fan_source *source, const struct vfsd_file_ha
 		       const uint8_t *after);
 
 /*
- * Whoever holds an object keeps it from ending, so what the host removed while we held one, up to
- * now, has lost its name first. If that happened to @nodeid (0: none), its end is told before the name.
+ * Whoever holds an object keeps it from ending: what the host removed while we did, up to now, has
+ * lost its name first. If that happened to @nodeid (0: none), which is in the directory @dir_fd (-1: it
+ * is one, see vfsd_source_outlast()), its end is told before its name.
  */
-void vfsd_fan_let_go(struct vfsd_fan_source *source, uint64_t nodeid);
+void vfsd_fan_let_go(struct vfsd_fan_source *source, uint64_t nodeid, int dir_fd);
 
 /*
  * A descriptor of @dir, good until the next call or vfsd_fan_close_dir(), or -errno. Many names in a

@@ -12,7 +12,7 @@ static void tell_name(const struct vfsd_source_sink *sink, const struct vfsd_fan
 		      (struct vfsd_source_event){.mask = mask, .child = child, .cookie = cookie});
 }
 
-/* vfsd_source_node_at(), by vfsd_fan_open_dir(). */
+/* vfsd_source_node_in() of @dir, which need not be open. */
 static uint64_t node_at(struct vfsd_fan_source *source, struct vfsd_inode *dir, const char *name,
 			bool *exists)
 {
@@ -23,7 +23,7 @@ static uint64_t node_at(struct vfsd_fan_source *source, struct vfsd_inode *dir, 
 	if (fd < 0)
 		return 0;
 	nodeid = vfsd_source_node_in(source->config.inodes, fd, name, exists);
-	vfsd_fan_let_go(source, nodeid);
+	vfsd_fan_let_go(source, nodeid, fd);
 	return nodeid;
 }
 

@@ -85,27 +85,39 @@ static const uint8_t *removed_before(const struct vfsd_fan_source *source,
 	return removed;
 }
 
-void vfsd_fan_let_go(struct vfsd_fan_source *source, uint64_t nodeid)
+/* Behind @fresh, does something happen to the object @handle with one of @bits? Where, or NULL. */
+static const uint8_t *happens(const struct vfsd_fan_source *source, const uint8_t *fresh,
+			      const struct vfsd_file_handle *handle, uint64_t bits)
 {
-	const uint8_t *at = source->batch.end, *here = at, *removed;
-	struct vfsd_inode *inode = vfsd_inode_get(source->config.inodes, nodeid);
+	const uint8_t *here = fresh;
 	struct vfsd_fan_event event;
+
+	for (; vfsd_fan_next(&fresh, source->batch.end, &event); here = fresh)
+		if ((event.mask & bits) &&
+		    vfsd_file_handle_equal(&vfsd_fan_self(&event)->handle, handle))
+			return here;
+	return NULL;
+}
+
+void vfsd_fan_let_go(struct vfsd_fan_source *source, uint64_t nodeid, int dir_fd)
+{
+	const uint8_t *fresh = source->batch.end, *end, *removed;
+	struct vfsd_inode *inode = vfsd_inode_get(source->config.inodes, nodeid);
+	const struct vfsd_file_handle *handle;
 	bool all;
 
 	if (!inode || !vfsd_batch_more(&source->batch, VFSD_BATCH_AHEAD, &all))
 		goto out;
-	for (; vfsd_fan_next(&at, source->batch.end, &event); here = at) {
-		const struct vfsd_file_handle *handle = &vfsd_fan_self(&event)->handle;
-
-		/* Who lets go last is its author. */
-		if (event.pid != source->self || !(event.mask & FAN_DELETE_SELF) ||
-		    !vfsd_file_handle_equal(handle, vfsd_inode_handle(inode)))
-			continue;
-		removed = removed_before(source, handle, here);
-		if (removed && vfsd_fan_move_end(source, handle, removed))
-			forget_end(source, here);
-		break;
+	handle = vfsd_inode_handle(inode);
+	/* ATTRIB, with the last link, comes before the name goes; the end may be the host's to tell. */
+	if (dir_fd >= 0 && happens(source, fresh, handle, FAN_ATTRIB)) {
+		vfsd_source_await_removals(dir_fd);
+		(void)vfsd_batch_more(&source->batch, VFSD_BATCH_AHEAD, &all);
 	}
+	end = happens(source, fresh, handle, FAN_DELETE_SELF);
+	removed = end ? removed_before(source, handle, end) : NULL;
+	if (removed && vfsd_fan_move_end(source, handle, removed))
+		forget_end(source, end);
 out:
 	vfsd_inode_put(source->config.inodes, inode);
 }
@@ -114,9 +126,10 @@ void vfsd_fan_close_dir(struct vfsd_fan_source *source)
 {
 	if (source->dir_fd < 0)
 		return;
+	vfsd_source_outlast(source->dir_fd);
 	(void)close(source->dir_fd);
 	source->dir_fd = -1;
-	vfsd_fan_let_go(source, source->dir_nodeid);
+	vfsd_fan_let_go(source, source->dir_nodeid, -1);
 }
 
 int vfsd_fan_open_dir(struct vfsd_fan_source *source, struct vfsd_inode *dir)

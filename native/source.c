@@ -72,21 +72,42 @@ uint64_t vfsd_source_node_in(struct vfsd_inodes *inodes, int dir_fd, const char 
 	return nodeid;
 }
 
+enum { TOO_LONG = NAME_MAX + 1 };
+
+/*
+ * Whoever removes a name holds the directory's lock until it has told that. A lookup that no cache can
+ * answer waits for the lock; one that fails leaves no trace.
+ */
+static void await_lock(int fd, const char *dir)
+{
+	char path[TOO_LONG + sizeof("../")];
+	struct stat st;
+
+	(void)snprintf(path, sizeof(path), "%s%0*d", dir, TOO_LONG, 0);
+	(void)fstatat(fd, path, &st, AT_SYMLINK_NOFOLLOW);
+}
+
+void vfsd_source_await_removals(int dir_fd)
+{
+	await_lock(dir_fd, "");
+}
+
+void vfsd_source_outlast(int fd)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) == 0 && st.st_nlink == 0)
+		await_lock(fd, "../");
+}
+
 bool vfsd_source_lost_name(int dir_fd, const char *name, const struct vfsd_file_handle *object)
 {
-	char too_long[NAME_MAX + 2];
 	struct stat st;
 
 	if (object ? vfsd_inode_handle_is_at(object, dir_fd, name) :
 		     fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0)
 		return false;
-	/*
-	 * Whoever removes the name may not have told it yet, but holds the directory's lock until it
-	 * has. A lookup that no cache can answer waits for that; one that fails leaves no trace.
-	 */
-	memset(too_long, 'x', sizeof(too_long) - 1);
-	too_long[sizeof(too_long) - 1] = '\0';
-	(void)fstatat(dir_fd, too_long, &st, AT_SYMLINK_NOFOLLOW);
+	vfsd_source_await_removals(dir_fd); /* it may not have been told yet */
 	return true;
 }
 
@@ -99,22 +120,6 @@ int vfsd_source_begin(const struct vfsd_source_config *config, struct vfsd_inode
 	if (is_new && inode->nodeid != VFSD_NODEID_ROOT)
 		(void)vfsd_inode_unpin(config->inodes, inode);
 	return vfsd_inode_fd_get(config->inodes, inode, transient);
-}
-
-uint64_t vfsd_source_node_at(struct vfsd_inodes *inodes, struct vfsd_inode *dir, const char *name,
-			     bool *exists)
-{
-	uint64_t nodeid;
-	bool transient;
-	int fd;
-
-	*exists = false;
-	fd = vfsd_inode_fd_get(inodes, dir, &transient);
-	if (fd < 0)
-		return 0;
-	nodeid = vfsd_source_node_in(inodes, fd, name, exists);
-	vfsd_inode_fd_put(fd, transient);
-	return nodeid;
 }
 
 /* What the directory @fd is called in its parent @up; checked, for the path is only a hint. */

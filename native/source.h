@@ -127,13 +127,9 @@ void vfsd_source_end_drain(struct vfsd_source *source, const struct vfsd_source_
 uint32_t vfsd_source_next_bit(uint32_t *mask);
 
 /*
- * For sources: the node id of what is called @name in @dir now. 0 if the guest does not know it, or
- * if there is no such thing, which *exists tells.
+ * For sources: the node id of what is called @name in the directory @dir_fd now. 0 if the guest does
+ * not know it, or if there is no such thing, which *exists tells.
  */
-uint64_t vfsd_source_node_at(struct vfsd_inodes *inodes, struct vfsd_inode *dir, const char *name,
-			     bool *exists);
-
-/* The same in the directory @dir_fd. */
 uint64_t vfsd_source_node_in(struct vfsd_inodes *inodes, int dir_fd, const char *name,
 			     bool *exists);
 
@@ -142,6 +138,18 @@ uint64_t vfsd_source_node_in(struct vfsd_inodes *inodes, int dir_fd, const char 
  * any will do)? What took it away is in the host's queue when this returns true.
  */
 bool vfsd_source_lost_name(int dir_fd, const char *name, const struct vfsd_file_handle *object);
+
+/*
+ * For sources: wait until whoever is removing something from the directory @dir_fd has told it: what is
+ * being removed there is in the host's queue when this returns.
+ */
+void vfsd_source_await_removals(int dir_fd);
+
+/*
+ * For sources: the directory @fd, which we hold, is let go next. If it is being removed, wait for that,
+ * so that its end comes when we do.
+ */
+void vfsd_source_outlast(int fd);
 
 /*
  * For sources: what every watch of @inode begins with, one that is new among @watches or not. Keeps

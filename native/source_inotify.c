@@ -301,44 +301,69 @@ static bool is_unnamed(struct source *source, struct vfsd_inode *inode,
 				 name ? IN_DELETE | IN_MOVE : IN_ATTRIB | IN_MOVE_SELF);
 }
 
-/*
- * While we looked a name up we held the object that has it, and the directory. What the host removed
- * meanwhile has lost its name first and ended when we let go. All that is behind @fresh: an end is
- * put before the name, behind what else happened to the object.
- */
-static void put_end_right(struct source *source, const uint8_t *fresh, uint64_t nodeid)
+/* Behind @fresh, does something happen to @watch with one of @bits? */
+static bool happens(const struct source *source, const uint8_t *fresh, const struct watch *watch,
+		    uint32_t bits)
 {
-	const struct watch *watch = find_node(source, nodeid);
+	struct inotify_event event;
+	const char *name;
+
+	while (next_event(&fresh, source->batch.end, &event, &name))
+		if (event.wd == watch->wd && (event.mask & bits))
+			return true;
+	return false;
+}
+
+/* Put an end that is behind @fresh before what was removed since the object was last told of. */
+static void put_end_right(struct source *source, const uint8_t *fresh, const struct watch *watch)
+{
 	const uint8_t *at = fresh, *here = at;
-	struct inotify_event later;
+	struct inotify_event event;
 	uint8_t *removed = NULL;
 	const char *name;
 
-	for (; watch && next_event(&at, source->batch.end, &later, &name); here = at) {
-		if (later.wd != watch->wd) {
-			if ((later.mask & IN_DELETE) && !removed)
+	for (; next_event(&at, source->batch.end, &event, &name); here = at) {
+		if (event.wd != watch->wd) {
+			if ((event.mask & IN_DELETE) && !removed)
 				removed = source->batch.buffer + (here - source->batch.buffer);
-		} else if (!(later.mask & IN_DELETE_SELF)) {
+		} else if (!(event.mask & IN_DELETE_SELF)) {
 			removed = NULL;
 		} else if (removed) {
-			memmove(removed + sizeof(later), removed, (size_t)(here - removed));
-			memcpy(removed, &later, sizeof(later)); /* it has no name */
+			memmove(removed + sizeof(event), removed, (size_t)(here - removed));
+			memcpy(removed, &event, sizeof(event)); /* it has no name */
 			return;
 		}
 	}
 }
 
-/* vfsd_source_node_at() */
+/*
+ * Looks up, and so holds for a moment, the object that has the name, and the directory. What the host
+ * removes meanwhile loses its name first and ends later: that is put right.
+ */
 static uint64_t node_at(struct source *source, struct vfsd_inode *dir, const char *name)
 {
 	const uint8_t *fresh = source->batch.end;
-	bool exists, whole;
-	uint64_t child = vfsd_source_node_at(source->config.inodes, dir, name, &exists);
+	const struct watch *held;
+	bool exists, transient, whole;
+	uint64_t child;
+	int fd = vfsd_inode_fd_get(source->config.inodes, dir, &transient);
 
-	if (vfsd_batch_more(&source->batch, VFSD_BATCH_AHEAD, &whole)) {
-		put_end_right(source, fresh, child);
-		put_end_right(source, fresh, dir->nodeid);
+	if (fd < 0)
+		return 0;
+	child = vfsd_source_node_in(source->config.inodes, fd, name, &exists);
+	held = child ? find_node(source, child) : NULL;
+	/* ATTRIB, with the last link, comes before the name goes. */
+	if (held && vfsd_batch_more(&source->batch, VFSD_BATCH_AHEAD, &whole) &&
+	    happens(source, fresh, held, IN_ATTRIB)) {
+		vfsd_source_await_removals(fd);
+		(void)vfsd_batch_more(&source->batch, VFSD_BATCH_AHEAD, &whole);
+		put_end_right(source, fresh, held);
 	}
+	vfsd_source_outlast(fd);
+	vfsd_inode_fd_put(fd, transient);
+	held = find_node(source, dir->nodeid);
+	if (vfsd_batch_more(&source->batch, VFSD_BATCH_AHEAD, &whole) && held)
+		put_end_right(source, fresh, held);
 	return child;
 }
 
