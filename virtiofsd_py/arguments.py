@@ -12,7 +12,6 @@ Nothing here prints or exits: a wrong command line is a `ConfigError` of one lin
 from __future__ import annotations
 
 import argparse
-import difflib
 import enum
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
@@ -528,6 +527,8 @@ _LEGACY_IGNORED: Final = frozenset({"no_posix_lock", "no_flock"})
 
 def _see(candidates: Sequence[str], unknown: str) -> str:
     """Point to the likeliest of `candidates`, or to the help."""
+    import difflib
+
     near = difflib.get_close_matches(unknown, candidates, n=1, cutoff=0.7)
     return f"did you mean {near[0]}?" if near else f"see {PROGRAM} --help"
 

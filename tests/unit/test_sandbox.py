@@ -131,3 +131,10 @@ def test_nothing_is_imported_or_read_from_the_share(tmp_path: Path) -> None:
     assert "KeyError: 5" in done.stderr
     assert f'File "{script}", line 1' in done.stderr
     assert "print" not in done.stderr
+
+
+def test_serving_loads_nothing_big() -> None:
+    """An idle daemon is two processes, each with what has been imported."""
+    loaded = "import sys, virtiofsd_py.cli, virtiofsd_py.daemon; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-P", "-c", loaded], capture_output=True, check=True)
+    assert not {"tempfile", "random", "difflib", "importlib.abc"} & set(run.stdout.decode().split())

@@ -6,7 +6,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import tempfile
 from typing import Final
 
 from virtiofsd_py.sandbox import libc, mountinfo
@@ -57,6 +56,8 @@ def change(shared_dir: str) -> tuple[int, int]:
 
 def _enter_nothing() -> None:
     """Make a root of a directory that has no name any more: nobody can put anything there."""
+    import tempfile
+
     nowhere = tempfile.mkdtemp()
     fd = os.open(nowhere, _DIRECTORY_ONLY)
     os.rmdir(nowhere)
