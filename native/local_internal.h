@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * local_internal - what local.c (consumers and their thread), local_watch.c (which directories a
- * watch covers) and local_tell.c (from events to records) share. Nobody else includes this.
+ * watch covers), local_scan.c (what is in them) and local_tell.c (from events to records) share.
+ * Nobody else includes this.
  * All of it is protected by local.lock.
  */
 #ifndef VFSD_LOCAL_INTERNAL_H
@@ -51,6 +52,7 @@ enum vfsd_local_found {
 	VFSD_FOUND_NEW = 1, /* so is what is in it, and to be told of */
 	VFSD_FOUND_MOVED =
 		2, /* where it was before, it is no more; else one of a bind mount's places */
+	VFSD_FOUND_TRY = 4, /* added each time that it was not in its place when looked through */
 };
 
 /* A directory to be looked through. */
@@ -108,6 +110,28 @@ void vfsd_local_watch_look(struct vfsd_local *local, struct vfsd_local_watch *wa
 			   const char *name);
 /* Drop the interest in directories that have left. */
 void vfsd_local_watch_sweep(struct vfsd_local *local, struct vfsd_local_watch *watch);
+/* Everything is watched that was there when it began: tell so, once. */
+void vfsd_local_watch_ready(struct vfsd_local_watch *watch);
+/* @name in @dir, or that itself, cannot be watched. Tell so, unless it is gone: that tells itself. */
+void vfsd_local_watch_incomplete(struct vfsd_local_watch *watch, uint64_t dir, const char *name,
+				 int err);
+/*
+ * Watch the directory called @name in @dir_fd, which is @dir, if that is what it is. @found: enum
+ * vfsd_local_found.
+ */
+void vfsd_local_watch_add(struct vfsd_local *local, struct vfsd_local_watch *watch, uint64_t dir,
+			  int dir_fd, const char *name, uint32_t found);
+/*
+ * Open (O_PATH) what is at @path below @root_fd: nothing above that, and no link, for a watch is of
+ * what its path says. The fd or -errno.
+ */
+int vfsd_local_open(int root_fd, const char *path);
+
+/* local_scan.c */
+
+/* Have a directory that @watch covers looked through; @found: enum vfsd_local_found. 0 or -ENOMEM. */
+int vfsd_local_scan_push(struct vfsd_local *local, struct vfsd_local_watch *watch, uint64_t nodeid,
+			 uint32_t found);
 /* Look through one directory. False: there was none left. */
 bool vfsd_local_scan_one(struct vfsd_local *local);
 /* Nobody knows what was missed: look through everything again. */

@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
@@ -22,8 +21,7 @@
 /* Whoever watches below a directory has to follow directories. */
 #define FOLLOWED (FAN_CREATE | FAN_DELETE | FAN_MOVE)
 
-/* Nothing above the share, and no link: a watch is of what its path says. */
-static int open_beneath(int root_fd, const char *path)
+int vfsd_local_open(int root_fd, const char *path)
 {
 	const struct open_how how = {
 		.flags = O_PATH | O_NOFOLLOW | O_CLOEXEC,
@@ -121,30 +119,12 @@ static void drop(struct vfsd_local *local, const struct vfsd_local_watch *watch,
 		forget(local, nodeid);
 }
 
-static void tell_if_ready(struct vfsd_local_watch *watch)
+void vfsd_local_watch_ready(struct vfsd_local_watch *watch)
 {
 	if (watch->ready || watch->to_scan > 0)
 		return;
 	watch->ready = true;
 	vfsd_local_tell_status(watch, VFSD_WATCH_READY, 0, watch->path);
-}
-
-static int push_scan(struct vfsd_local *local, struct vfsd_local_watch *watch, uint64_t nodeid,
-		     uint32_t found)
-{
-	if (local->n_scans == local->room_scans) {
-		size_t room = local->room_scans ? local->room_scans * 2 : 64;
-		void *grown = realloc(local->scans, room * sizeof(*local->scans));
-
-		if (!grown)
-			return -ENOMEM;
-		local->scans = grown;
-		local->room_scans = room;
-	}
-	local->scans[local->n_scans++] =
-		(struct vfsd_local_scan){.owner = watch->owner, .nodeid = nodeid, .found = found};
-	watch->to_scan++;
-	return 0;
 }
 
 void vfsd_local_watch_begin(struct vfsd_local *local, struct vfsd_local_watch *watch)
@@ -156,7 +136,7 @@ void vfsd_local_watch_begin(struct vfsd_local *local, struct vfsd_local_watch *w
 	if (watch->path[0] == '\0') {
 		inode = vfsd_inode_get(local->inodes, VFSD_NODEID_ROOT);
 	} else {
-		int fd = open_beneath(local->config.root_fd, watch->path);
+		int fd = vfsd_local_open(local->config.root_fd, watch->path);
 
 		err = fd < 0 ? fd : know(local, fd, &inode);
 	}
@@ -170,7 +150,7 @@ void vfsd_local_watch_begin(struct vfsd_local *local, struct vfsd_local_watch *w
 	if (!err)
 		err = set_interest(local, watch, inode, interest_of(watch));
 	if (!err && watch->recursive)
-		err = push_scan(local, watch, inode->nodeid, 0);
+		err = vfsd_local_scan_push(local, watch, inode->nodeid, 0);
 	if (err) {
 		vfsd_local_tell_status(watch, VFSD_WATCH_FAILED, err, watch->path);
 		if (watch->tree)
@@ -181,7 +161,7 @@ void vfsd_local_watch_begin(struct vfsd_local *local, struct vfsd_local_watch *w
 		errors = vfsd_local_errors_want(local, watch, inode);
 		if (errors)
 			vfsd_local_tell_status(watch, VFSD_WATCH_NO_ERRORS, errors, watch->path);
-		tell_if_ready(watch);
+		vfsd_local_watch_ready(watch);
 	}
 	vfsd_inode_put(local->inodes, inode);
 }
@@ -235,8 +215,8 @@ static void want_errors(struct vfsd_local *local, struct vfsd_local_watch *watch
 	vfsd_local_tell_status(watch, VFSD_WATCH_NO_ERRORS, err, path);
 }
 
-/* @name in @dir, or that itself, cannot be watched. Tell so, unless it is gone: that tells itself. */
-static void tell_incomplete(struct vfsd_local_watch *watch, uint64_t dir, const char *name, int err)
+void vfsd_local_watch_incomplete(struct vfsd_local_watch *watch, uint64_t dir, const char *name,
+				 int err)
 {
 	char path[4096];
 	int bytes = vfsd_dirtree_path(watch->tree, dir, name, path, sizeof(path) - 1);
@@ -247,9 +227,8 @@ static void tell_incomplete(struct vfsd_local_watch *watch, uint64_t dir, const 
 	vfsd_local_tell_status(watch, VFSD_WATCH_INCOMPLETE, err, path);
 }
 
-/* Watch the directory called @name in @dir_fd, which is @dir, if that is what it is. */
-static void add_dir(struct vfsd_local *local, struct vfsd_local_watch *watch, uint64_t dir,
-		    int dir_fd, const char *name, uint32_t found)
+void vfsd_local_watch_add(struct vfsd_local *local, struct vfsd_local_watch *watch, uint64_t dir,
+			  int dir_fd, const char *name, uint32_t found)
 {
 	struct vfsd_inode *inode;
 	bool added = false;
@@ -260,12 +239,12 @@ static void add_dir(struct vfsd_local *local, struct vfsd_local_watch *watch, ui
 	if (fd < 0) {
 		/* Something else by now: the events about that are on their way. */
 		if (errno != ENOTDIR && errno != ELOOP)
-			tell_incomplete(watch, dir, name, -errno);
+			vfsd_local_watch_incomplete(watch, dir, name, -errno);
 		return;
 	}
 	err = know(local, fd, &inode);
 	if (err) {
-		tell_incomplete(watch, dir, name, err);
+		vfsd_local_watch_incomplete(watch, dir, name, err);
 		return;
 	}
 	nodeid = inode->nodeid;
@@ -275,7 +254,7 @@ static void add_dir(struct vfsd_local *local, struct vfsd_local_watch *watch, ui
 		added = true;
 		err = set_interest(local, watch, inode, interest_of(watch));
 		if (!err)
-			err = push_scan(local, watch, nodeid, found & VFSD_FOUND_NEW);
+			err = vfsd_local_scan_push(local, watch, nodeid, found & VFSD_FOUND_NEW);
 		if (!err)
 			want_errors(local, watch, dir, name, inode);
 		else
@@ -285,7 +264,7 @@ static void add_dir(struct vfsd_local *local, struct vfsd_local_watch *watch, ui
 	if (!added && nodeid != VFSD_NODEID_ROOT)
 		forget(local, nodeid); /* it is counted already */
 	if (err < 0)
-		tell_incomplete(watch, dir, name, err);
+		vfsd_local_watch_incomplete(watch, dir, name, err);
 }
 
 static void look(struct vfsd_local *local, struct vfsd_local_watch *watch, uint64_t nodeid,
@@ -299,7 +278,7 @@ static void look(struct vfsd_local *local, struct vfsd_local_watch *watch, uint6
 		return;
 	fd = vfsd_inode_fd_get(local->inodes, dir, &transient);
 	if (fd >= 0) {
-		add_dir(local, watch, nodeid, fd, name, found);
+		vfsd_local_watch_add(local, watch, nodeid, fd, name, found);
 		vfsd_inode_fd_put(fd, transient);
 	}
 	vfsd_inode_put(local->inodes, dir);
@@ -326,96 +305,4 @@ void vfsd_local_watch_follow(struct vfsd_local *local, struct vfsd_local_watch *
 	if (event->mask & (FAN_CREATE | FAN_MOVED_TO))
 		look(local, watch, event->nodeid, event->name,
 		     VFSD_FOUND_MOVED | (event->mask & FAN_CREATE ? VFSD_FOUND_NEW : 0u));
-}
-
-static struct vfsd_local_watch *find_watch(struct vfsd_local *local, uint64_t owner)
-{
-	for (struct vfsd_local_consumer *c = local->consumers; c; c = c->next)
-		for (uint32_t i = 0; i < c->n_watches; i++)
-			if (c->watches[i].owner == owner)
-				return c->watches[i].tree ? &c->watches[i] : NULL;
-	return NULL;
-}
-
-static bool is_dir_entry(int dir_fd, const struct dirent *entry)
-{
-	struct stat st;
-
-	if (entry->d_type != DT_UNKNOWN)
-		return entry->d_type == DT_DIR;
-	return fstatat(dir_fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(st.st_mode);
-}
-
-static void scan(struct vfsd_local *local, struct vfsd_local_watch *watch, uint64_t nodeid,
-		 uint32_t found)
-{
-	struct vfsd_inode *inode = vfsd_inode_get(local->inodes, nodeid);
-	struct dirent *entry;
-	DIR *dir;
-	int fd;
-
-	if (!inode)
-		return;
-	fd = vfsd_inode_open(local->inodes, inode, O_RDONLY | O_DIRECTORY);
-	vfsd_inode_put(local->inodes, inode);
-	dir = fd < 0 ? NULL : fdopendir(fd);
-	if (!dir) {
-		if (fd >= 0)
-			(void)close(fd);
-		else
-			tell_incomplete(watch, nodeid, NULL, fd);
-		return;
-	}
-	while (errno = 0, (entry = readdir(dir)) != NULL) {
-		bool is_dir;
-
-		if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
-			continue;
-		is_dir = is_dir_entry(fd, entry);
-		if (found & VFSD_FOUND_NEW)
-			vfsd_local_tell_found(watch, nodeid, entry->d_name, is_dir);
-		if (is_dir)
-			add_dir(local, watch, nodeid, fd, entry->d_name, found);
-	}
-	if (errno != 0)
-		tell_incomplete(watch, nodeid, NULL, -errno);
-	(void)closedir(dir);
-}
-
-bool vfsd_local_scan_one(struct vfsd_local *local)
-{
-	struct vfsd_local_scan next;
-	struct vfsd_local_watch *watch;
-
-	if (local->n_scans == 0)
-		return false;
-	next = local->scans[--local->n_scans];
-	watch = find_watch(local, next.owner);
-	if (watch) {
-		watch->to_scan--;
-		if (vfsd_dirtree_has(watch->tree, next.nodeid))
-			scan(local, watch, next.nodeid, next.found);
-		vfsd_local_watch_sweep(local, watch);
-		tell_if_ready(watch);
-	}
-	return true;
-}
-
-static void push_again(void *raw, uint64_t nodeid)
-{
-	const struct ending *again = raw;
-
-	/* Without memory a directory stays unseen that appeared while events were lost. */
-	(void)push_scan(again->local, again->watch, nodeid, VFSD_FOUND_MOVED);
-}
-
-void vfsd_local_scan_again(struct vfsd_local *local)
-{
-	for (struct vfsd_local_consumer *c = local->consumers; c; c = c->next)
-		for (uint32_t i = 0; i < c->n_watches; i++) {
-			struct ending again = {.local = local, .watch = &c->watches[i]};
-
-			if (again.watch->tree && again.watch->recursive)
-				vfsd_dirtree_each(again.watch->tree, push_again, &again);
-		}
 }

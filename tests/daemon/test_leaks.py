@@ -34,6 +34,7 @@ from virtiofsd_py.fsnotify import Event, MountChange, MountEvent, Subscription
 
 MASK = CREATE | DELETE | MOVED_FROM | MOVED_TO | MODIFY | FS_ISDIR
 EXAMPLES = 150
+ROUNDS = 10_000
 SENTINEL = "s"
 _numbers = itertools.count()
 
@@ -439,3 +440,25 @@ def check_consumer(heard: list[fsnotify.Record], world: World, view: int, settle
 def assert_once(told: Sequence[tuple[int, str]]) -> None:
     once = [event for event in told if not event[0] & MODIFY]
     assert len(once) == len(set(once))
+
+
+def test_what_has_left_when_it_is_looked_into(tmp_path: Path) -> None:
+    """A new directory is looked through; what is in it by then may be nobody's business."""
+    with (
+        mounted(tmp_path, "-t", "tmpfs", "none"),
+        Daemon(tmp_path, "--sandbox=none") as daemon,
+        Consumer(daemon) as consumer,
+    ):
+        share, outside = os.fspath(daemon.share), os.fspath(tmp_path / "outside")
+        os.mkdir(outside)
+        for number in range(ROUNDS):
+            os.mkdir(f"{share}/{number}")
+            for _ in range(number % 40):
+                os.stat("/")  # so that the daemon is at any of its steps
+            os.rename(f"{share}/{number}", f"{outside}/{number}")
+            os.mknod(f"{outside}/{number}/secret")
+            if number % 50 == 0:
+                os.mkdir(f"{share}/{SENTINEL}")
+                os.rmdir(f"{share}/{SENTINEL}")
+                told = consumer.until_gone(SENTINEL)
+                assert not [r for r in told if isinstance(r, Event) and "secret" in r.path]
