@@ -27,6 +27,7 @@
 
 #include "check.h"
 #include "driver.h"
+#include "herd.h"
 #include "inode.h"
 #include "reader.h"
 #include "wire.h"
@@ -38,7 +39,6 @@ enum {
 	BURSTS = 9,
 	SUSTAINED_S = 5,
 	WATCHES = 100000,
-	PER_DIRECTORY = 1000,
 	/* Between operations, so that readers have gone to sleep again. */
 	PAUSE_NS = 100000,
 };
@@ -98,24 +98,18 @@ static void latency(enum reader_how how, const char *share)
 
 /* ---- capacity: a full host queue, then go ------------------------------------------------------ */
 
-static void freeze(const struct reader *reader)
-{
-	CHECK(kill(reader->pid, SIGSTOP) == 0);
-	CHECK(waitpid(reader->pid, NULL, WUNTRACED) == reader->pid);
-}
-
 /* Does @act to BURST files while the reader is frozen. Returns how long it then took to take all. */
 static uint64_t burst(struct reader *reader, void (*act)(const char *directory, int number),
 		      uint64_t *cpu)
 {
 	uint64_t before = reader_arrived(reader), began, cpu_began;
 
-	freeze(reader);
+	reader_freeze(reader);
 	for (int i = 0; i < BURST; i++)
 		act("b", i);
 	cpu_began = bench_cpu_ns(reader->pid);
 	began = bench_now_ns();
-	CHECK(kill(reader->pid, SIGCONT) == 0);
+	reader_thaw(reader);
 	while (reader_arrived(reader) < before + BURST)
 		CHECK(bench_now_ns() - began < DEADLINE_NS);
 	began = bench_now_ns() - began;
@@ -225,54 +219,6 @@ static void sustained(enum reader_how how, const char *share)
 
 /* ---- watches ----------------------------------------------------------------------------------- */
 
-struct herd {
-	uint64_t directories[WATCHES / PER_DIRECTORY];
-	uint64_t nodes[WATCHES];
-	uint32_t mask;
-	int errors;
-};
-
-static size_t make_lookup(void *ctx, uint64_t index, uint32_t *opcode, uint64_t *nodeid, void *body)
-{
-	const struct herd *herd = ctx;
-
-	*opcode = FUSE_LOOKUP;
-	*nodeid = herd->directories[index / PER_DIRECTORY];
-	return (size_t)snprintf(body, 64, "file-%08d", (int)(index % PER_DIRECTORY)) + 1;
-}
-
-static void answer_lookup(void *ctx, uint64_t index, int error, const void *payload, size_t bytes)
-{
-	struct herd *herd = ctx;
-	struct fuse_entry_out entry = {0};
-
-	herd->errors += error != 0 || bytes < sizeof(entry);
-	if (error == 0 && bytes >= sizeof(entry))
-		memcpy(&entry, payload, sizeof(entry));
-	herd->nodes[index] = entry.nodeid;
-}
-
-static size_t make_watch(void *ctx, uint64_t index, uint32_t *opcode, uint64_t *nodeid, void *body)
-{
-	const struct herd *herd = ctx;
-	const struct fuse_fsnotify_in interest = {.mask = herd->mask};
-
-	*opcode = FUSE_FSNOTIFY;
-	*nodeid = herd->nodes[index];
-	memcpy(body, &interest, sizeof(interest));
-	return sizeof(interest);
-}
-
-static void answer_watch(void *ctx, uint64_t index, int error, const void *payload, size_t bytes)
-{
-	struct herd *herd = ctx;
-
-	(void)index;
-	(void)payload;
-	(void)bytes;
-	herd->errors += error != 0;
-}
-
 /* Memory of its own that a process has, bytes. */
 static uint64_t private_bytes(pid_t pid)
 {
@@ -309,15 +255,14 @@ static struct cost work(struct reader *reader, const struct driver_work *what)
 static uint64_t local_watches_ns(enum reader_how how)
 {
 	struct reader reader;
-	char name[64], directory[16];
 	uint64_t began;
+	char path[64];
 
 	reader_start(&reader, how, NULL);
 	began = bench_now_ns();
-	for (int i = 0; i < WATCHES; i++) {
-		(void)snprintf(directory, sizeof(directory), "w%d", i / PER_DIRECTORY);
-		host_name_of(name, directory, i % PER_DIRECTORY);
-		reader_watch(&reader, name, FAN_MODIFY);
+	for (uint32_t i = 0; i < WATCHES; i++) {
+		herd_path(path, i);
+		reader_watch(&reader, path, FAN_MODIFY);
 	}
 	began = bench_now_ns() - began;
 	reader_stop(&reader);
@@ -326,29 +271,21 @@ static uint64_t local_watches_ns(enum reader_how how)
 
 static void watches(const char *share)
 {
-	static struct herd herd = {.mask = FAN_MODIFY};
-	const struct driver_work look = {
-		.ctx = &herd, .make = make_lookup, .answer = answer_lookup};
-	const struct driver_work set = {.ctx = &herd, .make = make_watch, .answer = answer_watch};
 	struct cost looking, setting, clearing;
+	struct driver_work each;
 	struct reader reader;
-	char name[16];
+	struct herd herd;
 
-	for (int d = 0; d < WATCHES / PER_DIRECTORY; d++) {
-		(void)snprintf(name, sizeof(name), "w%d", d);
-		host_make_directory(name);
-		for (int i = 0; i < PER_DIRECTORY; i++)
-			host_make_file(name, i);
-	}
+	herd_make(&herd, WATCHES);
 	reader_start(&reader, READER_DAEMON, share);
-	for (int d = 0; d < WATCHES / PER_DIRECTORY; d++) {
-		(void)snprintf(name, sizeof(name), "w%d", d);
-		herd.directories[d] = reader_lookup(&reader, VFSD_NODEID_ROOT, name);
-	}
-	looking = work(&reader, &look);
-	setting = work(&reader, &set);
+	herd_find_directories(&herd, &reader);
+	each = herd_lookups(&herd);
+	looking = work(&reader, &each);
+	each = herd_watches(&herd);
+	herd.mask = FAN_MODIFY;
+	setting = work(&reader, &each);
 	herd.mask = 0;
-	clearing = work(&reader, &set);
+	clearing = work(&reader, &each);
 	CHECK_EQ(herd.errors, 0);
 	reader_stop(&reader);
 	bench_tell("watches-rate:daemon", WATCHES * 1e9 / (double)setting.wall_ns, "watches/s");
@@ -362,12 +299,7 @@ static void watches(const char *share)
 	bench_tell("memory-watch:daemon", (double)setting.bytes / WATCHES, "bytes");
 	bench_tell("memory-both:daemon", (double)(looking.bytes + setting.bytes) / WATCHES,
 		   "bytes");
-	for (int d = 0; d < WATCHES / PER_DIRECTORY; d++) {
-		(void)snprintf(name, sizeof(name), "w%d", d);
-		for (int i = 0; i < PER_DIRECTORY; i++)
-			host_remove_file(name, i);
-		CHECK(unlinkat(bench_share_fd, name, AT_REMOVEDIR) == 0);
-	}
+	herd_remove(&herd);
 }
 
 int main(int argc, char **argv)

@@ -26,13 +26,14 @@
 #include <unistd.h>
 
 #include "check.h"
+#include "herd.h"
 #include "inode.h"
 #include "reader.h"
 #include "wire.h"
 
 enum {
-	PER_DIRECTORY = 1000,
 	REQUESTS = 200000,
+	SETTLED_S = 6, /* files that are younger cost a LOOKUP one system call more */
 	DEPTH = 32,
 	EVENTS = 10000, /* fits into the host's queue */
 	ROUNDS = 5,
@@ -44,50 +45,17 @@ enum {
 
 #define DEADLINE_NS UINT64_C(60000000000)
 
-/* ---- a herd of files ---------------------------------------------------------------------------- */
-
-struct herd {
-	uint32_t count;
+/* A herd, and any of it. */
+struct crowd {
+	struct herd herd; /* first: requests have a herd for their context */
 	uint32_t watched; /* the first of them */
-	uint64_t *directories;
-	uint64_t *nodes;
-	uint32_t mask;	 /* of watches */
-	uint64_t random; /* state */
-	uint64_t errors;
+	uint64_t random;  /* state */
 };
 
-static uint32_t any_of(struct herd *herd)
+static uint32_t any_of(struct crowd *crowd)
 {
-	herd->random = herd->random * UINT64_C(6364136223846793005) + 1442695040888963407u;
-	return (uint32_t)(((herd->random >> 32) * herd->count) >> 32);
-}
-
-static int directory_of(uint32_t index)
-{
-	return (int)(index / PER_DIRECTORY);
-}
-
-static void directory_name(char name[16], int directory)
-{
-	(void)snprintf(name, 16, "w%d", directory);
-}
-
-static size_t file_name(void *body, uint32_t index)
-{
-	return (size_t)snprintf(body, 64, "file-%08d", (int)(index % PER_DIRECTORY)) + 1;
-}
-
-static void path_of(char path[64], uint32_t index)
-{
-	char directory[16];
-
-	directory_name(directory, directory_of(index));
-	host_name_of(path, directory, (int)(index % PER_DIRECTORY));
-}
-
-static int directories(const struct herd *herd)
-{
-	return directory_of(herd->count - 1) + 1;
+	crowd->random = crowd->random * UINT64_C(6364136223846793005) + 1442695040888963407u;
+	return (uint32_t)(((crowd->random >> 32) * crowd->herd.count) >> 32);
 }
 
 /* How many the host lets us have. */
@@ -104,104 +72,26 @@ static uint32_t watchable(uint32_t count)
 	return count < most ? count : most;
 }
 
-static void make_herd(struct herd *herd, uint32_t count)
-{
-	char name[64];
-
-	*herd = (struct herd){.count = count, .watched = watchable(count), .random = count};
-	herd->directories = calloc((size_t)directories(herd), sizeof(*herd->directories));
-	herd->nodes = calloc(count, sizeof(*herd->nodes));
-	CHECK(herd->directories && herd->nodes);
-	for (int d = 0; d < directories(herd); d++) {
-		directory_name(name, d);
-		host_make_directory(name);
-	}
-	for (uint32_t i = 0; i < count; i++) {
-		path_of(name, i);
-		CHECK(mknodat(bench_share_fd, name, S_IFREG | 0644, 0) == 0);
-	}
-	CHECK(syncfs(bench_share_fd) == 0);
-	/* Those that are younger cost one system call more. */
-	sleep(6);
-}
-
-static void remove_herd(struct herd *herd)
-{
-	char name[64];
-
-	for (uint32_t i = 0; i < herd->count; i++) {
-		path_of(name, i);
-		CHECK(unlinkat(bench_share_fd, name, 0) == 0);
-	}
-	for (int d = 0; d < directories(herd); d++) {
-		directory_name(name, d);
-		CHECK(unlinkat(bench_share_fd, name, AT_REMOVEDIR) == 0);
-	}
-	free(herd->directories);
-	free(herd->nodes);
-}
-
 /* ---- requests ------------------------------------------------------------------------------------ */
-
-static size_t make_lookup(void *ctx, uint64_t index, uint32_t *opcode, uint64_t *nodeid, void *body)
-{
-	const struct herd *herd = ctx;
-
-	*opcode = FUSE_LOOKUP;
-	*nodeid = herd->directories[directory_of((uint32_t)index)];
-	return file_name(body, (uint32_t)index);
-}
-
-static void note_node(void *ctx, uint64_t index, int error, const void *payload, size_t bytes)
-{
-	struct herd *herd = ctx;
-	struct fuse_entry_out entry = {0};
-
-	herd->errors += error != 0 || bytes < sizeof(entry);
-	if (error == 0 && bytes >= sizeof(entry))
-		memcpy(&entry, payload, sizeof(entry));
-	herd->nodes[index] = entry.nodeid;
-}
-
-static void note_error(void *ctx, uint64_t index, int error, const void *payload, size_t bytes)
-{
-	struct herd *herd = ctx;
-
-	(void)index;
-	(void)payload;
-	(void)bytes;
-	herd->errors += error != 0;
-}
 
 static size_t make_any_lookup(void *ctx, uint64_t index, uint32_t *opcode, uint64_t *nodeid,
 			      void *body)
 {
 	(void)index;
-	return make_lookup(ctx, any_of(ctx), opcode, nodeid, body);
+	return herd_make_lookup(ctx, any_of(ctx), opcode, nodeid, body);
 }
 
 static size_t make_any_getattr(void *ctx, uint64_t index, uint32_t *opcode, uint64_t *nodeid,
 			       void *body)
 {
 	static const struct fuse_getattr_in in;
-	struct herd *herd = ctx;
+	struct crowd *crowd = ctx;
 
 	(void)index;
 	*opcode = FUSE_GETATTR;
-	*nodeid = herd->nodes[any_of(herd)];
+	*nodeid = crowd->herd.nodes[any_of(crowd)];
 	memcpy(body, &in, sizeof(in));
 	return sizeof(in);
-}
-
-static size_t make_watch(void *ctx, uint64_t index, uint32_t *opcode, uint64_t *nodeid, void *body)
-{
-	const struct herd *herd = ctx;
-	const struct fuse_fsnotify_in interest = {.mask = herd->mask};
-
-	*opcode = FUSE_FSNOTIFY;
-	*nodeid = herd->nodes[index];
-	memcpy(body, &interest, sizeof(interest));
-	return sizeof(interest);
 }
 
 static int by_value(const void *a, const void *b)
@@ -225,7 +115,7 @@ static void tell(const char *what, uint32_t count, double value, const char *uni
 	bench_tell(key, value, unit);
 }
 
-static void measure_requests(struct reader *reader, struct herd *herd, const char *what,
+static void measure_requests(struct reader *reader, struct crowd *crowd, const char *what,
 			     const struct driver_work *work)
 {
 	double us[ROUNDS];
@@ -237,20 +127,20 @@ static void measure_requests(struct reader *reader, struct herd *herd, const cha
 		if (round >= 0)
 			us[round] = (double)(bench_cpu_ns(reader->pid) - cpu) / 1e3 / REQUESTS;
 	}
-	CHECK_EQ(herd->errors, 0);
-	tell(what, herd->count, median(us), "us");
+	CHECK_EQ(crowd->herd.errors, 0);
+	tell(what, crowd->herd.count, median(us), "us");
 }
 
 /* The system call that is in a LOOKUP, on the same names. */
-static void measure_bare(struct herd *herd)
+static void measure_bare(struct crowd *crowd)
 {
-	int *fds = calloc((size_t)directories(herd), sizeof(*fds));
+	int *fds = calloc(herd_directories(&crowd->herd), sizeof(*fds));
 	double us[ROUNDS];
 	char name[64];
 
 	CHECK(fds != NULL);
-	for (int d = 0; d < directories(herd); d++) {
-		directory_name(name, d);
+	for (uint32_t d = 0; d < herd_directories(&crowd->herd); d++) {
+		herd_directory_name(name, d);
 		fds[d] = openat(bench_share_fd, name, O_PATH | O_DIRECTORY | O_CLOEXEC);
 		CHECK(fds[d] >= 0);
 	}
@@ -258,49 +148,43 @@ static void measure_bare(struct herd *herd)
 		uint64_t cpu = bench_cpu_ns(getpid());
 
 		for (int i = 0; i < REQUESTS; i++) {
-			uint32_t index = any_of(herd);
+			uint32_t index = any_of(crowd);
 			struct statx attributes;
 
-			(void)file_name(name, index);
-			CHECK(statx(fds[directory_of(index)], name, AT_SYMLINK_NOFOLLOW,
+			(void)herd_file_name(name, index);
+			CHECK(statx(fds[herd_directory_of(index)], name, AT_SYMLINK_NOFOLLOW,
 				    STATX_BASIC_STATS, &attributes) == 0);
 		}
 		if (round >= 0)
 			us[round] = (double)(bench_cpu_ns(getpid()) - cpu) / 1e3 / REQUESTS;
 	}
-	for (int d = 0; d < directories(herd); d++)
+	for (uint32_t d = 0; d < herd_directories(&crowd->herd); d++)
 		(void)close(fds[d]);
 	free(fds);
-	tell("statx", herd->count, median(us), "us");
+	tell("statx", crowd->herd.count, median(us), "us");
 }
 
 /* ---- events -------------------------------------------------------------------------------------- */
 
-static void freeze(const struct reader *reader)
-{
-	CHECK(kill(reader->pid, SIGSTOP) == 0);
-	CHECK(waitpid(reader->pid, NULL, WUNTRACED) == reader->pid);
-}
-
 /* Changes of any of the watched files, made while the reader is frozen; the host tells one of each. */
-static void measure_events(struct reader *reader, struct herd *herd)
+static void measure_events(struct reader *reader, struct crowd *crowd)
 {
 	double us[ROUNDS];
 	char what[64];
 
 	for (int round = -1; round < ROUNDS; round++) {
 		uint64_t before = reader_arrived(reader), began, cpu;
-		uint32_t step = herd->watched / EVENTS ? herd->watched / EVENTS : 1;
+		uint32_t step = crowd->watched / EVENTS ? crowd->watched / EVENTS : 1;
 		uint32_t count = 0;
 
-		freeze(reader);
-		for (uint32_t i = any_of(herd) % step; i < herd->watched; i += step, count++) {
-			path_of(what, i);
+		reader_freeze(reader);
+		for (uint32_t i = any_of(crowd) % step; i < crowd->watched; i += step, count++) {
+			herd_path(what, i);
 			CHECK(fchmodat(bench_share_fd, what, 0600, 0) == 0);
 		}
 		cpu = bench_cpu_ns(reader->pid);
 		began = bench_now_ns();
-		CHECK(kill(reader->pid, SIGCONT) == 0);
+		reader_thaw(reader);
 		while (reader_arrived(reader) < before + count)
 			CHECK(bench_now_ns() - began < DEADLINE_NS);
 		if (round >= 0)
@@ -308,57 +192,52 @@ static void measure_events(struct reader *reader, struct herd *herd)
 		CHECK_EQ(reader->events.overflows, 0);
 	}
 	(void)snprintf(what, sizeof(what), "event-%s", reader_names[reader->how]);
-	tell(what, herd->count, median(us), "us");
+	tell(what, crowd->herd.count, median(us), "us");
 }
 
-static void measure_local_events(struct herd *herd)
+static void measure_local_events(struct crowd *crowd)
 {
 	struct reader reader;
 	char path[64];
 
 	reader_start(&reader, READER_FANOTIFY, NULL);
-	for (uint32_t i = 0; i < herd->watched; i++) {
-		path_of(path, i);
+	for (uint32_t i = 0; i < crowd->watched; i++) {
+		herd_path(path, i);
 		reader_watch(&reader, path, FAN_ATTRIB);
 	}
-	measure_events(&reader, herd);
+	measure_events(&reader, crowd);
 	reader_stop(&reader);
 }
 
 static void many(const char *share, uint32_t count)
 {
-	struct herd herd;
-	const struct driver_work look = {.ctx = &herd, .make = make_lookup, .answer = note_node},
-				 set = {.ctx = &herd, .make = make_watch, .answer = note_error},
-				 any_lookup = {.ctx = &herd,
-					       .depth = DEPTH,
-					       .make = make_any_lookup,
-					       .answer = note_error},
-				 any_getattr = {.ctx = &herd,
-						.depth = DEPTH,
-						.make = make_any_getattr,
-						.answer = note_error};
+	struct crowd crowd = {.watched = watchable(count), .random = count};
+	const struct driver_work any_lookup = {
+		.ctx = &crowd, .depth = DEPTH, .make = make_any_lookup, .answer = herd_note_error};
+	const struct driver_work any_getattr = {
+		.ctx = &crowd, .depth = DEPTH, .make = make_any_getattr, .answer = herd_note_error};
+	struct driver_work each;
 	struct reader reader;
-	char name[16];
 
-	make_herd(&herd, count);
-	measure_bare(&herd);
+	herd_make(&crowd.herd, count);
+	CHECK(syncfs(bench_share_fd) == 0);
+	sleep(SETTLED_S);
+	measure_bare(&crowd);
 	reader_start(&reader, READER_DAEMON, share);
-	for (int d = 0; d < directories(&herd); d++) {
-		directory_name(name, d);
-		herd.directories[d] = reader_lookup(&reader, VFSD_NODEID_ROOT, name);
-	}
-	driver_run(&reader.driver, &look, count);
-	measure_requests(&reader, &herd, "lookup", &any_lookup);
-	measure_requests(&reader, &herd, "getattr", &any_getattr);
-	herd.mask = FAN_ATTRIB;
-	driver_run(&reader.driver, &set, herd.watched);
-	tell("watches", count, herd.watched, "watches");
-	measure_requests(&reader, &herd, "lookup-watched", &any_lookup);
-	measure_events(&reader, &herd);
+	herd_find_directories(&crowd.herd, &reader);
+	each = herd_lookups(&crowd.herd);
+	driver_run(&reader.driver, &each, count);
+	measure_requests(&reader, &crowd, "lookup", &any_lookup);
+	measure_requests(&reader, &crowd, "getattr", &any_getattr);
+	crowd.herd.mask = FAN_ATTRIB;
+	each = herd_watches(&crowd.herd);
+	driver_run(&reader.driver, &each, crowd.watched);
+	tell("watches", count, crowd.watched, "watches");
+	measure_requests(&reader, &crowd, "lookup-watched", &any_lookup);
+	measure_events(&reader, &crowd);
 	reader_stop(&reader);
-	measure_local_events(&herd);
-	remove_herd(&herd);
+	measure_local_events(&crowd);
+	herd_remove(&crowd.herd);
 }
 
 /* ---- requests and events together ------------------------------------------------------------------ */

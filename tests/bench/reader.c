@@ -179,6 +179,17 @@ uint64_t reader_arrived(struct reader *reader)
 	return reader->events.records;
 }
 
+void reader_freeze(const struct reader *reader)
+{
+	CHECK(kill(reader->pid, SIGSTOP) == 0);
+	CHECK(waitpid(reader->pid, NULL, WUNTRACED) == reader->pid);
+}
+
+void reader_thaw(const struct reader *reader)
+{
+	CHECK(kill(reader->pid, SIGCONT) == 0);
+}
+
 /* ---- the host -------------------------------------------------------------------------------- */
 
 void host_make_directory(const char *name)

@@ -43,6 +43,10 @@ void bench_tell(const char *what, double value, const char *unit);
 void reader_start(struct reader *reader, enum reader_how how, const char *share);
 void reader_stop(struct reader *reader);
 
+/* It reads nothing meanwhile, and what happens waits in the host's queue. */
+void reader_freeze(const struct reader *reader);
+void reader_thaw(const struct reader *reader);
+
 /* Of the device: the node id of @name. */
 uint64_t reader_lookup(struct reader *reader, uint64_t parent, const char *name);
 

@@ -145,11 +145,10 @@ static void test_never_once_unpinned(void)
 	drop(inode, 1, "a");
 }
 
-static void test_not_too_many(void)
+/* Make, look up and use so many. */
+static void use_new_ones(uint64_t nodeids[FILES])
 {
-	static uint64_t all[FILES];
 	struct vfsd_inode *inode;
-	unsigned int fds = tree_count_fds();
 	struct statx st;
 	char name[16];
 
@@ -157,10 +156,20 @@ static void test_not_too_many(void)
 		(void)snprintf(name, sizeof(name), "f%d", i);
 		make(name);
 		inode = look_up(name, &st);
-		all[i] = inode->nodeid;
+		nodeids[i] = inode->nodeid;
 		CHECK(use(inode));
 		vfsd_inode_put(inodes, inode);
 	}
+}
+
+static void test_not_too_many(void)
+{
+	static uint64_t all[FILES];
+	struct vfsd_inode *inode;
+	unsigned int fds = tree_count_fds();
+	char name[16];
+
+	use_new_ones(all);
 	CHECK(tree_count_fds() - fds <= KEPT_MAX);
 	for (int i = 0; i < FILES; i++) {
 		(void)snprintf(name, sizeof(name), "f%d", i);
@@ -177,20 +186,12 @@ static void test_closed_after_a_while(void)
 	static uint64_t all[FILES];
 	struct vfsd_inode *inode;
 	unsigned int fds = tree_count_fds(), calls = 0;
-	struct statx st;
 	char name[16];
 	int wait_ms;
 
 	while ((wait_ms = vfsd_inodes_tend(inodes)) >= 0) /* of earlier ones */
 		(void)usleep((useconds_t)wait_ms * 1000);
-	for (int i = 0; i < FILES; i++) {
-		(void)snprintf(name, sizeof(name), "f%d", i);
-		make(name);
-		inode = look_up(name, &st);
-		all[i] = inode->nodeid;
-		CHECK(use(inode));
-		vfsd_inode_put(inodes, inode);
-	}
+	use_new_ones(all);
 	CHECK_EQ(tree_count_fds(), fds + KEPT_MAX);
 	/* Not all in one go, which somebody's request would have to wait for. */
 	while ((wait_ms = vfsd_inodes_tend(inodes)) >= 0) {
