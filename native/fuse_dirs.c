@@ -87,7 +87,8 @@ static ssize_t convert(struct vfsd_request *req, struct vfsd_handle *handle, siz
 			vfsd_dir_unread(handle, offset, from, dents_bytes - at);
 			break;
 		}
-		memset(to + used, 0, bytes);
+		/* What pads the name; everything else is set. */
+		memset(to + used + bytes - sizeof(uint64_t), 0, sizeof(uint64_t));
 		if (plus)
 			fill_plus(req, handle->fd, from, &new,
 				  (struct fuse_entry_out *)(to + used));

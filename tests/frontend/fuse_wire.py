@@ -327,6 +327,7 @@ class Dirent:
             size = -(-(at + namelen) // 8) * 8
             assert 0 < namelen <= 255, f"a name of {namelen} bytes"
             assert size <= len(raw), "a directory entry is cut off"
+            assert not any(raw[at + namelen : size]), "padding that is not zero"
             found.append(cls(ino, offset, kind, raw[at : at + namelen], entry))
             raw = raw[size:]
         return found
