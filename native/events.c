@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -14,6 +13,7 @@
 #include <unistd.h>
 
 #include "eventring.h"
+#include "fairlock.h"
 #include "faults.h"
 #include "fserrors.h"
 #include "fuse.h"
@@ -45,7 +45,7 @@ struct vfsd_events {
 	pthread_t thread;
 	bool thread_running;
 
-	pthread_mutex_t lock; /* the event lock; protects all below */
+	struct vfsd_fairlock lock; /* the event lock; protects all below */
 	struct vfsd_marks *marks;
 	struct vfsd_eventring *ring;
 	struct vfsd_fserrors errors;
@@ -66,16 +66,16 @@ struct vfsd_events {
 
 	/* Watched inodes and filesystems, so that an unwatched share pays one load for its barriers. */
 	_Atomic size_t watched;
-
-	_Atomic uint32_t
-		wanted; /* threads that wait for the lock; not ours, who lets them go first */
 };
 
 static void enter(struct vfsd_events *events)
 {
-	atomic_fetch_add(&events->wanted, 1);
-	pthread_mutex_lock(&events->lock);
-	atomic_fetch_sub(&events->wanted, 1);
+	vfsd_fairlock_enter(&events->lock);
+}
+
+static void leave(struct vfsd_events *events)
+{
+	vfsd_fairlock_leave(&events->lock);
 }
 
 static void put_event(struct vfsd_events *events, const struct vfsd_source_event *event)
@@ -218,9 +218,7 @@ static void *run(void *arg)
 				return NULL;
 		vfsd_faults_delay(events->stop_fd);
 		/* A host that never rests must not keep anybody else out. */
-		while (atomic_load(&events->wanted) > 0)
-			sched_yield();
-		pthread_mutex_lock(&events->lock);
+		vfsd_fairlock_enter_last(&events->lock);
 		if (events->kick_fd >= 0) {
 			eventfd_t count;
 
@@ -229,7 +227,7 @@ static void *run(void *arg)
 					(void)eventfd_read(events->kick_fd, &count);
 		}
 		pump(events);
-		pthread_mutex_unlock(&events->lock);
+		leave(events);
 	}
 }
 
@@ -381,7 +379,7 @@ static bool hook_session_start(void *ctx, bool fsnotify, uint32_t *server_mask)
 				*server_mask = events->config.source->server_mask;
 		}
 	}
-	pthread_mutex_unlock(&events->lock);
+	leave(events);
 	return err == 0;
 }
 
@@ -391,7 +389,7 @@ static void hook_session_end(void *ctx)
 
 	enter(events);
 	end_session(events);
-	pthread_mutex_unlock(&events->lock);
+	leave(events);
 }
 
 static int set_interest(struct vfsd_events *events, struct vfsd_inode *inode,
@@ -423,7 +421,7 @@ static int set_interest(struct vfsd_events *events, struct vfsd_inode *inode,
 				     &change);
 	count_watched(events);
 out:
-	pthread_mutex_unlock(&events->lock);
+	leave(events);
 	return err;
 }
 
@@ -433,7 +431,7 @@ static int set_whole_interest(struct vfsd_events *events, struct vfsd_inode *roo
 
 	enter(events);
 	err = set_whole(events, root, mask);
-	pthread_mutex_unlock(&events->lock);
+	leave(events);
 	return err;
 }
 
@@ -465,7 +463,7 @@ static void hook_forgotten(void *ctx, struct vfsd_inode *inode)
 		return;
 	enter(events);
 	drop_interest(events, inode);
-	pthread_mutex_unlock(&events->lock);
+	leave(events);
 }
 
 static void hook_barrier(void *ctx, bool own)
@@ -479,7 +477,7 @@ static void hook_barrier(void *ctx, bool own)
 		return;
 	enter(events);
 	pump(events);
-	pthread_mutex_unlock(&events->lock);
+	leave(events);
 }
 
 struct vfsd_fuse_hooks vfsd_events_hooks(struct vfsd_events *events)
@@ -498,7 +496,7 @@ void vfsd_events_set_offered(struct vfsd_events *events, bool offered)
 {
 	enter(events);
 	events->offered = offered;
-	pthread_mutex_unlock(&events->lock);
+	leave(events);
 }
 
 /* What a guest goes by: who reports what, or the old dialect, which is like no such mask. */
@@ -522,7 +520,7 @@ int vfsd_events_save(struct vfsd_events *events, uint32_t *server_mask,
 			     events->filesystems[i].mask);
 		err = 0;
 	}
-	pthread_mutex_unlock(&events->lock);
+	leave(events);
 	return err;
 }
 
@@ -531,7 +529,7 @@ void vfsd_events_let_go(struct vfsd_events *events)
 	enter(events);
 	if (events->source && events->source->ops->let_go)
 		events->source->ops->let_go(events->source);
-	pthread_mutex_unlock(&events->lock);
+	leave(events);
 }
 
 int vfsd_events_resume(struct vfsd_events *events, uint32_t server_mask)
@@ -544,7 +542,7 @@ int vfsd_events_resume(struct vfsd_events *events, uint32_t server_mask)
 		err = start_session(events);
 	if (err)
 		end_session(events);
-	pthread_mutex_unlock(&events->lock);
+	leave(events);
 	return err;
 }
 
@@ -578,7 +576,7 @@ void vfsd_events_expire(struct vfsd_events *events, uint64_t nodeid, const char 
 		put_event(events, &event);
 		flush(events);
 	}
-	pthread_mutex_unlock(&events->lock);
+	leave(events);
 }
 
 void vfsd_events_tell_loss(struct vfsd_events *events)
@@ -586,7 +584,7 @@ void vfsd_events_tell_loss(struct vfsd_events *events)
 	enter(events);
 	vfsd_eventring_put_loss(events->ring, 1);
 	flush(events);
-	pthread_mutex_unlock(&events->lock);
+	leave(events);
 }
 
 int vfsd_events_start_ring(struct vfsd_events *events, const struct vfsd_mem *mem,
@@ -613,7 +611,7 @@ int vfsd_events_start_ring(struct vfsd_events *events, const struct vfsd_mem *me
 	} else {
 		(void)vfsd_notify_stop(events->notify);
 	}
-	pthread_mutex_unlock(&events->lock);
+	leave(events);
 	return err;
 }
 
@@ -624,7 +622,7 @@ void vfsd_events_requests_begin(struct vfsd_events *events, bool anew)
 		end_session(events);
 	events->muted = false;
 	flush(events);
-	pthread_mutex_unlock(&events->lock);
+	leave(events);
 }
 
 uint16_t vfsd_events_stop_ring(struct vfsd_events *events)
@@ -638,7 +636,7 @@ uint16_t vfsd_events_stop_ring(struct vfsd_events *events)
 	events->err_fd = -1;
 	base = vfsd_notify_stop(events->notify);
 	events->base = base;
-	pthread_mutex_unlock(&events->lock);
+	leave(events);
 	return base;
 }
 
@@ -649,7 +647,7 @@ void vfsd_events_set_call(struct vfsd_events *events, int call_fd)
 	/* The old one may have swallowed a signal that the driver waits for. */
 	if (call_fd >= 0)
 		(void)eventfd_write(call_fd, 1);
-	pthread_mutex_unlock(&events->lock);
+	leave(events);
 }
 
 static int start_thread(struct vfsd_events *events)
@@ -677,7 +675,7 @@ int vfsd_events_create(const struct vfsd_events_config *config, struct vfsd_even
 	events->config = *config;
 	events->kick_fd = -1;
 	events->err_fd = -1;
-	pthread_mutex_init(&events->lock, NULL);
+	vfsd_fairlock_init(&events->lock);
 	events->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	events->stop_fd = eventfd(0, EFD_CLOEXEC);
 	err = events->epoll_fd < 0 || events->stop_fd < 0 ? -errno : 0;
@@ -716,6 +714,6 @@ void vfsd_events_destroy(struct vfsd_events *events)
 		(void)close(events->stop_fd);
 	if (events->epoll_fd >= 0)
 		(void)close(events->epoll_fd);
-	pthread_mutex_destroy(&events->lock);
+	vfsd_fairlock_destroy(&events->lock);
 	free(events);
 }

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include <errno.h>
 #include <fcntl.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -66,13 +65,6 @@ static bool work(struct vfsd_local *local)
 	return true;
 }
 
-void vfsd_local_enter(struct vfsd_local *local)
-{
-	atomic_fetch_add(&local->wanted, 1);
-	pthread_mutex_lock(&local->lock);
-	atomic_fetch_sub(&local->wanted, 1);
-}
-
 static void *run(void *arg)
 {
 	struct vfsd_local *local = arg;
@@ -88,12 +80,10 @@ static void *run(void *arg)
 		for (int i = 0; i < n; i++)
 			if (ready[i].data.fd == local->wake_fd)
 				(void)eventfd_read(local->wake_fd, &count);
-		while (atomic_load(&local->wanted) > 0)
-			sched_yield();
-		pthread_mutex_lock(&local->lock);
+		vfsd_fairlock_enter_last(&local->lock);
 		stop = local->stop;
 		more = !stop && work(local);
-		pthread_mutex_unlock(&local->lock);
+		vfsd_fairlock_leave(&local->lock);
 		if (stop)
 			return NULL;
 	}
@@ -128,9 +118,9 @@ static int start_thread(struct vfsd_local *local)
 static void stop(struct vfsd_local *local)
 {
 	if (local->thread_running) {
-		vfsd_local_enter(local);
+		vfsd_fairlock_enter(&local->lock);
 		local->stop = true;
-		pthread_mutex_unlock(&local->lock);
+		vfsd_fairlock_leave(&local->lock);
 		(void)eventfd_write(local->wake_fd, 1);
 		(void)pthread_join(local->thread, NULL);
 	}
@@ -210,7 +200,7 @@ int vfsd_local_create(const struct vfsd_local_config *config, struct vfsd_local 
 		return -ENOMEM;
 	local->config = *config;
 	local->epoll_fd = local->wake_fd = -1;
-	pthread_mutex_init(&local->lock, NULL);
+	vfsd_fairlock_init(&local->lock);
 	*ret = local;
 	return 0;
 }
@@ -230,7 +220,7 @@ void vfsd_local_destroy(struct vfsd_local *local)
 		return;
 	while (local->consumers)
 		(void)vfsd_local_remove(local, local->consumers->number);
-	pthread_mutex_destroy(&local->lock);
+	vfsd_fairlock_destroy(&local->lock);
 	free(local);
 }
 
@@ -296,12 +286,12 @@ int vfsd_local_add(struct vfsd_local *local, const vfsd_local_request *request, 
 	(void)vfsd_fd_take(&bell);
 	consumer->number = ++local->last_number;
 	*ring_fd = vfsd_sharedring_fd(consumer->ring);
-	vfsd_local_enter(local);
+	vfsd_fairlock_enter(&local->lock);
 	consumer->next = local->consumers;
 	local->consumers = consumer;
 	for (uint32_t i = 0; i < consumer->n_watches; i++)
 		vfsd_local_watch_begin(local, &consumer->watches[i]);
-	pthread_mutex_unlock(&local->lock);
+	vfsd_fairlock_leave(&local->lock);
 	vfsd_local_wake(local);
 	return consumer->number;
 }
@@ -310,7 +300,7 @@ int vfsd_local_remove(struct vfsd_local *local, int number)
 {
 	struct vfsd_local_consumer **at, *consumer;
 
-	vfsd_local_enter(local);
+	vfsd_fairlock_enter(&local->lock);
 	for (at = &local->consumers; *at && (*at)->number != number; at = &(*at)->next)
 		;
 	consumer = *at;
@@ -319,7 +309,7 @@ int vfsd_local_remove(struct vfsd_local *local, int number)
 			vfsd_local_watch_end(local, &consumer->watches[i]);
 		*at = consumer->next;
 	}
-	pthread_mutex_unlock(&local->lock);
+	vfsd_fairlock_leave(&local->lock);
 	if (!consumer)
 		return -ENOENT;
 	consumer_destroy(consumer);

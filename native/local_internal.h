@@ -9,10 +9,10 @@
 #define VFSD_LOCAL_INTERNAL_H
 
 #include <pthread.h>
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "fairlock.h"
 #include "local.h"
 #include "quota.h"
 
@@ -64,8 +64,7 @@ struct vfsd_local_scan {
 
 struct vfsd_local {
 	struct vfsd_local_config config;
-	pthread_mutex_t lock;
-	_Atomic uint32_t wanted; /* threads that wait for it; ours lets them go first */
+	struct vfsd_fairlock lock;
 
 	struct vfsd_local_consumer *consumers;
 	int last_number;
@@ -89,9 +88,6 @@ struct vfsd_local {
 };
 
 /* local.c */
-
-/* Take the lock, in any thread but ours: a host that never rests must not keep others out. */
-void vfsd_local_enter(struct vfsd_local *local);
 
 /* There is something to do for the thread, if there is one. */
 void vfsd_local_wake(struct vfsd_local *local);

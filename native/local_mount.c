@@ -58,7 +58,7 @@ void vfsd_local_tell_mount(struct vfsd_local *local, const vfsd_local_mount *mou
 {
 	bool is_topology = mount->type == VFSD_RECORD_MOUNT;
 
-	vfsd_local_enter(local);
+	vfsd_fairlock_enter(&local->lock);
 	for (struct vfsd_local_consumer *c = local->consumers; c; c = c->next)
 		for (uint32_t i = 0; i < c->n_watches; i++) {
 			struct vfsd_local_watch *watch = &c->watches[i];
@@ -69,6 +69,6 @@ void vfsd_local_tell_mount(struct vfsd_local *local, const vfsd_local_mount *mou
 			if (is_topology && watch->recursive)
 				follow(local, watch, mount->path);
 		}
-	pthread_mutex_unlock(&local->lock);
+	vfsd_fairlock_leave(&local->lock);
 	vfsd_local_wake(local);
 }
