@@ -33,9 +33,6 @@
  */
 enum { GROUP_INTERESTS_MAX = 1 << 20 };
 
-/* One is the share, the others are mounted below it. */
-enum { FILESYSTEMS_MAX = 64 };
-
 enum wakeup { WAKE_STOP, WAKE_SOURCE, WAKE_KICK };
 
 struct vfsd_events {
@@ -62,7 +59,7 @@ struct vfsd_events {
 	struct filesystem {
 		uint64_t nodeid;
 		uint32_t mask;
-	} filesystems[FILESYSTEMS_MAX];
+	} filesystems[VFSD_SOURCE_FILESYSTEMS_MAX];
 
 	/* Watched inodes and filesystems, so that an unwatched share pays one load for its barriers. */
 	_Atomic size_t watched;
@@ -269,7 +266,7 @@ static int set_whole(struct vfsd_events *events, struct vfsd_inode *root, uint32
 		return 0;
 	if (!events->source->ops->watch_whole)
 		return -EPERM; /* the guest then watches this filesystem locally */
-	if (!filesystem && events->n_filesystems == FILESYSTEMS_MAX)
+	if (!filesystem && events->n_filesystems == VFSD_SOURCE_FILESYSTEMS_MAX)
 		return -ENOSPC;
 	err = events->source->ops->watch_whole(events->source, root, mask);
 	if (err)

@@ -27,6 +27,9 @@ struct vfsd_marks;
 /* FAN_FS_ERROR, which older headers lack (Linux 5.16). */
 #define VFSD_SOURCE_FS_ERROR 0x8000u
 
+/* Watched as a whole at once: one is the share, the others are mounted below it. */
+enum { VFSD_SOURCE_FILESYSTEMS_MAX = 64 };
+
 struct vfsd_source_event {
 	uint64_t nodeid;     /* the directory if there is a name, else the object */
 	uint64_t child;	     /* the object called name, 0 = the guest does not know it */

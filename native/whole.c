@@ -18,7 +18,7 @@
 #include "source.h"
 #include "util.h"
 
-enum { FILESYSTEMS_MAX = 64, RENAMES_MAX = VFSD_ANCESTRY_MOVED_MAX, TRIES_MAX = 8 };
+enum { RENAMES_MAX = VFSD_ANCESTRY_MOVED_MAX, TRIES_MAX = 8 };
 
 struct filesystem {
 	uint64_t nodeid; /* of its root */
@@ -39,7 +39,7 @@ struct vfsd_whole {
 	int group;
 	struct vfsd_ancestry *ancestry;
 	uint32_t n_filesystems;
-	struct filesystem filesystems[FILESYSTEMS_MAX];
+	struct filesystem filesystems[VFSD_SOURCE_FILESYSTEMS_MAX];
 	uint64_t kept[VFSD_WHOLE_KEPT]; /* node ids, each at its index modulo the size */
 
 	struct vfsd_batch *batch;
@@ -167,7 +167,7 @@ int vfsd_whole_watch(struct vfsd_whole *whole, const struct vfsd_inode *root, ui
 	if (mask != 0)
 		mask |= FAN_RENAME | FAN_ONDIR;
 	if (!filesystem) {
-		if (whole->n_filesystems == FILESYSTEMS_MAX)
+		if (whole->n_filesystems == VFSD_SOURCE_FILESYSTEMS_MAX)
 			return -ENOSPC;
 		err = vfsd_ancestry_add_root(whole->ancestry, root);
 		if (err)
