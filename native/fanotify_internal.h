@@ -86,10 +86,13 @@ bool vfsd_fan_move_end(struct vfsd_fan_source *source, const struct vfsd_file_ha
 
 /*
  * Whoever holds an object keeps it from ending: what the host removed while we did, up to now, has
- * lost its name first. If that happened to @nodeid (0: none), which is in the directory @dir_fd (-1: it
- * is one, see vfsd_source_outlast()), its end is told before its name.
+ * lost its name first. If that happened to @nodeid (0: none), which was looked up in the directory
+ * @dir_fd, its end is told before its name.
  */
 void vfsd_fan_let_go(struct vfsd_fan_source *source, uint64_t nodeid, int dir_fd);
+
+/* Close @fd, a directory that was held, with those that it is in: the same for them. */
+void vfsd_fan_let_go_dir(struct vfsd_fan_source *source, int fd);
 
 /*
  * A descriptor of @dir, good until the next call or vfsd_fan_close_dir(), or -errno. Many names in a

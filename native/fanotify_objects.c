@@ -28,10 +28,8 @@ static void locate_dir(struct vfsd_fan_source *source, const struct vfsd_fan_fou
 	ret->inode = vfsd_source_parent_of(inodes, source->config.proc_self_fd, fd, name);
 	ret->name = name;
 	ret->name_bytes = (uint32_t)strlen(name);
-	vfsd_source_outlast(fd);
-	vfsd_inode_fd_put(fd, transient);
-	if (dir->inode)
-		vfsd_fan_let_go(source, dir->inode->nodeid, -1);
+	if (transient)
+		vfsd_fan_let_go_dir(source, fd);
 }
 
 /* @event or a later one may have taken the name away by which the object of @event was opened. */

@@ -85,51 +85,76 @@ static const uint8_t *removed_before(const struct vfsd_fan_source *source,
 	return removed;
 }
 
-/* Behind @fresh, does something happen to the object @handle with one of @bits? Where, or NULL. */
-static const uint8_t *happens(const struct vfsd_fan_source *source, const uint8_t *fresh,
-			      const struct vfsd_file_handle *handle, uint64_t bits)
+/* Is the object @handle told of behind @fresh, with FAN_ATTRIB? */
+static bool may_be_ending(const struct vfsd_fan_source *source, const uint8_t *fresh,
+			  const struct vfsd_file_handle *handle)
 {
-	const uint8_t *here = fresh;
 	struct vfsd_fan_event event;
 
-	for (; vfsd_fan_next(&fresh, source->batch.end, &event); here = fresh)
-		if ((event.mask & bits) &&
-		    vfsd_file_handle_equal(&vfsd_fan_self(&event)->handle, handle))
-			return here;
-	return NULL;
+	while (vfsd_fan_next(&fresh, source->batch.end, &event))
+		if ((event.mask & FAN_ATTRIB) &&
+		    vfsd_file_handle_equal(&event.object.handle, handle))
+			return true;
+	return false;
+}
+
+/*
+ * Tell the ends behind @fresh, of @handle (NULL: of directories that were ours to end), before what was
+ * removed since each of these was last told of.
+ */
+static void put_ends_right(struct vfsd_fan_source *source, const uint8_t *fresh,
+			   const struct vfsd_file_handle *handle)
+{
+	const uint8_t *at = fresh, *here = at, *removed;
+	struct vfsd_fan_event event;
+
+	for (; vfsd_fan_next(&at, source->batch.end, &event); here = at) {
+		const struct vfsd_file_handle *its = &vfsd_fan_self(&event)->handle;
+		bool meant = handle ? vfsd_file_handle_equal(its, handle) :
+				      vfsd_fan_is_dir(&event) && event.pid == source->self;
+
+		if (!meant || !(event.mask & FAN_DELETE_SELF))
+			continue;
+		removed = removed_before(source, its, here);
+		if (removed && vfsd_fan_move_end(source, its, removed))
+			forget_end(source, here);
+	}
 }
 
 void vfsd_fan_let_go(struct vfsd_fan_source *source, uint64_t nodeid, int dir_fd)
 {
-	const uint8_t *fresh = source->batch.end, *end, *removed;
+	const uint8_t *fresh = source->batch.end;
 	struct vfsd_inode *inode = vfsd_inode_get(source->config.inodes, nodeid);
-	const struct vfsd_file_handle *handle;
 	bool all;
 
-	if (!inode || !vfsd_batch_more(&source->batch, VFSD_BATCH_AHEAD, &all))
-		goto out;
-	handle = vfsd_inode_handle(inode);
 	/* ATTRIB, with the last link, comes before the name goes; the end may be the host's to tell. */
-	if (dir_fd >= 0 && happens(source, fresh, handle, FAN_ATTRIB)) {
+	if (inode && vfsd_batch_more(&source->batch, VFSD_BATCH_AHEAD, &all) &&
+	    may_be_ending(source, fresh, vfsd_inode_handle(inode))) {
 		vfsd_source_await_removals(dir_fd);
 		(void)vfsd_batch_more(&source->batch, VFSD_BATCH_AHEAD, &all);
+		put_ends_right(source, fresh, vfsd_inode_handle(inode));
 	}
-	end = happens(source, fresh, handle, FAN_DELETE_SELF);
-	removed = end ? removed_before(source, handle, end) : NULL;
-	if (removed && vfsd_fan_move_end(source, handle, removed))
-		forget_end(source, end);
-out:
 	vfsd_inode_put(source->config.inodes, inode);
+}
+
+void vfsd_fan_let_go_dir(struct vfsd_fan_source *source, int fd)
+{
+	const uint8_t *fresh = source->batch.end;
+	bool all;
+
+	vfsd_source_outlast(fd);
+	(void)close(fd);
+	if (vfsd_batch_more(&source->batch, VFSD_BATCH_AHEAD, &all))
+		put_ends_right(source, fresh, NULL);
 }
 
 void vfsd_fan_close_dir(struct vfsd_fan_source *source)
 {
-	if (source->dir_fd < 0)
-		return;
-	vfsd_source_outlast(source->dir_fd);
-	(void)close(source->dir_fd);
+	int fd = source->dir_fd;
+
 	source->dir_fd = -1;
-	vfsd_fan_let_go(source, source->dir_nodeid, -1);
+	if (fd >= 0)
+		vfsd_fan_let_go_dir(source, fd);
 }
 
 int vfsd_fan_open_dir(struct vfsd_fan_source *source, struct vfsd_inode *dir)

@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -15,7 +14,7 @@ enum { HOLD_MS = 10000 }; /* should the host not remove anything */
 static struct {
 	int delay_ms;
 	bool no_barrier;
-	bool hold, hold_dir;
+	int hold;
 } faults;
 
 static int number(const char *name)
@@ -25,21 +24,13 @@ static int number(const char *name)
 	return text ? atoi(text) : 0;
 }
 
-static bool is(const char *name, const char *value)
-{
-	const char *text = getenv(name);
-
-	return text && strcmp(text, value) == 0;
-}
-
 void vfsd_faults_init(void)
 {
 	faults.delay_ms = number("VFSD_FAULT_DELAY_MS");
 	faults.no_barrier = number("VFSD_FAULT_NO_BARRIER") != 0;
-	faults.hold_dir = is("VFSD_FAULT_HOLD", "dir");
-	faults.hold = faults.hold_dir || is("VFSD_FAULT_HOLD", "name");
-	vfsd_log(VFSD_LOG_WARN, "faults: test build delay_ms=%d no_barrier=%d hold=%d hold_dir=%d",
-		 faults.delay_ms, faults.no_barrier, faults.hold, faults.hold_dir);
+	faults.hold = number("VFSD_FAULT_HOLD");
+	vfsd_log(VFSD_LOG_WARN, "faults: test build delay_ms=%d no_barrier=%d hold=%d",
+		 faults.delay_ms, faults.no_barrier, faults.hold);
 }
 
 void vfsd_faults_delay(int stop_fd)
@@ -61,20 +52,19 @@ bool vfsd_faults_no_barrier(void)
  */
 void vfsd_faults_hold(int dir_fd, const char *name)
 {
+	static const char *const nothing[] = {"", "", "../nothing is called so",
+					      "../../nothing is called so"};
+	const char *what = faults.hold == 2 ? "." : faults.hold == 3 ? ".." : name;
 	int fd = faults.hold ? openat(dir_fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC) : -1;
 	struct stat st;
 
 	if (fd < 0)
 		return;
 	for (int ms = 0; ms < HOLD_MS; ms++) {
-		bool name_gone = fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0;
-		bool dir_gone = fstat(dir_fd, &st) == 0 && st.st_nlink == 0;
-
-		if (faults.hold_dir ? dir_gone : name_gone)
+		if (fstatat(dir_fd, what, &st, AT_SYMLINK_NOFOLLOW) < 0 || st.st_nlink == 0)
 			break;
 		(void)poll(NULL, 0, 1);
 	}
-	if (faults.hold_dir)
-		(void)fstatat(dir_fd, "../nothing is called so", &st, AT_SYMLINK_NOFOLLOW);
+	(void)fstatat(dir_fd, nothing[faults.hold % 4], &st, AT_SYMLINK_NOFOLLOW);
 	(void)close(fd);
 }

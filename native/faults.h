@@ -5,8 +5,8 @@
  *
  *   VFSD_FAULT_DELAY_MS=N    the event thread sees host events 0 to N milliseconds late
  *   VFSD_FAULT_NO_BARRIER=1  replies do not wait for older events
- *   VFSD_FAULT_HOLD=name     the event thread holds what it looks up by name until the name is gone
- *   VFSD_FAULT_HOLD=dir      and until the directory is
+ *   VFSD_FAULT_HOLD=1        the event thread holds what it looks up by name until the name is gone,
+ *                            2: until the directory is, 3: until the one that that is in is
  *
  * Owner thread: create by the control thread; the rest by any, it is constant then.
  */

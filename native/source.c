@@ -80,7 +80,7 @@ enum { TOO_LONG = NAME_MAX + 1 };
  */
 static void await_lock(int fd, const char *dir)
 {
-	char path[TOO_LONG + sizeof("../")];
+	char path[2 * TOO_LONG];
 	struct stat st;
 
 	(void)snprintf(path, sizeof(path), "%s%0*d", dir, TOO_LONG, 0);
@@ -94,10 +94,15 @@ void vfsd_source_await_removals(int dir_fd)
 
 void vfsd_source_outlast(int fd)
 {
+	/* As deep a tree as is likely to go while one of its names is looked up. */
+	static const char up[] = "../../../../../../../../";
 	struct stat st;
 
-	if (fstat(fd, &st) == 0 && st.st_nlink == 0)
-		await_lock(fd, "../");
+	for (const char *dir = up + sizeof(up) - 1; dir > up; dir -= 3) {
+		if (fstatat(fd, *dir ? dir : ".", &st, 0) < 0 || st.st_nlink != 0)
+			return;
+		await_lock(fd, dir - 3);
+	}
 }
 
 bool vfsd_source_lost_name(int dir_fd, const char *name, const struct vfsd_file_handle *object)

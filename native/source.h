@@ -149,8 +149,8 @@ bool vfsd_source_lost_name(int dir_fd, const char *name, const struct vfsd_file_
 void vfsd_source_await_removals(int dir_fd);
 
 /*
- * For sources: the directory @fd, which we hold, is let go next. If it is being removed, wait for that,
- * so that its end comes when we do.
+ * For sources: the directory @fd is let go next, and with it those that it is in. If some of them are
+ * being removed, wait for that: then it is we who end them.
  */
 void vfsd_source_outlast(int fd);
 

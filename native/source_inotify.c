@@ -336,6 +336,25 @@ static void put_end_right(struct source *source, const uint8_t *fresh, const str
 	}
 }
 
+/* The same for all directories that end behind @fresh: one that is held holds those that it is in. */
+static void put_ends_right(struct source *source, const uint8_t *fresh)
+{
+	const uint8_t *at = fresh;
+	struct inotify_event event;
+	const char *name;
+
+	while (next_event(&at, source->batch.end, &event, &name)) {
+		const struct watch *watch =
+			event.mask & IN_DELETE_SELF ? find_wd(source, event.wd) : NULL;
+		struct vfsd_inode *inode =
+			watch ? vfsd_inode_get(source->config.inodes, watch->nodeid) : NULL;
+
+		if (inode && S_ISDIR(inode->type))
+			put_end_right(source, fresh, watch);
+		vfsd_inode_put(source->config.inodes, inode);
+	}
+}
+
 /*
  * Looks up, and so holds for a moment, the object that has the name, and the directory. What the host
  * removes meanwhile loses its name first and ends later: that is put right.
@@ -361,9 +380,8 @@ static uint64_t node_at(struct source *source, struct vfsd_inode *dir, const cha
 	}
 	vfsd_source_outlast(fd);
 	vfsd_inode_fd_put(fd, transient);
-	held = find_node(source, dir->nodeid);
-	if (vfsd_batch_more(&source->batch, VFSD_BATCH_AHEAD, &whole) && held)
-		put_end_right(source, fresh, held);
+	if (vfsd_batch_more(&source->batch, VFSD_BATCH_AHEAD, &whole))
+		put_ends_right(source, fresh);
 	return child;
 }
 

@@ -36,12 +36,12 @@ from tests.frontend.notify import FS_ISDIR, FSN_UNLINKED
 
 
 @pytest.fixture
-def make(tmp_path: Path) -> Iterator[Callable[[str, str], Watched]]:
+def make(tmp_path: Path) -> Iterator[Callable[[str, int], Watched]]:
     """Make a watched directory, of a daemon in the given mode that holds what is said."""
     assert FAULTY.exists(), "make build-faults"
     with ExitStack() as stack:
 
-        def run(mode: str, hold: str) -> Watched:
+        def run(mode: str, hold: int) -> Watched:
             launcher = ("env", f"VFSD_FAULT_HOLD={hold}")
             daemon = stack.enter_context(
                 Daemon(tmp_path, f"--fsnotify={mode}", launcher=launcher, command=str(FAULTY))
@@ -72,8 +72,8 @@ def told(watched: Watched) -> list[tuple[int, int, int, bytes]]:
 
 
 @MODES
-def test_file_ends_before_its_name(make: Callable[[str, str], Watched], mode: str) -> None:
-    watched = make(mode, "name")
+def test_file_ends_before_its_name(make: Callable[[str, int], Watched], mode: str) -> None:
+    watched = make(mode, 1)
     (watched.path / "f").rename(watched.path / "g")
     wait_until_held(watched.daemon, "g")
     (watched.path / "g").unlink()
@@ -88,9 +88,9 @@ def test_file_ends_before_its_name(make: Callable[[str, str], Watched], mode: st
 
 @MODES
 def test_file_that_the_host_has_open_ends_when_it_is_closed(
-    make: Callable[[str, str], Watched], mode: str
+    make: Callable[[str, int], Watched], mode: str
 ) -> None:
-    watched = make(mode, "name")
+    watched = make(mode, 1)
     with (watched.path / "f").open("rb"):
         (watched.path / "f").rename(watched.path / "g")
         wait_until_held(watched.daemon, "g")
@@ -103,8 +103,8 @@ def test_file_that_the_host_has_open_ends_when_it_is_closed(
 
 
 @MODES
-def test_directory_ends_before_its_name(make: Callable[[str, str], Watched], mode: str) -> None:
-    watched = make(mode, "dir")
+def test_directory_ends_before_its_name(make: Callable[[str, int], Watched], mode: str) -> None:
+    watched = make(mode, 2)
     fuse = watched.guest.fuse
     sub = watched.path / "sub"
     sub.mkdir()
@@ -119,5 +119,33 @@ def test_directory_ends_before_its_name(make: Callable[[str, str], Watched], mod
         (inner, CREATE, 0, b"x"),
         (inner, DELETE, 0, b"x"),
         (inner, 0, FSN_UNLINKED, b""),
+        (watched.dir, DELETE | FS_ISDIR, 0, b"sub"),
+    ]
+
+
+@MODES
+def test_directory_in_a_directory_pins_that_too(
+    make: Callable[[str, int], Watched], mode: str
+) -> None:
+    watched = make(mode, 3)
+    fuse = watched.guest.fuse
+    sub, deep = watched.path / "sub", watched.path / "sub" / "deep"
+    deep.mkdir(parents=True)
+    outer = fuse.lookup(watched.dir, "sub").nodeid
+    inner = fuse.lookup(outer, "deep").nodeid
+    fuse.fsnotify(outer, ALL)
+    fuse.fsnotify(inner, ALL)
+    (deep / "x").touch()
+    wait_until_held(watched.daemon, "x")
+    (deep / "x").unlink()
+    deep.rmdir()
+    sub.rmdir()
+    of_names = [event for event in told(watched) if event[1] & (CREATE | DELETE) or event[2]]
+    assert of_names == [
+        (inner, CREATE, 0, b"x"),
+        (inner, DELETE, 0, b"x"),
+        (inner, 0, FSN_UNLINKED, b""),
+        (outer, DELETE | FS_ISDIR, 0, b"deep"),
+        (outer, 0, FSN_UNLINKED, b""),
         (watched.dir, DELETE | FS_ISDIR, 0, b"sub"),
     ]
