@@ -24,6 +24,9 @@ EXIT_USAGE: Final = 2
 EXIT_GOALS_MISSED: Final = 3
 EXIT_INTERRUPTED: Final = 130
 
+_ON_DISK: Final = "/var/tmp"  # unlike many a /tmp
+_IN_MEMORY: Final = "/dev/shm"
+
 _FEWER_INODES: Final = 10_000
 """For a daemon that needs a descriptor for each, and may not have so many."""
 
@@ -102,7 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--start", metavar="NAME=COMMAND", help="a daemon to start and end", **named)  # type: ignore[arg-type]
     sleeps = "the first daemon again, without polling before it sleeps; nobody's peer"
     add("--start-sleeping", metavar="NAME=COMMAND", type=_named, help=sleeps)
-    add("--share", type=Path, metavar="DIR", help="what they share, default a temporary directory")
+    add("--share", type=Path, metavar="DIR", help="what they share, default temporary directories")
     add("--load", type=_loads, action="extend", metavar="LOAD", help="default all; repeatable")
     add("--depth", type=_depths, default=[1, 4, 32], metavar="N,…", help="default 1,4,32")
     add("--seconds", type=float, default=0.3, metavar="S", help="of one turn, default 0.3")
@@ -137,14 +140,21 @@ def _run(options: argparse.Namespace) -> int:
     if len(set(results.subjects)) < len(results.subjects):
         raise Refused("two daemons have the same name")
     with ExitStack() as stack:
-        share = options.share or Path(
-            # On a real file system, unlike many a /tmp.
-            stack.enter_context(tempfile.TemporaryDirectory(dir="/var/tmp", prefix="bench-"))
-        )
-        tree = stack.enter_context(tree_in(share.resolve(strict=True)))
+
+        def share_in(place: str) -> Tree:
+            share = options.share or Path(
+                stack.enter_context(tempfile.TemporaryDirectory(dir=place, prefix="bench-"))
+            )
+            return stack.enter_context(tree_in(share.resolve(strict=True)))
+
+        tree = share_in(_ON_DISK)
         stack.enter_context(daemons.prioritised(options.nice))
         stack.enter_context(daemons.pinned(options.cpus))
-        _measure(options, tree, results)
+        loads = [load for load in options.load or LOADS if _cells(options, load)]
+        in_memory = [load for load in loads if load.in_memory and not options.share]
+        _measure(options, [load for load in loads if load not in in_memory], tree, results)
+        if in_memory:
+            _measure(options, in_memory, share_in(_IN_MEMORY), results)
         _measure_footprints(options, tree, results)
     judged = goals.judge(results) if options.goals else []
     text = report.everything(results, judged)
@@ -184,8 +194,11 @@ def _naming(name: str) -> Iterator[None]:
         raise Refused(f"{name}: {error}") from None
 
 
-def _measure(options: argparse.Namespace, tree: Tree, results: compare.Results) -> None:
-    loads = [load for load in options.load or LOADS if _cells(options, load)]
+def _measure(
+    options: argparse.Namespace, loads: Sequence[Load], tree: Tree, results: compare.Results
+) -> None:
+    if not loads:
+        return
     for load in loads:
         tree.prepare(load)
     time.sleep(options.age)
