@@ -216,12 +216,16 @@ def _take_turns(
     works: Mapping[str, Work],
     results: Results,
 ) -> None:
-    """Let each daemon have its turn; the first, number -1, is short and does not count."""
+    """Let each daemon have its turn; the first, number -1, is short and does not count.
+
+    Another one begins each time: who comes behind the system calls alone finds other caches.
+    """
     load = plan.load
     seconds = plan.seconds if turn >= 0 else min(plan.seconds, WARM_UP_S)
     poll_us = AWAKE_US if cell.awake else 0
     samples = results.samples.setdefault(cell, {})
-    for subject in subjects:
+    first = turn % len(subjects)
+    for subject in (*subjects[first:], *subjects[:first]):
         if not results.may_try(subject.name, load.title):
             continue
         with results.attempt(subject.name, load.title):
