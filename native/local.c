@@ -46,6 +46,20 @@ static void pass_on(void *ctx)
 	(void)ctx; /* each record is on its way already */
 }
 
+/*
+ * What has ended has told so by the second time that everything was read: its end comes before its
+ * handle is stale.
+ */
+static void settle_doubts(struct vfsd_local *local, struct vfsd_local_watch *watch)
+{
+	if (!watch->tree || watch->doubts == 0)
+		return;
+	if (watch->doubts++ > 1)
+		vfsd_local_tell_gone(local, watch);
+	else
+		vfsd_local_wake(local);
+}
+
 /* What the host holds, then what else there is to do. Lock held. True: there is more of the latter. */
 static bool work(struct vfsd_local *local)
 {
@@ -57,8 +71,10 @@ static bool work(struct vfsd_local *local)
 	local->source->ops->drain(local->source, &sink);
 	vfsd_local_errors_drain(local);
 	for (struct vfsd_local_consumer *c = local->consumers; c; c = c->next)
-		for (uint32_t i = 0; i < c->n_watches; i++)
+		for (uint32_t i = 0; i < c->n_watches; i++) {
+			settle_doubts(local, &c->watches[i]);
 			vfsd_local_watch_sweep(local, &c->watches[i]);
+		}
 	for (int i = 0; i < SCAN_BATCH; i++)
 		if (!vfsd_local_scan_one(local))
 			return false;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * local_internal - what local.c (consumers and their thread), local_watch.c (which directories a
- * watch covers), local_scan.c (what is in them) and local_tell.c (from events to records) share.
+ * watch covers), local_place.c (where they are), local_scan.c (what is in them) and local_tell.c (from events to records) share.
  * Nobody else includes this.
  * All of it is protected by local.lock.
  */
@@ -33,6 +33,9 @@ struct vfsd_local_watch {
 	size_t to_scan; /* directories */
 	char *path;
 	struct vfsd_dirtree *tree; /* NULL: failed or gone */
+	uint64_t *above;	   /* node ids of the directories that the path leads through */
+	uint32_t n_above;
+	uint32_t doubts; /* rounds since nobody knows where it is; names below it are not told */
 };
 
 struct vfsd_local_consumer {
@@ -117,11 +120,40 @@ void vfsd_local_watch_incomplete(struct vfsd_local_watch *watch, uint64_t dir, c
  */
 void vfsd_local_watch_add(struct vfsd_local *local, struct vfsd_local_watch *watch, uint64_t dir,
 			  int dir_fd, const char *name, uint32_t found);
+/* What @fd (consumed) is, with one lookup counted; transient reference. 0 or -errno. */
+int vfsd_local_know(struct vfsd_local *local, int fd, struct vfsd_inode **ret);
+/* Set what @watch wants of @inode; 0 drops it. 0 or -errno. */
+int vfsd_local_set_interest(struct vfsd_local *local, const struct vfsd_local_watch *watch,
+			    struct vfsd_inode *inode, uint32_t mask);
+/* No interest any more, and one lookup less. */
+void vfsd_local_drop(struct vfsd_local *local, const struct vfsd_local_watch *watch,
+		     uint64_t nodeid);
+
+/* local_place.c */
+
 /*
  * Open (O_PATH) what is at @path below @root_fd: nothing above that, and no link, for a watch is of
  * what its path says. The fd or -errno.
  */
 int vfsd_local_open(int root_fd, const char *path);
+/* Is @fd, which is @nodeid, where @watch takes it to be? If not, an event that says so is waiting. */
+bool vfsd_local_in_place(const struct vfsd_local *local, const struct vfsd_local_watch *watch,
+			 uint64_t nodeid, int fd);
+/*
+ * Where what @watch is of may be after @event. Not known is where it is if it cannot be opened: it has
+ * ended, and that is told next, or it is where we may not open anything.
+ */
+enum vfsd_local_place {
+	VFSD_PLACE_SHARED,
+	VFSD_PLACE_OUTSIDE,
+	VFSD_PLACE_UNKNOWN,
+};
+enum vfsd_local_place vfsd_local_place_after(const struct vfsd_local *local,
+					     const struct vfsd_local_watch *watch,
+					     const struct vfsd_source_event *event);
+/* Hear of moves of the directories that the path leads through. 0 or -errno; then drop, too. */
+int vfsd_local_above_watch(struct vfsd_local *local, struct vfsd_local_watch *watch);
+void vfsd_local_above_drop(struct vfsd_local *local, struct vfsd_local_watch *watch);
 
 /* local_scan.c */
 
@@ -149,6 +181,8 @@ void vfsd_local_errors_drain(struct vfsd_local *local);
 
 void vfsd_local_tell_event(struct vfsd_local *local, struct vfsd_local_watch *watch,
 			   const struct vfsd_source_event *event);
+/* What @watch is of is not in the share any more. */
+void vfsd_local_tell_gone(struct vfsd_local *local, struct vfsd_local_watch *watch);
 /* @name in @nodeid was found where an event for it may have been missed. */
 void vfsd_local_tell_found(struct vfsd_local_watch *watch, uint64_t nodeid, const char *name,
 			   bool is_dir);

@@ -6,7 +6,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -46,43 +45,6 @@ static struct vfsd_local_watch *find_watch(struct vfsd_local *local, uint64_t ow
 			if (c->watches[i].owner == owner)
 				return c->watches[i].tree ? &c->watches[i] : NULL;
 	return NULL;
-}
-
-/*
- * Is @fd, which is @nodeid, still at its place below what @watch is of? If not, the event that tells
- * so waits to be read, and what has been seen there may be nobody's business.
- */
-static bool is_in_place(struct vfsd_local *local, const struct vfsd_local_watch *watch,
-			uint64_t nodeid, int fd)
-{
-	size_t above = strlen(watch->path);
-	struct vfsd_inode *root;
-	struct stat here, there;
-	char path[PATH_MAX];
-	bool transient;
-	int root_fd, bytes, found = -1;
-
-	if (nodeid == vfsd_dirtree_root(watch->tree))
-		return true;
-	bytes = vfsd_dirtree_path(watch->tree, nodeid, NULL, path, sizeof(path) - 1);
-	if (bytes < 0)
-		return bytes == -ENAMETOOLONG; /* nothing can be told of it anyway */
-	path[bytes] = '\0';
-	root = vfsd_inode_get(local->inodes, vfsd_dirtree_root(watch->tree));
-	if (!root)
-		return false;
-	root_fd = vfsd_inode_fd_get(local->inodes, root, &transient);
-	if (root_fd >= 0) {
-		found = vfsd_local_open(root_fd, path + above + (above > 0));
-		vfsd_inode_fd_put(root_fd, transient);
-	}
-	vfsd_inode_put(local->inodes, root);
-	if (found < 0)
-		return false;
-	bytes = fstat(found, &there);
-	(void)close(found);
-	return bytes == 0 && fstat(fd, &here) == 0 && here.st_dev == there.st_dev &&
-	       here.st_ino == there.st_ino;
 }
 
 /*
@@ -140,7 +102,8 @@ static void scan(struct vfsd_local *local, struct vfsd_local_watch *watch, uint6
 	while ((bytes = getdents64(fd, chunk, sizeof(chunk))) > 0) {
 		const struct dirent64 *entry;
 
-		if (!is_in_place(local, watch, nodeid, fd)) {
+		/* If not, what was seen may be nobody's business: the event of that waits. */
+		if (!vfsd_local_in_place(local, watch, nodeid, fd)) {
 			scan_later(local, watch, nodeid, found);
 			break;
 		}

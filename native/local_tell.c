@@ -134,6 +134,10 @@ static void tell(struct vfsd_local_watch *watch, uint64_t nodeid, const char *na
 	subtype = (unsigned int)__builtin_ctz(bit);
 	if (!wants(watch->consumer, VFSD_RECORD_FSNOTIFY, subtype))
 		return;
+	if (watch->doubts && name) {
+		vfsd_local_tell_loss(watch->consumer, 1);
+		return;
+	}
 	bytes = vfsd_dirtree_path(watch->tree, nodeid, name, payload.path, sizeof(payload.path));
 	if (bytes < 0) {
 		/* Outside of the tree by now; or too deep for a path, which must not go unnoticed. */
@@ -162,6 +166,14 @@ static enum vfsd_origin origin_of(const struct vfsd_source *source)
 	return source->own ? VFSD_ORIGIN_GUEST : VFSD_ORIGIN_HOST;
 }
 
+void vfsd_local_tell_gone(struct vfsd_local *local, struct vfsd_local_watch *watch)
+{
+	if (!watch->tree)
+		return;
+	vfsd_local_tell_status(watch, VFSD_WATCH_GONE, 0, watch->path);
+	vfsd_local_watch_end(local, watch);
+}
+
 /* An event of what @watch is about itself: it has no name below it. */
 static void tell_root(struct vfsd_local *local, struct vfsd_local_watch *watch,
 		      const struct vfsd_source_event *event, const struct vfsd_local_event *rest)
@@ -175,8 +187,7 @@ static void tell_root(struct vfsd_local *local, struct vfsd_local_watch *watch,
 	if (!event->unlinked)
 		return;
 	tell(watch, root, NULL, FAN_DELETE_SELF | on_dir, rest);
-	vfsd_local_tell_status(watch, VFSD_WATCH_GONE, 0, watch->path);
-	vfsd_local_watch_end(local, watch);
+	vfsd_local_tell_gone(local, watch);
 }
 
 void vfsd_local_tell_event(struct vfsd_local *local, struct vfsd_local_watch *watch,
@@ -186,6 +197,19 @@ void vfsd_local_tell_event(struct vfsd_local *local, struct vfsd_local_watch *wa
 					      .origin = origin_of(local->source)};
 	uint64_t root = vfsd_dirtree_root(watch->tree);
 
+	switch (vfsd_local_place_after(local, watch, event)) {
+	case VFSD_PLACE_OUTSIDE:
+		if (event->nodeid == root)
+			tell_root(local, watch, event, &rest);
+		vfsd_local_tell_gone(local, watch);
+		return;
+	case VFSD_PLACE_UNKNOWN:
+		watch->doubts += watch->doubts == 0;
+		vfsd_local_wake(local);
+		break;
+	case VFSD_PLACE_SHARED:
+		break;
+	}
 	if ((event->mask & FAN_ONDIR) && (event->mask & LOOKING) && rest.origin != VFSD_ORIGIN_HOST)
 		return;
 	if (event->name && vfsd_dirtree_has(watch->tree, event->nodeid)) {

@@ -1,14 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/openat2.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/fanotify.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "dirtree.h"
@@ -20,17 +18,6 @@
 
 /* Whoever watches below a directory has to follow directories. */
 #define FOLLOWED (FAN_CREATE | FAN_DELETE | FAN_MOVE)
-
-int vfsd_local_open(int root_fd, const char *path)
-{
-	const struct open_how how = {
-		.flags = O_PATH | O_NOFOLLOW | O_CLOEXEC,
-		.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS,
-	};
-	int fd = (int)syscall(SYS_openat2, root_fd, path, &how, sizeof(how));
-
-	return fd < 0 ? -errno : fd;
-}
 
 /* The inode that has @fd's handle, on whatever mount. Transient reference or NULL. */
 static struct vfsd_inode *find_same(struct vfsd_local *local, int fd)
@@ -47,10 +34,10 @@ static struct vfsd_inode *find_same(struct vfsd_local *local, int fd)
 }
 
 /*
- * What @fd (consumed) is, with one lookup counted; transient reference. 0 or -errno. The host watches
- * inodes, whatever mount they are found on: so to us, unlike to a guest, those are one.
+ * The host watches inodes, whatever mount they are found on: so to us, unlike to a guest, those are
+ * one.
  */
-static int know(struct vfsd_local *local, int fd, struct vfsd_inode **ret)
+int vfsd_local_know(struct vfsd_local *local, int fd, struct vfsd_inode **ret)
 {
 	struct vfsd_inode *same = find_same(local, fd);
 	struct statx st;
@@ -83,9 +70,8 @@ static void forget(struct vfsd_local *local, uint64_t nodeid)
 	vfsd_inode_put(local->inodes, vfsd_inode_forget(local->inodes, nodeid, 1));
 }
 
-/* Set what @watch wants of @inode; 0 drops it. 0 or -errno. */
-static int set_interest(struct vfsd_local *local, const struct vfsd_local_watch *watch,
-			struct vfsd_inode *inode, uint32_t mask)
+int vfsd_local_set_interest(struct vfsd_local *local, const struct vfsd_local_watch *watch,
+			    struct vfsd_inode *inode, uint32_t mask)
 {
 	struct vfsd_marks_change change;
 	int err;
@@ -105,12 +91,13 @@ static uint32_t interest_of(const struct vfsd_local_watch *watch)
 	return watch->mask | FAN_EVENT_ON_CHILD | (watch->recursive ? FOLLOWED : 0u);
 }
 
-static void drop(struct vfsd_local *local, const struct vfsd_local_watch *watch, uint64_t nodeid)
+void vfsd_local_drop(struct vfsd_local *local, const struct vfsd_local_watch *watch,
+		     uint64_t nodeid)
 {
 	struct vfsd_inode *inode = vfsd_inode_get(local->inodes, nodeid);
 
 	if (inode) {
-		(void)set_interest(local, watch, inode, 0);
+		(void)vfsd_local_set_interest(local, watch, inode, 0);
 		vfsd_local_errors_drop(local, watch, inode);
 		vfsd_inode_put(local->inodes, inode);
 	}
@@ -129,6 +116,7 @@ void vfsd_local_watch_ready(struct vfsd_local_watch *watch)
 
 void vfsd_local_watch_begin(struct vfsd_local *local, struct vfsd_local_watch *watch)
 {
+	const struct vfsd_source_event moved = {.mask = FAN_MOVE_SELF};
 	struct vfsd_inode *inode = NULL;
 	int err = 0, errors;
 	bool is_dir;
@@ -138,7 +126,7 @@ void vfsd_local_watch_begin(struct vfsd_local *local, struct vfsd_local_watch *w
 	} else {
 		int fd = vfsd_local_open(local->config.root_fd, watch->path);
 
-		err = fd < 0 ? fd : know(local, fd, &inode);
+		err = fd < 0 ? fd : vfsd_local_know(local, fd, &inode);
 	}
 	if (err) {
 		vfsd_local_tell_status(watch, VFSD_WATCH_FAILED, err, watch->path);
@@ -148,7 +136,12 @@ void vfsd_local_watch_begin(struct vfsd_local *local, struct vfsd_local_watch *w
 	watch->recursive = watch->recursive && is_dir;
 	err = vfsd_dirtree_create(inode->nodeid, watch->path, &watch->tree);
 	if (!err)
-		err = set_interest(local, watch, inode, interest_of(watch));
+		err = vfsd_local_set_interest(local, watch, inode,
+					      interest_of(watch) | FAN_MOVE_SELF);
+	if (!err)
+		err = vfsd_local_above_watch(local, watch);
+	if (!err && vfsd_local_place_after(local, watch, &moved) != VFSD_PLACE_SHARED)
+		err = -ENOENT; /* before that could be noticed */
 	if (!err && watch->recursive)
 		err = vfsd_local_scan_push(local, watch, inode->nodeid, 0);
 	if (err) {
@@ -175,7 +168,7 @@ static void end_one(void *raw, uint64_t nodeid)
 {
 	const struct ending *ending = raw;
 
-	drop(ending->local, ending->watch, nodeid);
+	vfsd_local_drop(ending->local, ending->watch, nodeid);
 }
 
 void vfsd_local_watch_end(struct vfsd_local *local, struct vfsd_local_watch *watch)
@@ -184,6 +177,7 @@ void vfsd_local_watch_end(struct vfsd_local *local, struct vfsd_local_watch *wat
 
 	if (!watch->tree)
 		return;
+	vfsd_local_above_drop(local, watch);
 	vfsd_dirtree_each(watch->tree, end_one, &ending);
 	vfsd_dirtree_destroy(watch->tree);
 	watch->tree = NULL;
@@ -194,7 +188,7 @@ void vfsd_local_watch_sweep(struct vfsd_local *local, struct vfsd_local_watch *w
 	uint64_t nodeid;
 
 	while (watch->tree && (nodeid = vfsd_dirtree_sweep(watch->tree)) != 0)
-		drop(local, watch, nodeid);
+		vfsd_local_drop(local, watch, nodeid);
 }
 
 /* @inode is new in @dir: it may be the root of another filesystem. */
@@ -242,7 +236,7 @@ void vfsd_local_watch_add(struct vfsd_local *local, struct vfsd_local_watch *wat
 			vfsd_local_watch_incomplete(watch, dir, name, -errno);
 		return;
 	}
-	err = know(local, fd, &inode);
+	err = vfsd_local_know(local, fd, &inode);
 	if (err) {
 		vfsd_local_watch_incomplete(watch, dir, name, err);
 		return;
@@ -252,7 +246,7 @@ void vfsd_local_watch_add(struct vfsd_local *local, struct vfsd_local_watch *wat
 		err = vfsd_dirtree_put(watch->tree, dir, name, nodeid);
 	if (err == 1) {
 		added = true;
-		err = set_interest(local, watch, inode, interest_of(watch));
+		err = vfsd_local_set_interest(local, watch, inode, interest_of(watch));
 		if (!err)
 			err = vfsd_local_scan_push(local, watch, nodeid, found & VFSD_FOUND_NEW);
 		if (!err)

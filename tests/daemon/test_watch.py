@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +116,75 @@ def watcher(daemon: Daemon, watch: Callable[..., Watcher]) -> Watcher:
 
 def short(records: list[dict[str, Any]]) -> list[tuple[str, str]]:
     return [(r.get("event") or r["type"], r.get("path", "")) for r in records]
+
+
+def ready_with(watcher: Watcher, count: int) -> None:
+    """Wait until each of `count` paths is watched."""
+    ready = 0
+    while ready < count:
+        ready += watcher.record().get("status") == "ready"
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("moved", ["a", "a/b", "a/b/c"])
+def test_a_path_is_not_followed_out_of_the_share(
+    daemon: Daemon, watch: Callable[..., Watcher], moved: str, late: bool
+) -> None:
+    (daemon.share / "a/b/c/d").mkdir(parents=True)
+    (daemon.share / "kept").mkdir()
+    target = daemon.share.parent / "secret-place"
+    watcher = watch(daemon, "--json", "a/b/c", "kept")
+    ready_with(watcher, 2)
+    with daemon.stopped() if late else nullcontext():
+        (daemon.share / moved).rename(target)
+        there = target / Path("a/b/c").relative_to(moved)
+        (there / "secret-file").touch()
+        (there / "secret-directory").mkdir()
+        (there / "secret-directory/secret-file").touch()
+        (there / "d/secret-file").touch()
+        (daemon.share / "kept/seen").touch()
+    records = watcher.until_sentinel(daemon.share / "kept")
+    assert [r for r in records if "secret" in r["path"]] == []
+    gone = {"type": "watch", "status": "gone", "path": "a/b/c", "error": 0, "watch": 0}
+    assert records.count(gone) == 1
+    assert ("create", "kept/seen") in short(records)
+
+
+@pytest.mark.parametrize("moved", ["a", "a/b", "a/b/c"])
+def test_a_path_is_followed_within_the_share(
+    daemon: Daemon, watch: Callable[..., Watcher], moved: str
+) -> None:
+    (daemon.share / "a/b/c").mkdir(parents=True)
+    watcher = watch(daemon, "--json", "a/b/c")
+    ready_with(watcher, 1)
+    target = daemon.share / "target"
+    (daemon.share / moved).rename(target)
+    there = target / Path("a/b/c").relative_to(moved)
+    (there / "new").mkdir()
+    records = watcher.until_sentinel(there)
+    assert ("create", "a/b/c/new") in short(records)
+    # And when it leaves then?
+    target.rename(daemon.share.parent / "target")
+    told = watcher.record()
+    while told["type"] == "event":
+        assert told["event"] == "move_self"
+        told = watcher.record()
+    assert told["status"] == "gone"
+
+
+def test_a_path_stays_watched_while_others_are_moved(
+    daemon: Daemon, watch: Callable[..., Watcher]
+) -> None:
+    for name in ("a/b/c", "a/other", "other"):
+        (daemon.share / name).mkdir(parents=True)
+    watcher = watch(daemon, "--json", "a/b/c")
+    ready_with(watcher, 1)
+    (daemon.share / "other").rename(daemon.share / "a/b/other")
+    (daemon.share / "a/other").rename(daemon.share.parent / "other")
+    (daemon.share / "a/b/c/seen").touch()
+    records = watcher.until_sentinel(daemon.share / "a/b/c")
+    assert [r for r in records if r["type"] == "watch"] == []
+    assert ("create", "a/b/c/seen") in short(records)
 
 
 def test_what_the_host_does(daemon: Daemon, watcher: Watcher) -> None:

@@ -129,8 +129,8 @@ class WatchStatus:
     Attributes:
         status: READY: from here on nothing is missed. FAILED: it is not watched. INCOMPLETE: this
             directory below it, and what that contains, is not. GONE: what was watched has been
-            removed. NO_ERRORS: the errors of this filesystem are not told, for want of
-            CAP_SYS_ADMIN, or because it never tells any.
+            removed, or moved out of the share. NO_ERRORS: the errors of this filesystem are not
+            told, for want of CAP_SYS_ADMIN, or because it never tells any.
         path: of what.
         error: errno of a failure, else 0.
         watch: see `Event`.
