@@ -36,8 +36,12 @@ static void on_lost(void *ctx)
 {
 	struct vfsd_local *local = ctx;
 
-	for (struct vfsd_local_consumer *c = local->consumers; c; c = c->next)
+	for (struct vfsd_local_consumer *c = local->consumers; c; c = c->next) {
 		vfsd_local_tell_loss(c, 1);
+		for (uint32_t i = 0; i < c->n_watches; i++)
+			if (c->watches[i].tree && !vfsd_local_follow_root(local, &c->watches[i]))
+				vfsd_local_tell_gone(local, &c->watches[i]);
+	}
 	vfsd_local_scan_again(local);
 }
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * local_internal - what local.c (consumers and their thread), local_watch.c (which directories a
- * watch covers), local_place.c (where they are), local_scan.c (what is in them) and local_tell.c (from events to records) share.
- * Nobody else includes this.
+ * watch covers), local_place.c (where they are), local_scan.c (what is in them) and local_tell.c (from
+ * events to records) share. Nobody else includes this.
  * All of it is protected by local.lock.
  */
 #ifndef VFSD_LOCAL_INTERNAL_H
@@ -140,7 +140,7 @@ int vfsd_local_open(int root_fd, const char *path);
 bool vfsd_local_in_place(const struct vfsd_local *local, const struct vfsd_local_watch *watch,
 			 uint64_t nodeid, int fd);
 /*
- * Where what @watch is of may be after @event. Not known is where it is if it cannot be opened: it has
+ * Where what @watch is of is now. Not known is where it is if it cannot be opened: it has
  * ended, and that is told next, or it is where we may not open anything.
  */
 enum vfsd_local_place {
@@ -148,9 +148,8 @@ enum vfsd_local_place {
 	VFSD_PLACE_OUTSIDE,
 	VFSD_PLACE_UNKNOWN,
 };
-enum vfsd_local_place vfsd_local_place_after(const struct vfsd_local *local,
-					     const struct vfsd_local_watch *watch,
-					     const struct vfsd_source_event *event);
+enum vfsd_local_place vfsd_local_place(const struct vfsd_local *local,
+				       const struct vfsd_local_watch *watch);
 /* Hear of moves of the directories that the path leads through. 0 or -errno; then drop, too. */
 int vfsd_local_above_watch(struct vfsd_local *local, struct vfsd_local_watch *watch);
 void vfsd_local_above_drop(struct vfsd_local *local, struct vfsd_local_watch *watch);
@@ -181,6 +180,8 @@ void vfsd_local_errors_drain(struct vfsd_local *local);
 
 void vfsd_local_tell_event(struct vfsd_local *local, struct vfsd_local_watch *watch,
 			   const struct vfsd_source_event *event);
+/* What @watch is of may have been moved: see where it is. False: it has left. */
+bool vfsd_local_follow_root(struct vfsd_local *local, struct vfsd_local_watch *watch);
 /* What @watch is of is not in the share any more. */
 void vfsd_local_tell_gone(struct vfsd_local *local, struct vfsd_local_watch *watch);
 /* @name in @nodeid was found where an event for it may have been missed. */

@@ -18,7 +18,6 @@
 #include "dirtree.h"
 #include "inode.h"
 #include "local_internal.h"
-#include "source.h"
 
 int vfsd_local_open(int root_fd, const char *path)
 {
@@ -92,12 +91,12 @@ bool vfsd_local_in_place(const struct vfsd_local *local, const struct vfsd_local
 	bool transient, found = false;
 	int root_fd, bytes;
 
+	if (nodeid == vfsd_dirtree_root(watch->tree))
+		return above == 0 || is_shared(local, fd);
 	bytes = vfsd_dirtree_path(watch->tree, nodeid, NULL, path, sizeof(path) - 1);
 	if (bytes < 0)
 		return bytes == -ENAMETOOLONG; /* nothing can be told of it anyway */
 	path[bytes] = '\0';
-	if (nodeid == vfsd_dirtree_root(watch->tree))
-		return above == 0 || is_shared(local, fd);
 	root = vfsd_inode_get(local->inodes, vfsd_dirtree_root(watch->tree));
 	if (!root)
 		return false;
@@ -111,16 +110,15 @@ bool vfsd_local_in_place(const struct vfsd_local *local, const struct vfsd_local
 	return found;
 }
 
-enum vfsd_local_place vfsd_local_place_after(const struct vfsd_local *local,
-					     const struct vfsd_local_watch *watch,
-					     const struct vfsd_source_event *event)
+enum vfsd_local_place vfsd_local_place(const struct vfsd_local *local,
+				       const struct vfsd_local_watch *watch)
 {
 	enum vfsd_local_place place = VFSD_PLACE_SHARED;
 	struct vfsd_inode *root;
 	bool transient;
 	int fd;
 
-	if (!(event->mask & FAN_MOVE_SELF) || watch->path[0] == '\0')
+	if (watch->path[0] == '\0')
 		return VFSD_PLACE_SHARED;
 	root = vfsd_inode_get(local->inodes, vfsd_dirtree_root(watch->tree));
 	if (!root)

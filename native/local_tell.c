@@ -174,6 +174,17 @@ void vfsd_local_tell_gone(struct vfsd_local *local, struct vfsd_local_watch *wat
 	vfsd_local_watch_end(local, watch);
 }
 
+bool vfsd_local_follow_root(struct vfsd_local *local, struct vfsd_local_watch *watch)
+{
+	enum vfsd_local_place place = vfsd_local_place(local, watch);
+
+	if (place == VFSD_PLACE_UNKNOWN) {
+		watch->doubts += watch->doubts == 0;
+		vfsd_local_wake(local);
+	}
+	return place != VFSD_PLACE_OUTSIDE;
+}
+
 /* An event of what @watch is about itself: it has no name below it. */
 static void tell_root(struct vfsd_local *local, struct vfsd_local_watch *watch,
 		      const struct vfsd_source_event *event, const struct vfsd_local_event *rest)
@@ -197,18 +208,11 @@ void vfsd_local_tell_event(struct vfsd_local *local, struct vfsd_local_watch *wa
 					      .origin = origin_of(local->source)};
 	uint64_t root = vfsd_dirtree_root(watch->tree);
 
-	switch (vfsd_local_place_after(local, watch, event)) {
-	case VFSD_PLACE_OUTSIDE:
+	if ((event->mask & FAN_MOVE_SELF) && !vfsd_local_follow_root(local, watch)) {
 		if (event->nodeid == root)
 			tell_root(local, watch, event, &rest);
 		vfsd_local_tell_gone(local, watch);
 		return;
-	case VFSD_PLACE_UNKNOWN:
-		watch->doubts += watch->doubts == 0;
-		vfsd_local_wake(local);
-		break;
-	case VFSD_PLACE_SHARED:
-		break;
 	}
 	if ((event->mask & FAN_ONDIR) && (event->mask & LOOKING) && rest.origin != VFSD_ORIGIN_HOST)
 		return;

@@ -116,7 +116,6 @@ void vfsd_local_watch_ready(struct vfsd_local_watch *watch)
 
 void vfsd_local_watch_begin(struct vfsd_local *local, struct vfsd_local_watch *watch)
 {
-	const struct vfsd_source_event moved = {.mask = FAN_MOVE_SELF};
 	struct vfsd_inode *inode = NULL;
 	int err = 0, errors;
 	bool is_dir;
@@ -140,7 +139,7 @@ void vfsd_local_watch_begin(struct vfsd_local *local, struct vfsd_local_watch *w
 					      interest_of(watch) | FAN_MOVE_SELF);
 	if (!err)
 		err = vfsd_local_above_watch(local, watch);
-	if (!err && vfsd_local_place_after(local, watch, &moved) != VFSD_PLACE_SHARED)
+	if (!err && vfsd_local_place(local, watch) != VFSD_PLACE_SHARED)
 		err = -ENOENT; /* before that could be noticed */
 	if (!err && watch->recursive)
 		err = vfsd_local_scan_push(local, watch, inode->nodeid, 0);

@@ -150,6 +150,32 @@ def test_a_path_is_not_followed_out_of_the_share(
     assert ("create", "kept/seen") in short(records)
 
 
+def test_a_path_that_left_while_events_were_lost_is_not_followed(
+    daemon: Daemon, watch: Callable[..., Watcher]
+) -> None:
+    limit = int(Path("/proc/sys/fs/fanotify/max_queued_events").read_text())
+    if limit > 20000 or INSTRUMENTED:
+        pytest.skip("would take too long")
+    (daemon.share / "a/b").mkdir(parents=True)
+    (daemon.share / "kept").mkdir()
+    # Not of what is made: its ring stays empty.
+    watcher = watch(daemon, "--json", "--type=event:delete", "a/b", "kept")
+    ready_with(watcher, 2)
+    with daemon.stopped():
+        for number in range(limit + 100):
+            (daemon.share / f"kept/{number}").touch()
+        (daemon.share / "a").rename(daemon.share.parent / "secret-place")
+    told: set[str] = set()
+    while not {"loss", "gone"} <= told:
+        record = watcher.record()
+        told.add(record.get("status") or record["type"])
+    secret = daemon.share.parent / "secret-place/b/secret-file"
+    secret.touch()
+    secret.unlink()
+    records = watcher.until_sentinel(daemon.share / "kept")
+    assert not [r for r in records if "secret" in r.get("path", "")]
+
+
 @pytest.mark.parametrize("moved", ["a", "a/b", "a/b/c"])
 def test_a_path_is_followed_within_the_share(
     daemon: Daemon, watch: Callable[..., Watcher], moved: str
