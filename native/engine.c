@@ -242,6 +242,7 @@ static int create_session(struct vfsd_engine *engine, int root_fd)
 		.handles = (enum vfsd_handle_policy)config->file_handles,
 		.need_handles = config->fsnotify == VFSD_FSNOTIFY_MERGED && !rfc2021,
 		.proc_self_fd = config->proc_self_fd,
+		.mount_table_fd = config->mount_table_fd,
 		.fd_quota = config->max_open_files ? &engine->fd_quota : NULL,
 		.kept_max = kept,
 	};

@@ -45,7 +45,7 @@ ssize_t vfsd_fuse_lookup(struct vfsd_request *req)
 				   &entry);
 	error = only_name(req, &name);
 	if (!error)
-		error = req->fuse->ops->lookup(req->fuse->fs, req->inode, -1, name, false, &entry);
+		error = req->fuse->ops->lookup(req->fuse->fs, req->inode, name, &entry);
 	return entry_reply(req, error, &entry);
 }
 

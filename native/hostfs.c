@@ -42,6 +42,8 @@ const struct vfsd_hostfs_ops vfsd_hostfs_ops = {
 	.lseek = vfsd_hostfs_lseek,
 	.copy_file_range = vfsd_hostfs_copy_file_range,
 	.readdir = vfsd_hostfs_readdir,
+	.list = vfsd_hostfs_list,
+	.list_entry = vfsd_hostfs_list_entry,
 };
 
 struct vfsd_proc_name vfsd_hostfs_proc_name(int fd)

@@ -20,11 +20,11 @@
 #include <sys/uio.h>
 #include <time.h>
 
+#include "inode.h"
+
 struct vfsd_handle;
 struct vfsd_handles;
 struct vfsd_hostfs;
-struct vfsd_inode;
-struct vfsd_inodes;
 
 /* The security context that something new is to have: an extended attribute of the host's name. */
 struct vfsd_label {
@@ -48,7 +48,14 @@ struct vfsd_entry {
 	struct vfsd_inode *inode;
 	struct statx st;
 	bool submount; /* a directory on another mount or filesystem than its parent */
-	bool added;    /* it was new, and expecting that would have been right; of a lookup only */
+	bool added; /* it was new, and expecting that would have been right; of a list_entry only */
+};
+
+/* Entries of one directory, on the way from it to the guest. Belongs to hostfs. */
+struct vfsd_list {
+	struct vfsd_listing listing;
+	int dir_fd;
+	bool expect_new; /* the last one was new, so the next one will be */
 };
 
 /* What to change. Ids are (uint32_t)-1 to keep; times are UTIME_OMIT to keep, or UTIME_NOW. */
@@ -70,12 +77,8 @@ enum vfsd_write_flags {
 };
 
 struct vfsd_hostfs_ops {
-	/*
-	 * @dir_fd: an open descriptor of @parent that the caller happens to have, or -1. @expect_new:
-	 * the guest will not know it, try first what is quicker then.
-	 */
-	int (*lookup)(struct vfsd_hostfs *fs, struct vfsd_inode *parent, int dir_fd,
-		      const char *name, bool expect_new, struct vfsd_entry *ret);
+	int (*lookup)(struct vfsd_hostfs *fs, struct vfsd_inode *parent, const char *name,
+		      struct vfsd_entry *ret);
 	/* @inode itself, once more. */
 	int (*again)(struct vfsd_hostfs *fs, struct vfsd_inode *inode, struct vfsd_entry *ret);
 	/* The directory that the directory @inode is in; of the root the root. -ESTALE: not below it. */
@@ -156,9 +159,22 @@ struct vfsd_hostfs_ops {
 				   off_t offset_out, size_t length, unsigned int flags,
 				   bool kill_priv);
 
-	/* Fill @buf with whole struct dirent64 from @offset on (0: start). Returns bytes; 0: end. */
+	/*
+	 * Fill @buf with whole struct dirent64 from @offset on (0: start). Returns bytes; 0: end. Of
+	 * them, the first *ret_early may have been read earlier and put back, with vfsd_dir_unread()
+	 * or by the kernel.
+	 */
 	ssize_t (*readdir)(struct vfsd_hostfs *fs, struct vfsd_handle *handle, int64_t offset,
-			   void *buf, size_t size);
+			   void *buf, size_t size, size_t *ret_early);
+	/*
+	 * What such entries of @dir lead to. @dir_fd: an open descriptor of it; @from_start: as for
+	 * offset 0. Begin before reading; there is nothing to end.
+	 */
+	void (*list)(struct vfsd_hostfs *fs, struct vfsd_inode *dir, int dir_fd, bool from_start,
+		     struct vfsd_list *ret);
+	/* @ino: as read after the begin; 0: it was earlier. */
+	int (*list_entry)(struct vfsd_hostfs *fs, struct vfsd_list *list, const char *name,
+			  uint64_t ino, struct vfsd_entry *ret);
 };
 
 /* The real one. */

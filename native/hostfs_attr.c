@@ -8,21 +8,17 @@
 #include <unistd.h>
 
 #include "hostfs_internal.h"
+#include "statx.h"
 #include "util.h"
-
-static int stat_fd(int fd, struct statx *ret)
-{
-	return statx(fd, "", AT_EMPTY_PATH, VFSD_STATX_MASK, ret) ? -errno : 0;
-}
 
 int vfsd_hostfs_getattr(struct vfsd_hostfs *fs, struct vfsd_inode *inode, int fd, struct statx *ret)
 {
 	if (fd >= 0)
-		return stat_fd(fd, ret);
+		return vfsd_statx_fd(fd, 0, VFSD_STATX_MASK, ret);
 
 	VFSD_PATH_FD path = vfsd_path_fd(fs, inode);
 
-	int error = path.fd < 0 ? path.fd : stat_fd(path.fd, ret);
+	int error = path.fd < 0 ? path.fd : vfsd_statx_fd(path.fd, 0, VFSD_STATX_MASK, ret);
 
 	if (VFSD_UNLIKELY(!error && ret->stx_nlink == 0))
 		vfsd_inode_let_go(fs->inodes, inode);
@@ -40,7 +36,7 @@ int vfsd_hostfs_statx(struct vfsd_hostfs *fs, struct vfsd_inode *inode, int fd, 
 	}
 	if (fd < 0)
 		return fd;
-	return statx(fd, "", AT_EMPTY_PATH | flags, mask, ret) ? -errno : 0;
+	return vfsd_statx_fd(fd, flags, mask, ret);
 }
 
 /* Which of the three sets of bits counts, as access(2) would have it. */
@@ -149,7 +145,7 @@ int vfsd_hostfs_setattr(struct vfsd_hostfs *fs, struct vfsd_inode *inode, int fd
 		error = change_size(fs, inode, path.fd, fd, set);
 	if (!error && (set->times[0].tv_nsec != UTIME_OMIT || set->times[1].tv_nsec != UTIME_OMIT))
 		error = utimensat(any, "", set->times, AT_EMPTY_PATH) ? -errno : 0;
-	return error ? error : stat_fd(any, ret);
+	return error ? error : vfsd_statx_fd(any, 0, VFSD_STATX_MASK, ret);
 }
 
 int vfsd_hostfs_statfs(struct vfsd_hostfs *fs, struct vfsd_inode *inode, struct statvfs *ret)

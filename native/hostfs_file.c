@@ -35,7 +35,7 @@ static int open_existing(struct vfsd_hostfs *fs, struct vfsd_inode *parent, int 
 			 const char *name, int flags, bool kill_priv, struct vfsd_entry *ret,
 			 int *ret_fd)
 {
-	int error = vfsd_hostfs_lookup(fs, parent, dir_fd, name, false, ret);
+	int error = vfsd_hostfs_lookup_at(fs, parent, dir_fd, name, false, ret);
 	int fd;
 
 	if (error)

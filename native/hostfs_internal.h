@@ -75,8 +75,14 @@ void vfsd_creds_leave(const struct vfsd_hostfs *fs, const struct vfsd_creds *cre
 int vfsd_creds_own_fs(const struct vfsd_hostfs *fs);
 
 /* hostfs_name.c */
-int vfsd_hostfs_lookup(struct vfsd_hostfs *fs, struct vfsd_inode *parent, int dir_fd,
-		       const char *name, bool expect_new, struct vfsd_entry *ret);
+int vfsd_hostfs_lookup(struct vfsd_hostfs *fs, struct vfsd_inode *parent, const char *name,
+		       struct vfsd_entry *ret);
+/*
+ * The same with an open descriptor of @parent. @expect_new: the guest will not know it, try first what
+ * is quicker then.
+ */
+int vfsd_hostfs_lookup_at(struct vfsd_hostfs *fs, const struct vfsd_inode *parent, int dir_fd,
+			  const char *name, bool expect_new, struct vfsd_entry *ret);
 int vfsd_hostfs_again(struct vfsd_hostfs *fs, struct vfsd_inode *inode, struct vfsd_entry *ret);
 int vfsd_hostfs_parent(struct vfsd_hostfs *fs, struct vfsd_inode *inode, struct vfsd_entry *ret);
 /* The entry of an inode just created or opened; @fd is any descriptor of it and stays open. */
@@ -158,6 +164,10 @@ ssize_t vfsd_hostfs_copy_file_range(struct vfsd_hostfs *fs, int fd_in, off_t off
 
 /* hostfs_dir.c */
 ssize_t vfsd_hostfs_readdir(struct vfsd_hostfs *fs, struct vfsd_handle *handle, int64_t offset,
-			    void *buf, size_t size);
+			    void *buf, size_t size, size_t *ret_early);
+void vfsd_hostfs_list(struct vfsd_hostfs *fs, struct vfsd_inode *dir, int dir_fd, bool from_start,
+		      struct vfsd_list *ret);
+int vfsd_hostfs_list_entry(struct vfsd_hostfs *fs, struct vfsd_list *list, const char *name,
+			   uint64_t ino, struct vfsd_entry *ret);
 
 #endif

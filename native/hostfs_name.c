@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "hostfs_internal.h"
+#include "statx.h"
 #include "util.h"
 
 static bool is_submount(const struct vfsd_inode *parent, const struct statx *st)
@@ -26,8 +27,9 @@ static int entry_of_path_fd(struct vfsd_hostfs *fs, const struct vfsd_inode *par
 	VFSD_FD_GUARD guard = fd;
 	int error;
 
-	if (statx(fd, "", AT_EMPTY_PATH, VFSD_STATX_MASK, &ret->st))
-		return -errno;
+	error = vfsd_statx_fd(fd, 0, VFSD_STATX_MASK, &ret->st);
+	if (error)
+		return error;
 	error = vfsd_inode_lookup_fd(fs->inodes, vfsd_fd_take(&guard), &ret->st, &ret->inode);
 	if (error)
 		return error;
@@ -50,9 +52,9 @@ static struct vfsd_inode *known_by_name(struct vfsd_hostfs *fs, int dir_fd, cons
 	return inode ? inode : vfsd_inode_lookup_name(fs->inodes, dir_fd, name, st);
 }
 
-/* By name; the cheap ways first. */
-static int entry_of_name(struct vfsd_hostfs *fs, const struct vfsd_inode *parent, int dir_fd,
-			 const char *name, bool expect_new, struct vfsd_entry *ret)
+/* The cheap ways first. */
+int vfsd_hostfs_lookup_at(struct vfsd_hostfs *fs, const struct vfsd_inode *parent, int dir_fd,
+			  const char *name, bool expect_new, struct vfsd_entry *ret)
 {
 	int error = 0;
 	int fd;
@@ -77,17 +79,12 @@ static int entry_of_name(struct vfsd_hostfs *fs, const struct vfsd_inode *parent
 	return entry_of_path_fd(fs, parent, fd, ret);
 }
 
-int vfsd_hostfs_lookup(struct vfsd_hostfs *fs, struct vfsd_inode *parent, int dir_fd,
-		       const char *name, bool expect_new, struct vfsd_entry *ret)
+int vfsd_hostfs_lookup(struct vfsd_hostfs *fs, struct vfsd_inode *parent, const char *name,
+		       struct vfsd_entry *ret)
 {
-	if (dir_fd >= 0)
-		return entry_of_name(fs, parent, dir_fd, name, expect_new, ret);
-
 	VFSD_PATH_FD dir = vfsd_path_fd(fs, parent);
 
-	if (dir.fd < 0)
-		return dir.fd;
-	return entry_of_name(fs, parent, dir.fd, name, expect_new, ret);
+	return dir.fd < 0 ? dir.fd : vfsd_hostfs_lookup_at(fs, parent, dir.fd, name, false, ret);
 }
 
 int vfsd_hostfs_entry_of_fd(struct vfsd_hostfs *fs, const struct vfsd_inode *parent, int fd,
@@ -98,8 +95,9 @@ int vfsd_hostfs_entry_of_fd(struct vfsd_hostfs *fs, const struct vfsd_inode *par
 	int error;
 
 	ret->submount = false; /* a file that is open is none */
-	if (statx(fd, "", AT_EMPTY_PATH, VFSD_STATX_MASK, &ret->st))
-		return -errno;
+	error = vfsd_statx_fd(fd, 0, VFSD_STATX_MASK, &ret->st);
+	if (error)
+		return error;
 	error = vfsd_inode_lookup_open(fs->inodes, fd, &ret->st, &ret->inode);
 	if (error != -EAGAIN)
 		return error;
@@ -157,7 +155,7 @@ static int finish_new(struct vfsd_hostfs *fs, const struct vfsd_caller *caller,
 		(void)unlinkat(dir_fd, name, flags);
 		return error;
 	}
-	return entry_of_name(fs, parent, dir_fd, name, false, ret);
+	return vfsd_hostfs_lookup_at(fs, parent, dir_fd, name, false, ret);
 }
 
 int vfsd_hostfs_symlink(struct vfsd_hostfs *fs, const struct vfsd_caller *caller,
@@ -229,7 +227,7 @@ int vfsd_hostfs_link(struct vfsd_hostfs *fs, struct vfsd_inode *inode, struct vf
 	proc = vfsd_hostfs_proc_name(path.fd);
 	if (linkat(fs->proc_self_fd, proc.name, dir.fd, name, AT_SYMLINK_FOLLOW))
 		return -errno;
-	return entry_of_name(fs, parent, dir.fd, name, false, ret);
+	return vfsd_hostfs_lookup_at(fs, parent, dir.fd, name, false, ret);
 }
 
 /*

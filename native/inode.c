@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/random.h>
+#include <unistd.h>
 
 #include "inode_internal.h"
 #include "util.h"
@@ -230,6 +231,8 @@ int vfsd_inodes_create(const struct vfsd_inodes_config *config, int root_fd,
 	pthread_mutex_init(&inodes->slots_lock, NULL);
 	pthread_mutex_init(&inodes->mounts_lock, NULL);
 	pthread_mutex_init(&inodes->unpin_lock, NULL);
+	pthread_mutex_init(&inodes->mount_changes_lock, NULL);
+	vfsd_inodes_open_mount_table(inodes);
 	(void)getrandom(&inodes->seed, sizeof(inodes->seed), GRND_NONBLOCK);
 	/* The root gets generation 0 and index 1 for being the first, after id 0 was reserved. */
 	inodes->chunks = calloc(VFSD_INODE_CHUNKS_MAX, sizeof(*inodes->chunks));
@@ -275,5 +278,8 @@ void vfsd_inodes_destroy(struct vfsd_inodes *inodes)
 	pthread_mutex_destroy(&inodes->slots_lock);
 	pthread_mutex_destroy(&inodes->mounts_lock);
 	pthread_mutex_destroy(&inodes->unpin_lock);
+	pthread_mutex_destroy(&inodes->mount_changes_lock);
+	if (inodes->mount_table_fd >= 0)
+		(void)close(inodes->mount_table_fd);
 	free(inodes);
 }

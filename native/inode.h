@@ -53,6 +53,7 @@ struct vfsd_inodes_config {
 	enum vfsd_handle_policy handles;
 	bool need_handles; /* compute handles even if an fd holds the inode: events arrive by handle */
 	int proc_self_fd;	     /* O_PATH directory, borrowed */
+	int mount_table_fd;	     /* /proc/self/mountinfo, borrowed for now; 0: there is none */
 	struct vfsd_quota *fd_quota; /* borrowed; NULL: no limit */
 	uint32_t kept_max; /* descriptors kept by vfsd_inode_fd_borrow(), besides fd_quota */
 };
@@ -108,6 +109,27 @@ struct vfsd_inode *vfsd_inode_lookup_known(struct vfsd_inodes *inodes, const str
  */
 struct vfsd_inode *vfsd_inode_lookup_name(struct vfsd_inodes *inodes, int dir_fd, const char *name,
 					  const struct statx *st);
+
+/* One READDIRPLUS: what of a directory's entries may be known by their numbers. */
+struct vfsd_listing {
+	struct vfsd_inode *dir; /* the caller's reference */
+	uint32_t mount_changes; /* until the directory was read; 0: go by names */
+};
+
+/* Before the directory is read. @from_start: a listing begins, this is not the rest of one. */
+void vfsd_listing_begin(struct vfsd_inodes *inodes, struct vfsd_inode *dir, bool from_start,
+			struct vfsd_listing *ret);
+
+/*
+ * The same as vfsd_inode_lookup_known() for an entry with the number @ino that has just been read; @st
+ * becomes its statx by @mask, without its name being looked up. NULL: that takes its name.
+ */
+struct vfsd_inode *vfsd_listing_find(struct vfsd_inodes *inodes, const struct vfsd_listing *listing,
+				     uint64_t ino, unsigned int mask, struct statx *st);
+
+/* That was looked up by name, and is @inode, whose statx is @st: find it by number next time. */
+void vfsd_listing_note(struct vfsd_inodes *inodes, const struct vfsd_listing *listing, uint64_t ino,
+		       struct vfsd_inode *inode, const struct statx *st);
 
 /*
  * Count @nlookup down (saturating). Returns a transient reference to the inode if the guest has

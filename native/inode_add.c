@@ -10,6 +10,7 @@
 
 #include "inode_internal.h"
 #include "quota.h"
+#include "statx.h"
 #include "util.h"
 
 /* Room for a copy of @handle: in the slot if it fits. */
@@ -67,6 +68,8 @@ static int slot_create(struct vfsd_inodes *inodes, uint64_t nodeid, const struct
 	slot->closing_fd = -1;
 	slot->reopenable = false;
 	slot->never_kept = false;
+	atomic_store_explicit(&slot->listings, 0, memory_order_relaxed);
+	atomic_store_explicit(&slot->uncovered, 0, memory_order_relaxed);
 	atomic_store_explicit(&slot->birth, 0, memory_order_relaxed);
 	vfsd_slot_note_birth(slot, st);
 	atomic_store_explicit(&slot->fd, -1, memory_order_relaxed);
@@ -270,8 +273,10 @@ int vfsd_inode_add_root(struct vfsd_inodes *inodes, int fd)
 	uint64_t mnt_id;
 	int error;
 
-	if (statx(fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_MNT_ID, &st))
-		return -errno;
+	vfsd_statx_probe(fd);
+	error = vfsd_statx_fd(fd, 0, STATX_BASIC_STATS | STATX_MNT_ID, &st);
+	if (error)
+		return error;
 	wanted = vfsd_wanted_ident(&st);
 	mount = vfsd_host_mount_get(inodes, fd, &st);
 	if (!mount)

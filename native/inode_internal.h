@@ -2,7 +2,8 @@
 /*
  * inode_internal - what inode.c (the table), inode_index.c (finding in it), inode_add.c (what comes
  * into it), inode_slot.c (its memory and reference counts), inode_host.c (descriptors, handles,
- * mounts), inode_keep.c (descriptors for a while) and inode_restore.c (migration) share.
+ * mounts), inode_keep.c (descriptors for a while), inode_listing.c (directories listed often) and
+ * inode_restore.c (migration) share.
  * Nobody else includes this.
  */
 #ifndef VFSD_INODE_INTERNAL_H
@@ -60,10 +61,12 @@ struct vfsd_inode_slot {
 	bool reopenable;	     /* the handle is good for open_by_handle_at() */
 	bool handle_outside;	     /* handle_space holds a pointer to the handle, malloc()ed */
 	bool never_kept;	     /* no descriptor may pin it; protected by unpin_lock */
+	_Atomic uint8_t listings;    /* of a directory: how many lately, see inode_listing.c */
 	_Atomic uint64_t nlookup;    /* the guest's count; 0: not (or no more) held */
 	struct vfsd_host_mount *mount;
 	_Atomic uint64_t birth; /* ns since 1970, 0: tells nothing; see vfsd_slot_note_birth() */
-	uint64_t handle_space[5];
+	_Alignas(uint64_t) uint8_t handle_space[36];
+	_Atomic uint32_t uncovered; /* as of so many mount changes nothing was upon its name */
 };
 
 _Static_assert(sizeof(struct vfsd_inode_slot) == 128, "two cache lines an inode");
@@ -108,6 +111,10 @@ struct vfsd_inodes {
 	uint32_t kept_at;
 	_Atomic uint32_t n_kept;
 	_Atomic uint64_t kept_since_ms; /* monotonic; when the first of them was kept */
+
+	pthread_mutex_t mount_changes_lock;
+	int mount_table_fd;	/* /proc/self/mountinfo, to be polled; -1: none; protected, too */
+	uint32_t mount_changes; /* at least so many, never 0; protected by mount_changes_lock */
 };
 
 static inline struct vfsd_inode_slot *vfsd_inode_slot(const struct vfsd_inode *inode)
@@ -178,6 +185,16 @@ void vfsd_slot_unpublish(struct vfsd_inodes *inodes, struct vfsd_inode_slot *slo
 /* 0 or -ENOMEM; destroy them also then. */
 int vfsd_inode_shards_create(struct vfsd_inodes *inodes);
 void vfsd_inode_shards_destroy(struct vfsd_inodes *inodes);
+
+/* inode_listing.c */
+
+/* As config.mount_table_fd says; close mount_table_fd if it is not -1. */
+void vfsd_inodes_open_mount_table(struct vfsd_inodes *inodes);
+
+/* inode_keep.c */
+
+/* Keep a descriptor of what a handle holds, unless others would have to make room. */
+void vfsd_inode_keep(struct vfsd_inodes *inodes, struct vfsd_inode *inode);
 
 /* inode_slot.c */
 

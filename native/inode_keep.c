@@ -78,6 +78,34 @@ int vfsd_inode_fd_borrow(struct vfsd_inodes *inodes, struct vfsd_inode *inode, b
 	return fd;
 }
 
+/* unpin_lock is held. */
+static bool has_room(const struct vfsd_inodes *inodes)
+{
+	return atomic_load_explicit(&inodes->n_kept, memory_order_relaxed) <
+	       inodes->config.kept_max;
+}
+
+void vfsd_inode_keep(struct vfsd_inodes *inodes, struct vfsd_inode *inode)
+{
+	struct vfsd_inode_slot *slot = vfsd_inode_slot(inode);
+	bool transient = false;
+	uint64_t none;
+	bool wanted;
+	int fd = -1;
+
+	pthread_mutex_lock(&inodes->unpin_lock);
+	wanted = !slot->never_kept && slot->closing_fd < 0 && has_room(inodes);
+	pthread_mutex_unlock(&inodes->unpin_lock);
+	if (wanted)
+		fd = vfsd_inode_fd_get(inodes, inode, &transient);
+	if (!transient || fd < 0)
+		return;
+	pthread_mutex_lock(&inodes->unpin_lock);
+	transient = !has_room(inodes) || !keep(inodes, slot, fd, &none);
+	pthread_mutex_unlock(&inodes->unpin_lock);
+	vfsd_inode_fd_put(fd, transient);
+}
+
 void vfsd_inode_let_go(struct vfsd_inodes *inodes, struct vfsd_inode *inode)
 {
 	let_go(inodes, vfsd_inode_slot(inode));

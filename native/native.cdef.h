@@ -44,8 +44,9 @@ typedef struct vfsd_engine_id_range {
 } vfsd_engine_id_range;
 
 typedef struct vfsd_engine_config {
-	int root_fd;	  /* O_PATH of the shared directory; owned */
-	int proc_self_fd; /* O_PATH of /proc/self/fd; owned */
+	int root_fd;	    /* O_PATH of the shared directory; owned */
+	int proc_self_fd;   /* O_PATH of /proc/self/fd; owned */
+	int mount_table_fd; /* /proc/self/mountinfo, the caller's, opened anew; 0: none */
 	uint32_t num_rings;
 	uint32_t pool_threads; /* for each ring of ordinary requests; 0 is 1, so is any with upcalls */
 	uint32_t poll_us;      /* of each such thread before it sleeps; not in a pool */

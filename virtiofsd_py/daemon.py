@@ -348,6 +348,7 @@ def _make_engine(
         core.EngineConfig(
             root_fd=place.root_fd,
             proc_self_fd=place.proc_self_fd,
+            mount_table_fd=place.mounts.fd,
             num_rings=_num_rings(),
             pool_threads=options.thread_pool_size,
             poll_us=options.poll_us,

@@ -132,6 +132,8 @@ class EngineConfig:
     Attributes:
         root_fd: O_PATH descriptor of the shared directory; the engine owns it.
         proc_self_fd: O_PATH descriptor of /proc/self/fd; the engine owns it.
+        mount_table_fd: /proc/self/mountinfo, which the engine opens anew; 0: names of directories
+            that are listed often cannot be known by their numbers.
         num_rings: rings a front-end may start, at most `MAX_RINGS`.
         pool_threads: threads for each ring of ordinary requests; 0 is 1. With `upcalls` it is 1.
         poll_us: how long such a thread polls before it sleeps, in microseconds.
@@ -160,6 +162,7 @@ class EngineConfig:
     root_fd: int
     proc_self_fd: int
     num_rings: int
+    mount_table_fd: int = 0
     pool_threads: int = 0
     poll_us: int = 0
     cache: Cache = Cache.AUTO

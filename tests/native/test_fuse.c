@@ -391,10 +391,10 @@ static unsigned int fail_at, host_calls;
 
 #define FAILING(call) (++host_calls == fail_at ? -EIO : (call))
 
-static int failing_lookup(struct vfsd_hostfs *fs, struct vfsd_inode *parent, int dir_fd,
-			  const char *name, bool expect_new, struct vfsd_entry *ret)
+static int failing_lookup(struct vfsd_hostfs *fs, struct vfsd_inode *parent, const char *name,
+			  struct vfsd_entry *ret)
 {
-	return FAILING(vfsd_hostfs_ops.lookup(fs, parent, dir_fd, name, expect_new, ret));
+	return FAILING(vfsd_hostfs_ops.lookup(fs, parent, name, ret));
 }
 
 static int failing_open(struct vfsd_hostfs *fs, struct vfsd_inode *inode, int flags, bool kill_priv)
@@ -418,9 +418,15 @@ static int failing_tmpfile(struct vfsd_hostfs *fs, const struct vfsd_caller *cal
 }
 
 static ssize_t failing_readdir(struct vfsd_hostfs *fs, struct vfsd_handle *handle, int64_t offset,
-			       void *buf, size_t size)
+			       void *buf, size_t size, size_t *ret_early)
 {
-	return FAILING(vfsd_hostfs_ops.readdir(fs, handle, offset, buf, size));
+	return FAILING(vfsd_hostfs_ops.readdir(fs, handle, offset, buf, size, ret_early));
+}
+
+static int failing_list_entry(struct vfsd_hostfs *fs, struct vfsd_list *list, const char *name,
+			      uint64_t ino, struct vfsd_entry *ret)
+{
+	return FAILING(vfsd_hostfs_ops.list_entry(fs, list, name, ino, ret));
 }
 
 /* Create three files and a nameless one, list them with their attributes, close everything. */
@@ -458,6 +464,7 @@ static void test_failing_host(void)
 	ops.create = failing_create;
 	ops.tmpfile = failing_tmpfile;
 	ops.readdir = failing_readdir;
+	ops.list_entry = failing_list_entry;
 	for (fail_at = 1; failed; fail_at++) {
 		struct fuse_guest g;
 		struct fuse_init_out out;

@@ -205,7 +205,7 @@ def measure(
             for cell in plan.cells:
                 results.samples[cell].pop(subject.name, None)
     if load.kind is Kind.WRITE:
-        tree.check_data()
+        tree.check_data(load)
 
 
 def _take_turns(

@@ -32,7 +32,6 @@ MANY_NAMES: Final = 100_000
 MIB: Final = 1 << 20
 _PAGE_BYTES: Final = 4096
 _HOT_NAMES: Final = 64
-_DATA: Final = "data"
 _CREATE: Final = "create"
 _DIRENTS_BYTES: Final = 32 << 10
 """What glibc's readdir asks the kernel for."""
@@ -72,6 +71,11 @@ class Load:
     def used_names(self) -> int:
         """How many names it asks for."""
         return self.hot or self.names
+
+    @property
+    def data(self) -> str:
+        """The name of the file it is about, of those that hold data."""
+        return "data-large" if self.request_bytes == MIB else "data"
 
 
 LOADS: Final = (
@@ -149,7 +153,7 @@ class Tree:
         elif load.kind is Kind.CREATE:
             (self.path / _CREATE).mkdir(exist_ok=True)
         else:
-            self._make_data()
+            self._make_data(load)
 
     def make_names(self, count: int) -> Path:
         """Make a directory with `count` empty files, unless there is one; returns it."""
@@ -165,22 +169,33 @@ class Tree:
             self._write_back()
         return directory
 
-    def _make_data(self) -> None:
-        path = self.path / _DATA
+    def _make_data(self, load: Load) -> None:
+        """Write the file in pieces as large as the requests that it is for.
+
+        The page cache holds what was written at once in folios as large as the filesystem allows:
+        so large transfers find large ones, and small ones need not look through all of a large one
+        for what they change.
+        """
+        path = self.path / load.data
         if path.exists():
             return
-        with path.open("wb") as file:
-            for page in range(FILE_BYTES // _PAGE_BYTES):
-                file.write(struct.pack("=Q", page).ljust(_PAGE_BYTES, b"\0"))
+        pages = max(load.request_bytes // _PAGE_BYTES, 1)
+        with path.open("wb", buffering=0) as file:
+            for first in range(0, FILE_BYTES // _PAGE_BYTES, pages):
+                piece = (
+                    struct.pack("=Q", page).ljust(_PAGE_BYTES, b"\0")
+                    for page in range(first, first + pages)
+                )
+                file.write(b"".join(piece))
         self._write_back()
 
-    def check_data(self) -> None:
+    def check_data(self, load: Load) -> None:
         """See that every page still says which it is.
 
         Raises:
             ValueError: one does not: somebody wrote something else, or somewhere else.
         """
-        with (self.path / _DATA).open("rb") as file:
+        with (self.path / load.data).open("rb") as file:
             for page in range(FILE_BYTES // _PAGE_BYTES):
                 if struct.unpack_from("=Q", file.read(_PAGE_BYTES))[0] != page:
                     raise ValueError(f"page {page} of the file is not what was written")
@@ -203,7 +218,7 @@ class Tree:
         elif load.kind is Kind.CREATE:
             path, flags = self.path / _CREATE, os.O_RDONLY
         else:
-            path = self.path / _DATA
+            path = self.path / load.data
             if load.kind is Kind.GETATTR:
                 flags = os.O_PATH
         fd = os.open(path, flags)
@@ -232,7 +247,7 @@ class Client:
         self._root = session.lookup(ROOT_ID, tree.path.name)
         self._tree = tree
         self._nodes: dict[str, int] = {}
-        self._data_handle: int | None = None
+        self._data_handles: dict[str, int] = {}
         self._directory_handles: dict[str, list[int]] = {}
 
     def prepare(self, load: Load) -> Work:
@@ -253,12 +268,12 @@ class Client:
             )
         if kind is Kind.CREATE:
             return Work(kind=kind, nodeid=self._node(_CREATE))
-        if kind is not Kind.GETATTR and self._data_handle is None:
-            self._data_handle = self.session.open(self._node(_DATA), os.O_RDWR)
+        if kind is not Kind.GETATTR and load.data not in self._data_handles:
+            self._data_handles[load.data] = self.session.open(self._node(load.data), os.O_RDWR)
         return Work(
             kind=kind,
-            nodeid=self._node(_DATA),
-            handles=[self._data_handle] if self._data_handle is not None else [],
+            nodeid=self._node(load.data),
+            handles=[self._data_handles[load.data]] if load.data in self._data_handles else [],
             file_bytes=FILE_BYTES,
             request_bytes=min(request_bytes, self.session.max_request_bytes),
             random=load.random,
