@@ -46,6 +46,7 @@ struct vfsd_queue {
 	uint32_t sleeps;      /* while there is none */
 	uint32_t hasty_kicks; /* in a row */
 	uint64_t kicked_us;   /* when it was last kicked */
+	bool kicked;	      /* and the kick is in kick_fd yet */
 	int stop_fd;
 	_Atomic bool stopping; /* set before stop_fd is written to */
 	pthread_mutex_t call_lock;
@@ -200,6 +201,25 @@ static void note_kick(struct vfsd_queue *queue)
 	queue->kicked_us = now;
 }
 
+/*
+ * Take the kick that has woken us out of its descriptor, not before it has been answered: nobody waits
+ * for this. Only then may another be asked for.
+ */
+static void take_kick(struct vfsd_queue *queue)
+{
+	eventfd_t count;
+
+	if (queue->kicked)
+		(void)eventfd_read(queue->config.kick_fd, &count);
+	queue->kicked = false;
+}
+
+static bool enable_kick(struct vfsd_queue *queue)
+{
+	take_kick(queue);
+	return vfsd_vring_enable_kick(&queue->ring);
+}
+
 /* Sleep until kicked. False: the queue is to stop. */
 static bool wait_for_kick(struct member *member)
 {
@@ -209,7 +229,6 @@ static bool wait_for_kick(struct member *member)
 		{.fd = queue->stop_fd, .events = POLLIN},
 	};
 	uint64_t begin_us = queue->config.poll_us ? now_us() : 0;
-	eventfd_t count;
 	int n;
 
 	do {
@@ -227,7 +246,7 @@ static bool wait_for_kick(struct member *member)
 			;
 		return false;
 	}
-	(void)eventfd_read(queue->config.kick_fd, &count);
+	queue->kicked = true;
 	if (queue->config.poll_us && now_us() - begin_us < queue->config.poll_us)
 		queue->poll_credit = POLL_CREDIT;
 	note_kick(queue);
@@ -262,8 +281,8 @@ static void run_alone(struct member *member)
 			/* A driver that keeps its ring full must not keep us from stopping. */
 			if (got > 0 && stopping(queue))
 				return;
-		} while (got > 0 || (got == 0 && (poll_ring(queue) || rest(queue) ||
-						  vfsd_vring_enable_kick(&queue->ring))));
+		} while (got > 0 ||
+			 (got == 0 && (poll_ring(queue) || rest(queue) || enable_kick(queue))));
 		if (got < 0) {
 			tell_broken(queue);
 			wait_for_stop(queue);
@@ -287,7 +306,7 @@ static bool lead(struct member *member)
 			tell_broken(queue);
 			return false;
 		}
-		if (vfsd_vring_enable_kick(&queue->ring))
+		if (enable_kick(queue))
 			continue;
 		pthread_mutex_unlock(&queue->ring_lock);
 		kicked = wait_for_kick(member);
@@ -364,6 +383,7 @@ static void queue_end(struct vfsd_queue *queue)
 		vfsd_fuse_worker_stop(queue->members[i].worker);
 	for (uint32_t i = 0; i < queue->running; i++)
 		(void)pthread_join(queue->members[i].thread, NULL);
+	take_kick(queue);
 	for (uint32_t i = 0; i < queue->config.threads; i++)
 		vfsd_fuse_worker_destroy(queue->members[i].worker);
 	if (queue->stop_fd >= 0)

@@ -19,8 +19,17 @@ struct bare {
 	int fd;
 	uint32_t names;
 	uint64_t next, random;
-	uint8_t *buffer;
+	uint8_t *buffers; /* work->depth of them, of a request each */
+	uint32_t turn;	  /* whose turn it is */
 };
+
+static uint8_t *next_buffer(struct bare *bare)
+{
+	uint8_t *buffer = bare->buffers + (size_t)bare->turn * bare->work->request_bytes;
+
+	bare->turn = (bare->turn + 1) % bare->work->depth;
+	return buffer;
+}
 
 static uint64_t choose(struct bare *bare, uint64_t count)
 {
@@ -62,7 +71,7 @@ static off_t offset(struct bare *bare)
 
 static long read_file(struct bare *bare)
 {
-	ssize_t n = pread(bare->fd, bare->buffer, bare->work->request_bytes, offset(bare));
+	ssize_t n = pread(bare->fd, next_buffer(bare), bare->work->request_bytes, offset(bare));
 
 	return n == bare->work->request_bytes ? 1 : -1;
 }
@@ -70,24 +79,26 @@ static long read_file(struct bare *bare)
 static long write_file(struct bare *bare)
 {
 	const off_t at = offset(bare);
+	uint8_t *buffer = next_buffer(bare);
 	ssize_t n;
 
 	for (uint32_t i = 0; i < bare->work->request_bytes; i += BENCH_PAGE_BYTES)
-		*(uint64_t *)(void *)(bare->buffer + i) = (uint64_t)(at + i) / BENCH_PAGE_BYTES;
-	n = pwrite(bare->fd, bare->buffer, bare->work->request_bytes, at);
+		*(uint64_t *)(void *)(buffer + i) = (uint64_t)(at + i) / BENCH_PAGE_BYTES;
+	n = pwrite(bare->fd, buffer, bare->work->request_bytes, at);
 	return n == bare->work->request_bytes ? 1 : -1;
 }
 
 static long read_directory(struct bare *bare)
 {
-	long n = syscall(SYS_getdents64, bare->fd, bare->buffer, bare->work->request_bytes);
+	uint8_t *buffer = bare->buffers;
+	long n = syscall(SYS_getdents64, bare->fd, buffer, bare->work->request_bytes);
 	const struct dirent64 *entry;
 	long units = 0;
 
 	if (n == 0)
 		return lseek(bare->fd, 0, SEEK_SET) < 0 ? -1 : 0;
 	for (long at = 0; at < n; at += entry->d_reclen) {
-		entry = (const void *)(bare->buffer + at);
+		entry = (const void *)(buffer + at);
 		if (entry->d_name[0] == '.')
 			continue;
 		if (stat_name(bare, entry->d_name) < 0)
@@ -127,10 +138,12 @@ int vfsd_bench_bare(int fd, uint32_t names, const vfsd_bench_work *work, vfsd_be
 	long units;
 
 	*ret = (vfsd_bench_result){0};
-	if (work->kind < 0 || work->kind >= (int)VFSD_ARRAY_SIZE(kinds))
+	if (work->kind < 0 || work->kind >= (int)VFSD_ARRAY_SIZE(kinds) || work->depth < 1 ||
+	    work->depth > VFSD_BENCH_DEPTH_MAX || work->request_bytes > VFSD_BENCH_DATA_BYTES)
 		return -EINVAL;
-	bare.buffer = aligned_alloc(BENCH_PAGE_BYTES, VFSD_BENCH_DATA_BYTES);
-	if (!bare.buffer)
+	bare.buffers = aligned_alloc(BENCH_PAGE_BYTES,
+				     (size_t)work->depth * work->request_bytes + BENCH_PAGE_BYTES);
+	if (!bare.buffers)
 		return -ENOMEM;
 	while (!error && vfsd_bench_now_ns() - began < work->duration_ns)
 		/* Often enough that the clock does not count. */
@@ -141,7 +154,7 @@ int vfsd_bench_bare(int fd, uint32_t names, const vfsd_bench_work *work, vfsd_be
 			ret->units += units < 0 ? 0 : (uint64_t)units;
 			ret->requests++;
 		}
-	free(bare.buffer);
+	free(bare.buffers);
 	ret->cpu_ns = bench_cpu_ns() - cpu;
 	ret->wall_ns = vfsd_bench_now_ns() - began;
 	return error;

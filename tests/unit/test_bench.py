@@ -64,6 +64,18 @@ def test_goals(rate: float, cpu_us: float, met: tuple[bool, bool]) -> None:
     assert judged["READ 1 MiB, QD 4: rate"] is None
 
 
+def test_goals_say_what_system_calls_alone_would_get() -> None:
+    found = results([sample(170, 0.5)], c=[sample(100, 1.0)], rust=[sample(90, 0.8)])
+    judged = {v.what: v.alone for v in goals.judge(found)}
+    assert judged["GETATTR, QD 32: CPU"] is None
+    found.bare["getattr"] = [sample(400, 0.2), sample(300, 0.4), sample(1, 9)]
+    judged = {v.what: v.alone for v in goals.judge(found)}
+    assert judged["GETATTR, QD 32: rate"] == 3.0
+    assert judged["GETATTR, QD 32: CPU"] == 0.5
+    assert judged["LOOKUP, hot, QD 32: CPU"] is None
+    assert judged["GETATTR, QD 1: p50"] is None
+
+
 def test_who_does_not_poll_may_take_as_long_as_others_and_is_nobodys_peer() -> None:
     found = results([], c=[])
     found.sleeping = "ours-sleeping"

@@ -33,6 +33,9 @@ MIB: Final = 1 << 20
 _PAGE_BYTES: Final = 4096
 _HOT_NAMES: Final = 64
 _CREATE: Final = "create"
+_BARE_DEPTH: Final = 32
+_BARE_BYTES: Final = 4 << 20
+"""As many requests as the goals have in flight: one buffer would stay in a core's own cache."""
 _DIRENTS_BYTES: Final = 32 << 10
 """What glibc's readdir asks the kernel for."""
 
@@ -204,9 +207,10 @@ class Tree:
         subprocess.run(["sync", "--file-system", self.path], check=True)
 
     def run_bare(self, load: Load, seconds: float) -> Outcome:
-        """Do the load's work by plain system calls."""
+        """Do the load's work by plain system calls, with the buffers of some requests by turns."""
         work = Work(
             kind=load.kind,
+            depth=min(_BARE_DEPTH, _BARE_BYTES // max(load.request_bytes, 1)),
             seconds=seconds,
             file_bytes=FILE_BYTES,
             request_bytes=load.request_bytes,

@@ -141,9 +141,15 @@ def footprints(results: Results) -> str:
 
 def verdicts(found: Sequence[Verdict]) -> str:
     """Goals."""
-    words = {True: "met", False: "**missed**", None: "-"}
-    rows = [[v.what, v.wanted, v.found, words[v.met]] for v in found]
-    return table(["goal", "wanted", "found", ""], rows)
+    words = {True: "met", False: "**missed**", None: _NOTHING}
+    rows = [
+        [
+            *(v.what, v.wanted, v.found, words[v.met]),
+            f"{v.alone:.2f}" if v.alone is not None else _NOTHING,
+        ]
+        for v in found
+    ]
+    return table(["goal", "wanted", "found", "", "system calls alone"], rows)
 
 
 def failures(results: Results) -> str:
