@@ -262,10 +262,11 @@ test-tsan: venv
 	wrapper=(); ! setarch -R true 2>/dev/null || wrapper=(--wrapper 'setarch -R')
 	$(call meson_test,tsan,native,"$${wrapper[@]}")
 
-# The real daemon's tests again, with an instrumented core.
+# The real daemon's tests again, with an instrumented core; two files at a time, for they mostly wait.
 test-daemon-asan: deps-tests build-daemon build-asan build-faults
 	@$(call step,daemon-asan-tests) env VIRTIOFSD_PY="$(CURDIR)/build/asan/virtiofsd-py" \
-		$(PYTEST) -q tests/daemon --ignore tests/daemon/test_install.py --ignore tests/daemon/test_bench.py
+		$(PYTEST) -q --numprocesses 2 --dist loadfile --ignore tests/daemon/test_install.py \
+		--ignore tests/daemon/test_bench.py tests/daemon
 
 # One guest's worth of events through the instrumented daemon.
 test-guest-asan: build-daemon build-asan build-guest-uml

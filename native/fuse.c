@@ -162,6 +162,8 @@ static int know_caller(struct vfsd_request *req, const struct vfsd_fuse_row *row
 	int error;
 
 	req->caller = (struct vfsd_caller){.uid = req->header.uid, .gid = req->header.gid};
+	if (VFSD_LIKELY(!ids))
+		return 0;
 	error = vfsd_idmap_translate(ids, VFSD_UID_TO_HOST, &req->caller.uid);
 	if (!error)
 		error = vfsd_idmap_translate(ids, VFSD_GID_TO_HOST, &req->caller.gid);

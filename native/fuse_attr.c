@@ -28,7 +28,8 @@ uint64_t vfsd_fuse_timeout_s(const struct vfsd_fuse *fuse)
  */
 static uint32_t guest_id(const struct vfsd_fuse *fuse, enum vfsd_id_way way, uint32_t id)
 {
-	(void)vfsd_idmap_translate(fuse->config.idmap, way, &id);
+	if (fuse->config.idmap)
+		(void)vfsd_idmap_translate(fuse->config.idmap, way, &id);
 	return id;
 }
 

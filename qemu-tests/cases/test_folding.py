@@ -16,13 +16,23 @@ from runguest import paths
 
 DEADLINE_S = 300
 TESTS = paths.BUILD.parent / "tests" / "daemon" / "test_normalising.py"
+# Where the guest has something of its own upon what is this machine's.
+HIDDEN = ("/tmp", "/var/tmp", "/run", "/mnt")
 
 
 @pytest.mark.only("uml")
 def test_folded_names_in_a_guest_that_is_the_daemons_host(vmm: str) -> None:
+    hides_us = [place for place in HIDDEN if TESTS.is_relative_to(place)]
+    room = next(place for place in HIDDEN if place not in hides_us)
     pytest_in_guest = [
+        *(
+            "sh",
+            "-c",
+            f'umount {" ".join(hides_us)} && exec "$@"' if hides_us else 'exec "$@"',
+            "sh",
+        ),
         *("env", "PYTHONDONTWRITEBYTECODE=1", os.fspath(paths.BUILD / "venv/bin/pytest")),
-        *("-q", "-rs", "-o", "cache_dir=/tmp/cache", "--basetemp=/tmp/tests"),
+        *("-q", "-rs", "-o", f"cache_dir={room}/cache", f"--basetemp={room}/tests"),
         *("-k", "folded", os.fspath(TESTS)),
     ]
     done = subprocess.run(
