@@ -19,7 +19,7 @@
 enum { F_NOTIFICATION = 0, F_INDIRECT_DESC = 28, F_EVENT_IDX = 29 };
 
 /* A fraction of the time in which FORGETs could fill the ring. */
-enum { FORGETS_REST_US = 200 };
+enum { FORGETS_REST_US = 500 };
 
 static void replace_fd(int *slot, int fd)
 {

@@ -252,7 +252,8 @@ static int remove_name(struct vfsd_hostfs *fs, struct vfsd_inode *parent, const 
 
 	if (dir.fd < 0)
 		return dir.fd;
-	let_go_of(fs, dir.fd, name);
+	if (flags & AT_REMOVEDIR || vfsd_inodes_keep_files(fs->inodes))
+		let_go_of(fs, dir.fd, name);
 	return unlinkat(dir.fd, name, flags) ? -errno : 0;
 }
 

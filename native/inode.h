@@ -173,6 +173,9 @@ void vfsd_inode_fd_put(int fd, bool transient);
  */
 int vfsd_inode_fd_borrow(struct vfsd_inodes *inodes, struct vfsd_inode *inode, bool *transient);
 
+/* Is any descriptor kept so, but for those of directories? */
+bool vfsd_inodes_keep_files(struct vfsd_inodes *inodes);
+
 /* It has no name any more: don't keep a descriptor for the next ones. */
 void vfsd_inode_let_go(struct vfsd_inodes *inodes, struct vfsd_inode *inode);
 

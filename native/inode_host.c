@@ -32,9 +32,11 @@ union kernel_handle {
 
 void vfsd_host_fd_close(struct vfsd_inodes *inodes, int fd)
 {
-	(void)close(fd & ~VFSD_FD_KEPT);
+	(void)close(vfsd_fd_number(fd));
 	if (!(fd & VFSD_FD_KEPT))
 		vfsd_quota_give(inodes->config.fd_quota);
+	if (fd & VFSD_FD_KEPT_FILE)
+		atomic_fetch_sub(&inodes->n_kept_files, 1);
 }
 
 /* The real thing behind an O_PATH descriptor. The fd or -errno. */
@@ -272,7 +274,7 @@ int vfsd_inode_fd_get(struct vfsd_inodes *inodes, struct vfsd_inode *inode, bool
 	(void)inodes;
 	*transient = fd < 0;
 	if (fd >= 0)
-		return fd & ~VFSD_FD_KEPT;
+		return vfsd_fd_number(fd);
 	return vfsd_host_handle_open(atomic_load_explicit(&slot->mount->fd, memory_order_acquire),
 				     vfsd_slot_handle(slot), O_PATH);
 }
@@ -379,7 +381,7 @@ bool vfsd_inode_unpin(struct vfsd_inodes *inodes, struct vfsd_inode *inode)
 
 	pthread_mutex_lock(&inodes->unpin_lock);
 	fd = atomic_load(&slot->fd);
-	if (fd >= 0 && !vfsd_host_mount_reopens(inodes, slot->mount, fd & ~VFSD_FD_KEPT,
+	if (fd >= 0 && !vfsd_host_mount_reopens(inodes, slot->mount, vfsd_fd_number(fd),
 						inode->type, vfsd_slot_handle(slot))) {
 		pthread_mutex_unlock(&inodes->unpin_lock);
 		return false;

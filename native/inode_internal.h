@@ -30,6 +30,13 @@ enum {
 
 /* Set in vfsd_inode_slot.fd and closing_fd of a descriptor that is only kept for a while. */
 #define VFSD_FD_KEPT 0x40000000
+/* Besides, if it is not a directory's. */
+#define VFSD_FD_KEPT_FILE 0x20000000
+
+static inline int vfsd_fd_number(int fd)
+{
+	return fd & ~(VFSD_FD_KEPT | VFSD_FD_KEPT_FILE);
+}
 
 /* Those whose birth times are this host's clock's, and whose handles we can read. */
 enum vfsd_host_fs { VFSD_FS_OTHER, VFSD_FS_EXT4, VFSD_FS_XFS, VFSD_FS_BTRFS, VFSD_FS_TMPFS };
@@ -110,6 +117,7 @@ struct vfsd_inodes {
 	uint64_t *kept; /* config.kept_max of them */
 	uint32_t kept_at;
 	_Atomic uint32_t n_kept;
+	_Atomic uint32_t n_kept_files;	/* kept and open, but for directories */
 	_Atomic uint64_t kept_since_ms; /* monotonic; when the first of them was kept */
 
 	pthread_mutex_t mount_changes_lock;

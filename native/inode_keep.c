@@ -43,13 +43,21 @@ static void let_go_of(struct vfsd_inodes *inodes, uint64_t nodeid)
 static bool keep(struct vfsd_inodes *inodes, struct vfsd_inode_slot *slot, int fd, uint64_t *oldest)
 {
 	const uint32_t max = inodes->config.kept_max;
+	const int file = slot->inode.type == S_IFDIR ? 0 : VFSD_FD_KEPT_FILE;
 	uint32_t n;
 	int none = -1;
 
 	*oldest = 0;
-	if (max == 0 || slot->never_kept || slot->closing_fd >= 0 ||
-	    !atomic_compare_exchange_strong(&slot->fd, &none, fd | VFSD_FD_KEPT))
+	if (max == 0 || slot->never_kept || slot->closing_fd >= 0)
 		return false;
+	/* Before it can be found: who removes a name looks at the count first. */
+	if (file)
+		atomic_fetch_add(&inodes->n_kept_files, 1);
+	if (!atomic_compare_exchange_strong(&slot->fd, &none, fd | VFSD_FD_KEPT | file)) {
+		if (file)
+			atomic_fetch_sub(&inodes->n_kept_files, 1);
+		return false;
+	}
 	n = atomic_load_explicit(&inodes->n_kept, memory_order_relaxed);
 	if (n == 0)
 		atomic_store_explicit(&inodes->kept_since_ms, now_ms(), memory_order_relaxed);
@@ -104,6 +112,11 @@ void vfsd_inode_keep(struct vfsd_inodes *inodes, struct vfsd_inode *inode)
 	transient = !has_room(inodes) || !keep(inodes, slot, fd, &none);
 	pthread_mutex_unlock(&inodes->unpin_lock);
 	vfsd_inode_fd_put(fd, transient);
+}
+
+bool vfsd_inodes_keep_files(struct vfsd_inodes *inodes)
+{
+	return atomic_load(&inodes->n_kept_files) > 0;
 }
 
 void vfsd_inode_let_go(struct vfsd_inodes *inodes, struct vfsd_inode *inode)

@@ -127,7 +127,7 @@ struct vfsd_inode *vfsd_listing_find(struct vfsd_inodes *inodes, const struct vf
 	if (fd >= 0 && atomic_load_explicit(&slot->birth, memory_order_relaxed) != 0 &&
 	    atomic_load_explicit(&slot->uncovered, memory_order_relaxed) ==
 		    listing->mount_changes &&
-	    vfsd_statx_fd(fd & ~VFSD_FD_KEPT, 0, mask, st) == 0 && has_one_name(st) &&
+	    vfsd_statx_fd(vfsd_fd_number(fd), 0, mask, st) == 0 && has_one_name(st) &&
 	    vfsd_slot_count_lookup(slot))
 		return &slot->inode;
 	vfsd_slot_put(inodes, slot);

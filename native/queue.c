@@ -29,6 +29,8 @@ enum {
 	POLL_PROBE = 64,
 	/* Kicks in a row that came within rest_us of each other, before there are rests instead. */
 	KICKS_TO_REST = 4,
+	/* Part of a ring that, if it fills during a rest, makes the next one so much shorter. */
+	REST_PARTS = 4,
 };
 
 struct member {
@@ -46,6 +48,7 @@ struct vfsd_queue {
 	uint32_t sleeps;      /* while there is none */
 	uint32_t hasty_kicks; /* in a row */
 	uint64_t kicked_us;   /* when it was last kicked */
+	uint16_t rested_at;   /* what had been taken from the ring when it rested last */
 	bool kicked;	      /* and the kick is in kick_fd yet */
 	int stop_fd;
 	_Atomic bool stopping; /* set before stop_fd is written to */
@@ -178,11 +181,16 @@ static bool poll_ring(struct vfsd_queue *queue)
  */
 static bool rest(struct vfsd_queue *queue)
 {
-	const struct timespec time = {.tv_nsec = (long)queue->config.rest_us * 1000};
+	const uint16_t taken = vfsd_vring_base(&queue->ring);
+	struct timespec time = {.tv_nsec = (long)queue->config.rest_us * 1000};
 	struct pollfd fd = {.fd = queue->stop_fd, .events = POLLIN};
 
 	if (queue->config.rest_us == 0 || queue->hasty_kicks < KICKS_TO_REST)
 		return false;
+	/* The ring must not be full before we look again. */
+	if ((uint16_t)(taken - queue->rested_at) > queue->ring.num / REST_PARTS)
+		time.tv_nsec /= REST_PARTS;
+	queue->rested_at = taken;
 	if (ppoll(&fd, 1, &time, NULL) == 0 && vfsd_vring_pending(&queue->ring))
 		return true;
 	queue->hasty_kicks = 0;

@@ -223,6 +223,30 @@ def test_create_asks_for_attributes_and_handle(
     assert trace.served() == ["openat", "statx", "name_to_handle_at", "close"]
 
 
+def test_unlink_is_one_call(daemon: Daemon, young: Session, traced: Tracer) -> None:
+    young.fuse.mkdir(ROOT_ID, "d")
+    young.fuse.getattr(young.fuse.lookup(ROOT_ID, "d").nodeid)
+    for i in range(TIMES):
+        (daemon.share / f"f{i}").write_bytes(b"")
+    with traced(daemon, young) as trace:
+        for i in range(TIMES):
+            young.fuse.unlink(ROOT_ID, f"f{i}")
+    assert trace.served() == ["unlinkat"] * TIMES
+
+
+def test_unlink_looks_whether_a_descriptor_of_it_is_kept(
+    daemon: Daemon, young: Session, traced: Tracer
+) -> None:
+    """The host tells the end of a file when the last descriptor of it is closed."""
+    (daemon.share / "other").write_bytes(b"")
+    young.fuse.getattr(young.fuse.lookup(ROOT_ID, "file").nodeid)
+    with traced(daemon, young) as trace:
+        young.fuse.unlink(ROOT_ID, "other")
+        young.fuse.unlink(ROOT_ID, "file")
+    other, file = ["name_to_handle_at", "unlinkat"], ["name_to_handle_at", "close", "unlinkat"]
+    assert trace.served() == other + file
+
+
 def test_file_without_a_name_needs_a_descriptor(
     daemon: Daemon, young: Session, traced: Tracer
 ) -> None:
