@@ -72,6 +72,7 @@ int vfsd_vring_init(struct vfsd_vring *ring, const struct vfsd_mem *mem,
 		.num = (uint16_t)num,
 		.next_avail = setup->base,
 		.avail_seen = setup->base,
+		.ahead_end = setup->base,
 		.event_idx = setup->event_idx,
 		.indirect = setup->indirect,
 		.log = setup->log,
@@ -209,17 +210,20 @@ static ALWAYS_INLINE int add_indirect(struct walk *walk, struct vfsd_vring_desc 
 }
 
 /* Any number of direct descriptors, the last of which may refer to an indirect table. */
-static ALWAYS_INLINE int add_chain(struct walk *walk, const struct vfsd_vring *ring, uint32_t head)
+static ALWAYS_INLINE int add_chain(struct walk *walk, const struct vfsd_vring *ring,
+				   const struct vfsd_vring_head *head)
 {
-	uint32_t at = head;
+	struct vfsd_vring_desc desc = {
+		.addr = head->addr, .len = head->len, .flags = head->flags, .next = head->next};
+	uint32_t at = head->head;
 
-	for (uint32_t taken = 0; taken < ring->num; taken++) {
-		struct vfsd_vring_desc desc;
+	for (uint32_t taken = 1; taken <= ring->num; taken++) {
 		int err;
 
 		if (VFSD_UNLIKELY(at >= ring->num))
 			return -EPROTO;
-		desc = vfsd_vring_load_desc(&ring->desc[at]);
+		if (taken > 1)
+			desc = vfsd_vring_load_desc(&ring->desc[at]);
 		if (desc.flags & VFSD_VRING_DESC_INDIRECT) {
 			if (VFSD_UNLIKELY(!ring->indirect || (desc.flags & VFSD_VRING_DESC_NEXT)))
 				return -EPROTO;
@@ -235,31 +239,51 @@ static ALWAYS_INLINE int add_chain(struct walk *walk, const struct vfsd_vring *r
 	return -EPROTO; /* longer than the ring: a loop */
 }
 
-/*
- * Have the descriptors of the next two chains fetched. These are hints: what the driver claims is not
- * copied or believed, but no line is asked for that is not the ring's or the guest's.
- */
-static ALWAYS_INLINE void fetch_descs(const struct vfsd_vring *ring)
+/* Have the beginning of a table fetched, if it is where the last buffer was. */
+static ALWAYS_INLINE void fetch_table(const struct vfsd_vring *ring, uint64_t gpa)
 {
-	const uint16_t waiting = (uint16_t)(ring->avail_seen - ring->next_avail);
-	const uint16_t *heads = ring->avail->ring;
-	const uint32_t mask = ring->num - 1u;
-	struct vfsd_vring_desc outer;
-	uint64_t offset;
+	const uint64_t offset = gpa - ring->region->gpa;
 
-	if (waiting == 0)
+	if (offset >= ring->region->size)
 		return;
-	outer = vfsd_vring_load_desc(
-		&ring->desc[vfsd_vring_load(&heads[ring->next_avail & mask]) & mask]);
-	offset = outer.addr - ring->region->gpa;
-	if (outer.flags & VFSD_VRING_DESC_INDIRECT && offset < ring->region->size) {
-		__builtin_prefetch(ring->region->host + offset);
-		if (ring->region->size - offset > CACHE_LINE_BYTES)
-			__builtin_prefetch(ring->region->host + offset + CACHE_LINE_BYTES);
+	__builtin_prefetch(ring->region->host + offset);
+	if (ring->region->size - offset > CACHE_LINE_BYTES)
+		__builtin_prefetch(ring->region->host + offset + CACHE_LINE_BYTES);
+}
+
+/*
+ * Read where the next chains begin, several at a time: while the driver adds entries to the same lines,
+ * each look at one of them waits for the line to come back from its processor.
+ */
+static void look_ahead(struct vfsd_vring *ring)
+{
+	uint16_t n = (uint16_t)(ring->avail_seen - ring->next_avail);
+
+	if (n > VFSD_VRING_AHEAD)
+		n = VFSD_VRING_AHEAD;
+	for (uint16_t i = 0; i < n; i++) {
+		const uint16_t index = (uint16_t)(ring->next_avail + i);
+
+		ring->ahead[index % VFSD_VRING_AHEAD].head =
+			vfsd_vring_load(&ring->avail->ring[index & (ring->num - 1)]);
 	}
-	if (waiting > 1)
-		__builtin_prefetch(
-			&ring->desc[vfsd_vring_load(&heads[(ring->next_avail + 1u) & mask]) & mask]);
+	for (uint16_t i = 0; i < n; i++) {
+		struct vfsd_vring_head *ahead =
+			&ring->ahead[(uint16_t)(ring->next_avail + i) % VFSD_VRING_AHEAD];
+		struct vfsd_vring_desc desc;
+
+		/* One that is outside breaks the ring when it is taken, no sooner. */
+		if (VFSD_UNLIKELY(ahead->head >= ring->num))
+			continue;
+		desc = vfsd_vring_load_desc(&ring->desc[ahead->head]);
+		ahead->addr = desc.addr;
+		ahead->len = desc.len;
+		ahead->flags = desc.flags;
+		ahead->next = desc.next;
+		if (desc.flags & VFSD_VRING_DESC_INDIRECT)
+			fetch_table(ring, desc.addr);
+	}
+	ring->ahead_end = (uint16_t)(ring->next_avail + n);
 }
 
 /* The line at @at, to be written to if @own. */
@@ -302,7 +326,7 @@ int vfsd_vring_pop(struct vfsd_vring *ring, struct vfsd_chain *chain)
 		.region = ring->region,
 		.iov = chain->iov,
 	};
-	uint16_t head;
+	const struct vfsd_vring_head *head;
 	int err;
 
 	if (ring->next_avail == ring->avail_seen) {
@@ -314,7 +338,9 @@ int vfsd_vring_pop(struct vfsd_vring *ring, struct vfsd_chain *chain)
 			return -EPROTO;
 		ring->avail_seen = idx;
 	}
-	head = vfsd_vring_load(&ring->avail->ring[ring->next_avail & (ring->num - 1)]);
+	if (ring->next_avail == ring->ahead_end)
+		look_ahead(ring);
+	head = &ring->ahead[ring->next_avail % VFSD_VRING_AHEAD];
 	err = add_chain(&walk, ring, head);
 	if (VFSD_UNLIKELY(err < 0))
 		return err;
@@ -325,14 +351,13 @@ int vfsd_vring_pop(struct vfsd_vring *ring, struct vfsd_chain *chain)
 		walk.in_bytes = walk.bytes;
 	}
 
-	chain->head = head;
+	chain->head = head->head;
 	chain->n_in = walk.n_in;
 	chain->n_out = walk.n - walk.n_in;
 	chain->in_bytes = walk.in_bytes;
 	chain->out_bytes = walk.bytes - walk.in_bytes;
 	ring->region = walk.region;
 	ring->next_avail++;
-	fetch_descs(ring);
 	return 1;
 }
 

@@ -25,6 +25,8 @@ enum {
 	VFSD_VRING_SIZE_MAX = 1024,
 	/* The longest chain, plus room for buffers that straddle memory regions. */
 	VFSD_CHAIN_IOV_MAX = VFSD_VRING_SIZE_MAX + 64,
+	/* Chains whose beginnings are read at once, a power of two. */
+	VFSD_VRING_AHEAD = 8,
 };
 
 /* Where the ring lies, as the front-end told; vfsd_vring_init() translates and checks. */
@@ -61,6 +63,15 @@ struct vfsd_vring_desc;
 struct vfsd_vring_avail;
 struct vfsd_vring_used;
 
+/* Where a chain begins, and the one copy of the descriptor there. */
+struct vfsd_vring_head {
+	uint64_t addr; /* gpa */
+	uint32_t len;
+	uint16_t flags;
+	uint16_t next;
+	uint16_t head;
+};
+
 struct vfsd_vring {
 	const struct vfsd_mem *mem; /* borrowed */
 	const struct vfsd_vring_desc *desc;
@@ -70,6 +81,7 @@ struct vfsd_vring {
 	uint16_t num;
 	uint16_t next_avail; /* next avail entry to look at */
 	uint16_t avail_seen; /* cached avail->idx, acquired */
+	uint16_t ahead_end;  /* of the avail entries that have been read already */
 	uint16_t next_used;  /* entries pushed, maybe not published yet */
 	uint16_t shown;	     /* used->idx as the driver sees it */
 	uint16_t published;  /* it was that much when we last asked whether to signal */
@@ -79,6 +91,7 @@ struct vfsd_vring {
 	struct vfsd_dirtylog *log;
 	struct vfsd_dirtylog *used_log;
 	uint64_t used_gpa;
+	struct vfsd_vring_head ahead[VFSD_VRING_AHEAD]; /* by avail index, up to ahead_end */
 };
 
 /*
@@ -106,6 +119,7 @@ void vfsd_vring_fetch(const struct vfsd_vring *ring, const struct vfsd_chain *ch
 static inline void vfsd_vring_unpop(struct vfsd_vring *ring)
 {
 	ring->next_avail--;
+	ring->ahead_end = ring->next_avail;
 }
 
 /*

@@ -90,11 +90,31 @@ static bool read_desc(const struct guest *guest, uint64_t gpa, struct vfsd_vring
 	return true;
 }
 
-static bool read_chain(const struct guest *guest, const struct vfsd_vring *device, uint16_t head,
-		       struct reading *ret)
+/* Where chains began when the device last looked ahead; by avail index. */
+static struct beginning {
+	uint16_t head;
+	struct vfsd_vring_desc desc;
+} beginnings[VFSD_VRING_AHEAD];
+
+/* The device is going to look ahead, at @n chains from @index on. */
+static void note_beginnings(const struct guest *guest, const struct guest_ring *driver,
+			    uint16_t index, uint16_t n)
+{
+	for (uint16_t i = 0; i < n && i < VFSD_VRING_AHEAD; i++, index++) {
+		struct beginning *begin = &beginnings[index % VFSD_VRING_AHEAD];
+
+		begin->head = vfsd_vring_load(&driver->avail->ring[index & (driver->num - 1)]);
+		if (begin->head < driver->num)
+			CHECK(read_desc(guest, GUEST_DESC + begin->head * sizeof(begin->desc),
+					&begin->desc));
+	}
+}
+
+static bool read_chain(const struct guest *guest, const struct vfsd_vring *device,
+		       const struct beginning *begin, struct reading *ret)
 {
 	uint64_t table = GUEST_DESC;
-	uint32_t size = device->num, at = head, steps = 0;
+	uint32_t size = device->num, at = begin->head, steps = 0;
 	bool inside = false;
 
 	ret->n = 0;
@@ -103,8 +123,11 @@ static bool read_chain(const struct guest *guest, const struct vfsd_vring *devic
 	for (;;) {
 		struct vfsd_vring_desc desc;
 
-		if (at >= size || steps++ >= size ||
-		    !read_desc(guest, table + at * sizeof(desc), &desc))
+		if (at >= size || steps++ >= size)
+			return false;
+		if (ret->n == 0 && !inside && steps == 1)
+			desc = begin->desc;
+		else if (!read_desc(guest, table + at * sizeof(desc), &desc))
 			return false;
 		if (desc.flags & VFSD_VRING_DESC_INDIRECT) {
 			if (inside || !device->indirect || (desc.flags & VFSD_VRING_DESC_NEXT))
@@ -206,12 +229,16 @@ static void pop(const struct guest *guest, struct guest_ring *driver, struct vfs
 	static struct vfsd_chain chain;
 	static struct reading reading;
 	uint16_t before = vfsd_vring_base(device);
-	uint16_t head = vfsd_vring_load(&driver->avail->ring[before & (driver->num - 1)]);
+	const struct beginning *begin = &beginnings[before % VFSD_VRING_AHEAD];
 	uint16_t waiting = (uint16_t)(vfsd_vring_load(&driver->avail->idx) - before);
 	bool cached = device->avail_seen != before;
 	bool pending = vfsd_vring_pending(device);
-	int got = vfsd_vring_pop(device, &chain);
+	int got;
 
+	if (device->ahead_end == before)
+		note_beginnings(guest, driver, before,
+				cached ? (uint16_t)(device->avail_seen - before) : waiting);
+	got = vfsd_vring_pop(device, &chain);
 	CHECK(got == 1 || got == 0 || got == -EPROTO);
 	CHECK(got == 0 || pending);
 	CHECK_EQ(vfsd_vring_base(device), (uint16_t)(before + (got == 1)));
@@ -219,18 +246,18 @@ static void pop(const struct guest *guest, struct guest_ring *driver, struct vfs
 	if (!cached && waiting > driver->num)
 		CHECK_EQ(got, -EPROTO);
 	else if (cached || waiting > 0) {
-		bool good = read_chain(guest, device, head, &reading);
+		bool good = read_chain(guest, device, begin, &reading);
 
 		good = good && count_iovecs(guest, &reading) <= VFSD_CHAIN_IOV_MAX;
 		CHECK_EQ(got == 1, good);
 	}
 	if (got != 1)
 		return;
-	CHECK_EQ(chain.head, head);
+	CHECK_EQ(chain.head, begin->head);
 	compare(guest, &chain, &reading);
 	vfsd_vring_push(device, chain.head, (uint32_t)chain.out_bytes);
 	CHECK_EQ(driver->used->ring[(uint16_t)(device->next_used - 1) & (driver->num - 1)].id,
-		 head);
+		 begin->head);
 }
 
 static void publish(struct guest_ring *driver, struct vfsd_vring *device)

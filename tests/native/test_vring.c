@@ -106,6 +106,57 @@ static void test_direct(void)
 	CHECK(memcmp(guest_at(&guest, GUEST_DATA + 16), "pong!", 5) == 0);
 }
 
+/* Several chains' beginnings are read at once; what has been read is not looked at again. */
+static void test_ahead(void)
+{
+	struct vfsd_vring device;
+	struct guest_ring driver;
+
+	start(&driver, &device);
+	/* More than the ring holds, a different number each time. */
+	for (uint16_t n = 1; n <= driver.num; n++) {
+		for (uint16_t i = 0; i < n; i++) {
+			driver.desc[i] = guest_desc(GUEST_DATA, 100u * n + i, 0, 0);
+			offer(&driver, i);
+		}
+		for (uint16_t i = 0; i < n; i++) {
+			CHECK_EQ(vfsd_vring_pop(&device, &chain), 1);
+			CHECK_EQ(chain.head, i);
+			CHECK_EQ(chain.in_bytes, 100u * n + i);
+		}
+		CHECK_EQ(vfsd_vring_pop(&device, &chain), 0);
+	}
+
+	start(&driver, &device);
+	driver.desc[0] = guest_desc(GUEST_DATA, 10, 0, 0);
+	driver.desc[1] = guest_desc(GUEST_DATA, 11, 0, 0);
+	offer(&driver, 0);
+	offer(&driver, 1);
+	CHECK_EQ(vfsd_vring_pop(&device, &chain), 1);
+	driver.desc[1] = guest_desc(GUEST_DATA, 12, 0, 0);
+	CHECK_EQ(vfsd_vring_pop(&device, &chain), 1);
+	CHECK_EQ(chain.in_bytes, 11);
+	/* Put back, it is as if it had never been looked at. */
+	vfsd_vring_unpop(&device);
+	CHECK_EQ(vfsd_vring_pop(&device, &chain), 1);
+	CHECK_EQ(chain.in_bytes, 12);
+	vfsd_vring_unpop(&device);
+	vfsd_vring_unpop(&device);
+	CHECK_EQ(vfsd_vring_pop(&device, &chain), 1);
+	CHECK_EQ(chain.in_bytes, 10);
+	CHECK_EQ(vfsd_vring_pop(&device, &chain), 1);
+	CHECK_EQ(chain.in_bytes, 12);
+
+	/* What breaks the ring does so when it is its turn. */
+	start(&driver, &device);
+	driver.desc[0] = guest_desc(GUEST_DATA, 10, 0, 0);
+	offer(&driver, 0);
+	offer(&driver, (uint16_t)driver.num);
+	CHECK_EQ(vfsd_vring_pop(&device, &chain), 1);
+	CHECK_EQ(vfsd_vring_pop(&device, &chain), -EPROTO);
+	CHECK_EQ(vfsd_vring_base(&device), 1);
+}
+
 static void test_indirect(void)
 {
 	/* In one piece, at any address; and with the second descriptor across the regions' border. */
@@ -650,6 +701,7 @@ int main(void)
 	guest_create(&guest);
 	test_setup();
 	test_direct();
+	test_ahead();
 	test_indirect();
 	test_fetch();
 	test_merge();
