@@ -56,6 +56,14 @@ static struct vfsd_inode *look_up(const char *name, const struct statx *st)
 	return inode;
 }
 
+/* Make a file, and let the guest know it. */
+static struct vfsd_inode *known_file(const char *name, int64_t ago_s, struct statx *st)
+{
+	make(name);
+	*st = born(name, ago_s);
+	return look_up(name, st);
+}
+
 static void drop(struct vfsd_inode *inode, uint64_t nlookup)
 {
 	struct vfsd_inode *gone = vfsd_inode_forget(inodes, inode->nodeid, nlookup);
@@ -95,11 +103,8 @@ static void list_until_hot(void)
 static void test_only_where_it_is_listed_often(void)
 {
 	struct statx st;
-	struct vfsd_inode *inode;
+	struct vfsd_inode *inode = known_file("a", 100, &st);
 
-	make("a");
-	st = born("a", 100);
-	inode = look_up("a", &st);
 	for (int i = 1; i < HOT; i++) {
 		list();
 		CHECK_EQ(listing.mount_changes, 0);
@@ -128,11 +133,8 @@ static void test_both_kinds_of_statx(void)
 {
 	const bool takes_null = vfsd_statx_takes_null();
 	struct statx st, again;
-	struct vfsd_inode *inode;
+	struct vfsd_inode *inode = known_file("a", 100, &st);
 
-	make("a");
-	st = born("a", 100);
-	inode = look_up("a", &st);
 	list_until_hot();
 	vfsd_listing_note(inodes, &listing, st.stx_ino, inode, &st);
 	vfsd_statx_set_takes_null(false);
@@ -150,11 +152,8 @@ static void test_both_kinds_of_statx(void)
 static void test_not_what_is_young(void)
 {
 	struct statx st;
-	struct vfsd_inode *inode;
+	struct vfsd_inode *inode = known_file("a", 0, &st);
 
-	make("a");
-	st = born("a", 0);
-	inode = look_up("a", &st);
 	list_until_hot();
 	vfsd_listing_note(inodes, &listing, st.stx_ino, inode, &st);
 	CHECK(!found(inode));
@@ -165,11 +164,8 @@ static void test_not_what_is_young(void)
 static void test_not_what_is_not_here_or_has_more_names(void)
 {
 	struct statx st;
-	struct vfsd_inode *inode;
+	struct vfsd_inode *inode = known_file("a", 100, &st);
 
-	make("a");
-	st = born("a", 100);
-	inode = look_up("a", &st);
 	list_until_hot();
 	/* Something is mounted upon the name: it leads to another inode than the directory says. */
 	vfsd_listing_note(inodes, &listing, st.stx_ino + 1, inode, &st);
@@ -212,11 +208,8 @@ static void test_directories_have_one_name(void)
 static void test_not_what_must_not_be_pinned(void)
 {
 	struct statx st;
-	struct vfsd_inode *inode;
+	struct vfsd_inode *inode = known_file("a", 100, &st);
 
-	make("a");
-	st = born("a", 100);
-	inode = look_up("a", &st);
 	list_until_hot();
 	vfsd_listing_note(inodes, &listing, st.stx_ino, inode, &st);
 	CHECK(found(inode));
@@ -238,9 +231,7 @@ static void test_nobody_makes_room(void)
 
 	for (int i = 0; i < FILES; i++) {
 		(void)snprintf(name[i], sizeof(name[i]), "f%d", i);
-		make(name[i]);
-		st[i] = born(name[i], 100);
-		all[i] = look_up(name[i], &st[i]);
+		all[i] = known_file(name[i], 100, &st[i]);
 	}
 	list_until_hot();
 	for (int round = 0; round < 3; round++)
