@@ -121,7 +121,7 @@ struct vfsd_inodes {
 	_Atomic uint64_t kept_since_ms; /* monotonic; when the first of them was kept */
 
 	pthread_mutex_t mount_changes_lock;
-	int mount_table_fd;	/* /proc/self/mountinfo, to be polled; -1: none; protected, too */
+	int mount_table_fd;	/* /proc/self/mountinfo, polled with the lock; -1: none */
 	uint32_t mount_changes; /* at least so many, never 0; protected by mount_changes_lock */
 };
 
