@@ -273,9 +273,11 @@ test-guest-asan: build-daemon build-asan build-guest-uml
 	@$(call step,guest-asan) env RUN_GUEST_DAEMON="$(CURDIR)/build/asan/virtiofsd-py" \
 		$(PYTEST) qemu-tests/cases/test_events.py --world uml -k test_seen_exactly_once
 
-# pytest comes last, so that its summary is what the reader sees last.
+# pytest comes last, so that its summaries are what the reader sees last. What needs no guest mostly
+# waits, and goes two files at a time.
 test: deps-tests lint test-native test-asan test-tsan test-fuzz test-daemon-asan test-guest-asan build build-faults
-	@$(PYTEST) $(UNIT_TESTS) $(wildcard tests/daemon qemu-tests/cases)
+	@$(PYTEST) --numprocesses 2 --dist loadfile $(UNIT_TESTS) tests/daemon
+	$(PYTEST) qemu-tests/cases
 
 # 100 000 rounds of create, watch and remove for each actor and situation: as they come, with delayed
 # events, and in server mode.
