@@ -163,6 +163,8 @@ static int create_migrate(struct vfsd_engine *engine)
 		.events = engine->events,
 		.proc_self_fd = config->proc_self_fd,
 		.readonly = config->readonly,
+		.allow_direct_io = config->allow_direct_io,
+		.preserve_noatime = config->preserve_noatime,
 		.by_handle = config->migrate_by_handle,
 		.guest_error = config->migrate_guest_error,
 		.verify = config->migrate_verify,
