@@ -483,7 +483,7 @@ OPTIONS: Final[Mapping[str, tuple[Option, ...]]] = {
             name="migration-mode",
             field="migration_mode",
             value=choice(MigrationMode),
-            help="what the target finds inodes by",
+            help="what inodes are found by; handles are opened only where asked for",
         ),
         Option(
             name="migration-on-error",

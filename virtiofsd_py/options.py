@@ -159,7 +159,8 @@ class Options:
         fsnotify_ring_kib: event ring of one guest, in KiB, a power of two.
         watch_socket: where local consumers connect; None is beside `socket_path`, if that is set,
             and "" is nowhere.
-        migration_mode: what the source tells of an inode, for the target to find it by.
+        migration_mode: what the source tells of an inode, and whether the target opens handles:
+            they may mean what is not below the share, which it makes sure of.
         migration_on_error: what an inode without that, or one that is not found, leads to: no
             migration, or ESTALE for whoever uses it in the guest. Each end has its own.
         migration_verify_handles: whether the target compares the file handle of what it finds with
