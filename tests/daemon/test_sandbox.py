@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import socket
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -142,6 +143,32 @@ def test_no_descriptor_leads_out(start: Callable[..., Daemon]) -> None:
     tops.remove((share.st_dev, share.st_ino))
     assert len(tops) == 1, "only its own /proc/self/fd is left, of a proc that has no other way in"
     assert all(dev != its_fds.st_dev for dev, _ in tops)
+
+
+@root_only
+@pytest.mark.parametrize("prefix", ["", "@"])
+def test_no_socket_is_left_that_could_reach_others(
+    start: Callable[..., Daemon],
+    mode: str,
+    prefix: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A datagram socket of another network namespace sends to any name there."""
+    name = f"{prefix}{tmp_path}/notify"
+    monkeypatch.setenv("NOTIFY_SOCKET", name)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(name.replace("@", "\0", 1))
+        manager.settimeout(DEADLINE_S)
+        daemon = start(f"--sandbox={mode}")
+        assert manager.recv(64) == b"READY=1"
+        with Session.connect(daemon.socket) as guest:
+            guest.fuse.init()
+            table = [line.split() for line in Path("/proc/net/unix").read_text().splitlines()[1:]]
+            datagrams = {f"socket:[{fields[6]}]" for fields in table if int(fields[4], 16) == 2}
+            assert f"socket:[{os.fstat(manager.fileno()).st_ino}]" in datagrams
+            its = {os.readlink(fd) for fd in Path(f"/proc/{daemon.pid}/fd").iterdir()}
+            assert not its & datagrams
 
 
 @root_only
