@@ -255,6 +255,7 @@ static int create_session(struct vfsd_engine *engine, int root_fd)
 		.readonly = config->readonly,
 		.allow_direct_io = config->allow_direct_io,
 		.preserve_noatime = config->preserve_noatime,
+		.allow_project_ids = config->allow_project_ids,
 		.announce_submounts = config->announce_submounts,
 		.allow_mmap = config->allow_mmap,
 		.killpriv_v2 = config->killpriv_v2,

@@ -311,6 +311,11 @@ OPTIONS: Final[Mapping[str, tuple[Option, ...]]] = {
             help="let the guest's O_NOATIME reach the host",
         ),
         Option(
+            name="allow-project-ids",
+            field="allow_project_ids",
+            help="let the guest change project ids, and with them the host's limits on space",
+        ),
+        Option(
             name="readonly",
             field="readonly",
             help="keep the guest from changing anything",

@@ -379,6 +379,7 @@ def _make_engine(
             gid_to_guest=_id_ranges(gids.to_guest),
             allow_direct_io=options.allow_direct_io,
             preserve_noatime=options.preserve_noatime,
+            allow_project_ids=options.allow_project_ids,
             announce_submounts=options.announce_submounts,
             max_open_files=quota - quota // _LOCAL_PART,
             max_local_fds=quota // _LOCAL_PART,

@@ -135,6 +135,8 @@ class Options:
         allow_mmap: whether files that the guest does not cache can be mapped shared.
         allow_direct_io: whether the guest's O_DIRECT reaches the host.
         preserve_noatime: whether the guest's O_NOATIME reaches the host.
+        allow_project_ids: whether the guest may change the project ids of files, by which the host
+            may limit what space they take.
         readonly: whether the guest is kept from changing anything.
         killpriv_v2: whether the guest leaves the clearing of set-user-id bits to us.
         xattr: whether the guest has extended attributes; always True with `posix_acl`,
@@ -186,6 +188,7 @@ class Options:
     allow_mmap: bool = False
     allow_direct_io: bool = False
     preserve_noatime: bool = False
+    allow_project_ids: bool = False
     readonly: bool = False
     killpriv_v2: bool = False
     xattr: bool = False

@@ -13,11 +13,18 @@ _SIZE = 320 << 20  # the least that mkfs.xfs takes; the image is sparse
 
 
 @contextmanager
-def loop_disk(image: Path, point: Path, kind: str) -> Iterator[Path]:
-    """Make a filesystem in `image` and mount it at `point`, which is made; yield `point`."""
+def loop_disk(image: Path, point: Path, kind: str, *options: str) -> Iterator[Path]:
+    """Make a filesystem in `image`, mount it at `point`, which is made, and yield that.
+
+    Args:
+        image: where it is put.
+        point: where it is mounted.
+        kind: one of KINDS.
+        options: of mkfs.
+    """
     with image.open("wb") as file:
         file.truncate(_SIZE)
-    subprocess.run([f"mkfs.{kind}", "-q", str(image)], check=True)
+    subprocess.run([f"mkfs.{kind}", "-q", *options, str(image)], check=True)
     point.mkdir()
     with mounted(point, "-o", "loop", str(image)):
         yield point
