@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import select
+import shutil
 import signal
 import socket
 import tempfile
@@ -281,8 +282,8 @@ def foreign(tmp_path: Path) -> Iterator[Path]:
         yield Path(name)
 
 
-def as_other_user(*capabilities: str) -> list[str]:
-    """Return what runs a command as OTHER_USER.
+def as_other_user(*capabilities: str, group: int | None = None) -> list[str]:
+    """Return what runs a command as OTHER_USER, with a supplementary group or none.
 
     That user need not be able to reach the interpreter, hence one capability.
     """
@@ -291,7 +292,7 @@ def as_other_user(*capabilities: str) -> list[str]:
         "setpriv",
         f"--reuid={OTHER_USER}",
         f"--regid={OTHER_USER}",
-        "--clear-groups",
+        "--clear-groups" if group is None else f"--groups={group}",
         f"--inh-caps={names}",
         f"--ambient-caps={names}",
     ]
@@ -338,31 +339,44 @@ def test_other_user_as_root_of_a_namespace(foreign: Path) -> None:
         assert (daemon.share / "made").stat().st_uid == OTHER_USER
 
 
-@root_only
-def test_ranges_go_through_newuidmap(foreign: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stand-in with the rights of the real one, for which /etc/subuid would have to change."""
+@pytest.fixture
+def ranges(foreign: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return options for ranges of ids, which go through newuidmap.
+
+    A stand-in with the rights of the real one, for which /etc/subuid would have to change.
+    """
     programs = foreign / "bin"
     programs.mkdir()
+    if os.statvfs(programs).f_flag & os.ST_NOSUID:
+        pytest.skip("the stand-in takes set-user-id")
+    shell = programs / "sh"
+    shutil.copy("/bin/sh", shell)
+    shell.chmod(0o4755)
     for kind in ("uid", "gid"):
         program = programs / f"new{kind}map"
         program.write_text(
-            "#!/bin/sh\npid=$1 map=; shift\n"
+            f"#!{shell} -p\n"
+            "pid=$1 map=; shift\n"
             'while [ $# -gt 0 ]; do map="$map$1 $2 $3\n"; shift 3; done\n'
             f'printf %s "$map" >/proc/$pid/{kind}_map\n'
         )
         program.chmod(0o755)
     monkeypatch.setenv("PATH", str(programs), prepend=":")
-    arguments = [
+    return [
         f"--{kind}-map=:{a}:{b}:{n}:"
         for kind in ("uid", "gid")
         for a, b, n in ((0, 1000, 1), (1, 100000, 65535))
     ]
+
+
+@root_only
+def test_ranges_go_through_newuidmap(foreign: Path, ranges: list[str]) -> None:
     with (
         Daemon(
             foreign,
             "--sandbox=namespace",
-            *arguments,
-            launcher=as_other_user("setuid", "setgid"),
+            *ranges,
+            launcher=as_other_user(),
         ) as daemon,
         Session.connect(daemon.socket) as guest,
     ):
@@ -375,3 +389,52 @@ def test_ranges_go_through_newuidmap(foreign: Path, monkeypatch: pytest.MonkeyPa
         assert (made.attr.uid, made.attr.gid) == (5, 6)
         status = (daemon.share / "made").stat()
         assert (status.st_uid, status.st_gid) == (100004, 100005)
+
+
+GROUP = 50
+
+
+@root_only
+@pytest.mark.parametrize("capabilities", [(), ("setgid",)])
+def test_groups_of_the_user_do_not_become_a_guests(
+    foreign: Path, ranges: list[str], capabilities: tuple[str, ...]
+) -> None:
+    """Else what a guest's user makes keeps the set-group-id bit of a group that is not its own."""
+    directory = foreign / "share" / "sg"
+    directory.mkdir()
+    os.chown(directory, OTHER_USER, GROUP)
+    directory.chmod(0o2777)
+    (directory / "secret").write_bytes(b"x")
+    os.chown(directory / "secret", 0, GROUP)
+    (directory / "secret").chmod(0o060)
+    with (
+        Daemon(
+            foreign,
+            "--sandbox=namespace",
+            *ranges,
+            launcher=as_other_user(*capabilities, group=GROUP),
+        ) as daemon,
+        Session.connect(daemon.socket) as guest,
+    ):
+        guest.fuse.init()
+        assert {status["Groups"] for status in threads(daemon.pid).values()} == {""}
+        assert not any("groups_stay" in line for line in daemon.log)
+        guest.fuse.uid, guest.fuse.gid = 5, 6
+        node = guest.fuse.lookup(ROOT_ID, "sg").nodeid
+        guest.fuse.create(node, "f", 0o102755)
+        assert (directory / "f").stat().st_mode == 0o100755
+        guest.fuse.uid, guest.fuse.gid = 0, 0
+        secret = guest.fuse.lookup(node, "secret").nodeid
+        with pytest.raises(FuseError, match="Permission denied"):
+            guest.fuse.open(secret)
+
+
+@root_only
+def test_groups_that_have_to_stay_are_told_of(foreign: Path) -> None:
+    own = f":0:{OTHER_USER}:1:"
+    arguments = ["--sandbox=namespace", f"--uid-map={own}", f"--gid-map={own}"]
+    with Daemon(foreign, *arguments, launcher=as_other_user(group=GROUP)) as daemon:
+        assert any("event=groups_stay" in line for line in daemon.log)
+    # Who may leave them before does.
+    with Daemon(foreign, *arguments, launcher=as_other_user("setgid", group=GROUP)) as daemon:
+        assert {status["Groups"] for status in threads(daemon.pid).values()} == {""}

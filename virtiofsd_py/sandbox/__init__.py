@@ -160,6 +160,8 @@ def _leave(plan: Plan, on_ready: Callable[[], None]) -> Split | Ended:
             raise StartError("--sandbox=chroot: only for root; use namespace or none")
         return split(on_ready)
     if os.geteuid() != 0:
+        if plan.uid_map or plan.gid_map:
+            userns.leave_groups()  # or in the namespace, where there are more who may
         userns.unshare(plan.uid_map, plan.gid_map)
     # It is a namespace for children only.
     _at("a pid namespace", lambda: libc.unshare(libc.Clone.NEWPID))
