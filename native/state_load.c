@@ -115,7 +115,8 @@ static int open_handle(struct loading *loading, const struct vfsd_state_inode *r
 		fd = hint[0] ? vfsd_state_open_path(config->inodes, hint) : -EPERM;
 		if (fd < 0)
 			VFSD_LOG_LIMITED(VFSD_LOG_WARN,
-					 "state: an inode comes by handle, which is not opened without "
+					 "state: an inode comes by handle, which is not opened "
+					 "without "
 					 "--migration-mode=file-handles nodeid=%llu",
 					 (unsigned long long)record->nodeid);
 		return fd;

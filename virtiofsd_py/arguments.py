@@ -366,7 +366,7 @@ OPTIONS: Final[Mapping[str, tuple[Option, ...]]] = {
             value=Value(xattrmap.parse, "rules such as :map::user.virtiofs.:", "RULES"),
             help="translate names of extended attributes by these rules; implies --xattr",
             legacy="xattrmap",
-            default="names pass as they are",
+            default="names pass as they are, but trusted.*",
         ),
         Option(
             name="posix-acl",

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Final
 
 from virtiofsd_py import engine as core
-from virtiofsd_py import idmap, sandbox
+from virtiofsd_py import idmap, sandbox, xattrmap
 from virtiofsd_py.device import VirtioFsDevice
 from virtiofsd_py.errors import ConfigError, EngineError, StartError
 from virtiofsd_py.fsnotify import Control, MountWatch, WatchSocket, default_socket
@@ -371,7 +371,7 @@ def _make_engine(
                     rule.key,
                     rule.prepend,
                 )
-                for rule in options.xattrmap
+                for rule in _xattrmap(options)
             ],
             uid_to_host=_id_ranges(uids.to_host),
             uid_to_guest=_id_ranges(uids.to_guest),
@@ -394,6 +394,13 @@ def _make_engine(
             migrate_confirm=options.migration_confirm_paths,
         )
     )
+
+
+def _xattrmap(options: Options) -> Sequence[xattrmap.Rule]:
+    """Return the rules; the host's trusted attributes are for guests only if rules say so."""
+    if options.xattrmap or "sys_admin" not in _plan(options).capabilities:
+        return options.xattrmap
+    return xattrmap.WITHOUT_TRUSTED
 
 
 def _id_ranges(ranges: Sequence[idmap.Range]) -> list[core.IdRange]:

@@ -143,7 +143,8 @@ class Options:
             `security_label` or an `xattrmap`.
         posix_acl: whether the guest has POSIX access control lists.
         security_label: whether new files get the label that the guest wants.
-        xattrmap: how names of extended attributes are translated; empty: they are not.
+        xattrmap: how names of extended attributes are translated; empty: they are not, but
+            ``trusted.*`` is not for guests.
         translate_uid: how user ids are translated between guest and host.
         translate_gid: how group ids are.
         announce_submounts: whether mounts below the share are mounts in the guest too.

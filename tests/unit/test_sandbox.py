@@ -90,7 +90,8 @@ HARMLESS = [
     "signal.pthread_kill(threading.get_ident(), 0)",
     "resource.getrlimit(resource.RLIMIT_NOFILE)",
     "ours.send(b'x'); theirs.recv(1); ours.sendmsg([b'x']); theirs.setblocking(False)",
-    "os.set_inheritable(0, True); os.set_blocking(0, True); fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, 0)",
+    "os.set_inheritable(0, True); os.set_blocking(0, True)",
+    "fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, 0)",
     "fcntl.lockf(os.memfd_create('x'), fcntl.LOCK_EX)",
 ]
 CASES = [
