@@ -64,6 +64,9 @@ static bool is_type(uint32_t type)
 static int check_found(const struct loading *loading, const struct vfsd_state_inode *record,
 		       const struct vfsd_file_handle *wanted, int fd, struct statx *st)
 {
+	/* Where a handle is not opened it can be compared. */
+	bool verify = loading->config->verify || loading->header.flags & VFSD_STATE_VERIFY ||
+		      (record->how == VFSD_STATE_BY_HANDLE && !loading->config->by_handle);
 	struct vfsd_file_handle handle = {.bytes = 0};
 	bool reopenable;
 	int error;
@@ -72,8 +75,7 @@ static int check_found(const struct loading *loading, const struct vfsd_state_in
 		return -errno;
 	if ((st->stx_mode & S_IFMT) != record->type)
 		return -ESTALE;
-	if (record->how != VFSD_STATE_BY_HANDLE && !loading->config->verify &&
-	    !(loading->header.flags & VFSD_STATE_VERIFY))
+	if (!verify)
 		return 0;
 	error = wanted->bytes ? vfsd_inode_encode(fd, &handle, &reopenable) : -EOPNOTSUPP;
 	if (error)
@@ -87,7 +89,6 @@ static int search_for(struct loading *loading, const struct vfsd_state_inode *re
 	struct vfsd_state_missing one = {
 		.nodeid = record->nodeid, .nlookup = record->nlookup, .record = record};
 	struct statx st;
-	int error;
 
 	if (statx(fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_MNT_ID, &st))
 		return -errno;
@@ -96,16 +97,15 @@ static int search_for(struct loading *loading, const struct vfsd_state_inode *re
 	one.dev = makedev(st.stx_dev_major, st.stx_dev_minor);
 	one.ino = st.stx_ino;
 	one.mnt_id = st.stx_mask & STATX_MNT_ID ? st.stx_mnt_id : 0;
-	error = vfsd_state_search_add(&loading->search, &one);
-	return error ? error : -EAGAIN;
+	return vfsd_state_search_add(&loading->search, &one);
 }
 
 /*
  * What @handle means may be anywhere on the file system: open it where a path below the share leads to
- * it. The fd, -EAGAIN: it is to be searched for, or -errno.
+ * it. The fd or -errno; *later: only a search can tell.
  */
 static int open_handle(struct loading *loading, const struct vfsd_state_inode *record,
-		       const char *hint, const struct vfsd_file_handle *handle)
+		       const char *hint, const struct vfsd_file_handle *handle, bool *later)
 {
 	const struct vfsd_state_config *config = loading->config;
 	VFSD_FD_GUARD anywhere = -1;
@@ -127,8 +127,11 @@ static int open_handle(struct loading *loading, const struct vfsd_state_inode *r
 	fd = vfsd_state_find_path(&loading->root, anywhere, hint);
 	if (fd >= 0)
 		return fd;
-	if (record->type != S_IFDIR)
-		return search_for(loading, record, anywhere);
+	if (record->type != S_IFDIR) {
+		fd = search_for(loading, record, anywhere);
+		*later = fd == 0;
+		return fd;
+	}
 	/* A directory says where it is, even if that is deeper than a path reaches. */
 	if (fd == -ENAMETOOLONG && vfsd_inode_is_below_root(config->inodes, anywhere))
 		return vfsd_fd_take(&anywhere);
@@ -165,13 +168,14 @@ static int restore_found(struct loading *loading, const struct vfsd_state_inode 
 static int restore_inode(struct loading *loading, const struct vfsd_state_inode *record,
 			 const char *path, const struct vfsd_file_handle *handle)
 {
+	bool later = false;
 	int fd = -ENOENT;
 
 	if (record->how == VFSD_STATE_BY_HANDLE)
-		fd = open_handle(loading, record, path, handle);
+		fd = open_handle(loading, record, path, handle, &later);
 	else if (record->how == VFSD_STATE_BY_PATH)
 		fd = vfsd_state_open_path(loading->config->inodes, path);
-	return fd == -EAGAIN ? 0 : restore_found(loading, record, handle, fd);
+	return later ? 0 : restore_found(loading, record, handle, fd);
 }
 
 static void read_handle(const struct vfsd_state_inode *record, struct vfsd_file_handle *handle)
@@ -212,6 +216,18 @@ static int load_inode(struct loading *loading, bool root)
 	return restore_inode(loading, record, path, &handle);
 }
 
+/* Open what was found of @one, if it still is what @handle means. The fd or -errno. */
+static int open_found(struct vfsd_inodes *inodes, const struct vfsd_state_missing *one,
+		      const struct vfsd_file_handle *handle)
+{
+	VFSD_FD_GUARD fd = vfsd_state_search_open(inodes, one);
+	VFSD_FD_GUARD meant = fd < 0 ? -1 : vfsd_inode_decode(inodes, handle);
+
+	if (fd >= 0 && (meant < 0 || !vfsd_state_same_inode(fd, meant)))
+		return -ESTALE;
+	return fd < 0 ? fd : vfsd_fd_take(&fd);
+}
+
 /* Those that only a directory which the guest holds can tell the name of. */
 static int load_missing(struct loading *loading)
 {
@@ -224,7 +240,7 @@ static int load_missing(struct loading *loading)
 
 		read_handle(one->record, &handle);
 		error = restore_found(loading, one->record, &handle,
-				      vfsd_state_search_open(inodes, one));
+				      open_found(inodes, one, &handle));
 	}
 	return error;
 }
