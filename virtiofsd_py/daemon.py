@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Final
 
 from virtiofsd_py import engine as core
-from virtiofsd_py import idmap, sandbox, xattrmap
+from virtiofsd_py import idmap, sandbox, systemlog, xattrmap
 from virtiofsd_py.device import VirtioFsDevice
 from virtiofsd_py.errors import ConfigError, EngineError, StartError
 from virtiofsd_py.fsnotify import Control, MountWatch, WatchSocket, default_socket
@@ -222,6 +222,7 @@ def _plan(options: Options) -> sandbox.Plan:
             or options.migration_mode is MigrationMode.FILE_HANDLES,
             changes=options.modcaps,
         ),
+        reconnect=systemlog.connect if options.syslog else lambda: None,
     )
 
 

@@ -11,13 +11,15 @@ import select
 import shutil
 import signal
 import socket
+import stat
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.daemon.running import DEADLINE_S, Daemon
+from tests.daemon.running import COMMAND, DEADLINE_S, Daemon
 from tests.daemon.test_events import ALL, CREATE, ON_CHILD, Watched
 from tests.frontend import ROOT_ID, FuseError, Session
 from virtiofsd_py.options import CAPABILITY_NAMES
@@ -170,6 +172,37 @@ def test_no_socket_is_left_that_could_reach_others(
             assert f"socket:[{os.fstat(manager.fileno()).st_ino}]" in datagrams
             its = {os.readlink(fd) for fd in Path(f"/proc/{daemon.pid}/fd").iterdir()}
             assert not its & datagrams
+
+
+@root_only
+def test_the_system_log_is_all_that_its_socket_reaches(tmp_path: Path) -> None:
+    """It is of the sandbox's network namespace, where nobody else has a name."""
+    devices = tmp_path / "dev"
+    devices.mkdir()
+    os.mknod(devices / "null", 0o666 | stat.S_IFCHR, os.stat("/dev/null").st_rdev)
+    mount = f'mount --bind {devices} /dev && exec "$@"'
+    command = [COMMAND, f"--shared-dir={tmp_path}", f"--socket-path={tmp_path}/s", "--syslog"]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as log:
+        log.bind(str(devices / "log"))
+        log.settimeout(DEADLINE_S)
+        process = subprocess.Popen(["unshare", "--mount", "sh", "-c", mount, "sh", *command])
+        try:
+            while b"event=ready" not in (line := log.recv(4096)):
+                pass
+            pid = int(line.partition(b" pid=")[2].split()[0])
+            table = Path("/proc/net/unix").read_text()
+            its = {os.readlink(fd) for fd in Path(f"/proc/{pid}/fd").iterdir()}
+            inside = Path(f"/proc/{pid}/net/unix").read_text()
+            (own,) = [line for line in inside.splitlines() if line.split()[4] == "0002"]
+            assert f"socket:[{own.split()[6]}]" in its
+            datagrams = [line.split() for line in table.splitlines() if " 0002 " in line]
+            assert not its & {f"socket:[{fields[6]}]" for fields in datagrams}
+            Session.connect(tmp_path / "s").close()
+            while b"event=disconnected" not in log.recv(4096):
+                pass
+        finally:
+            process.terminate()
+            process.wait(DEADLINE_S)
 
 
 @root_only
