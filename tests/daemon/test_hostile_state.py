@@ -304,7 +304,7 @@ FLAGS = [
 
 
 @pytest.mark.parametrize("mode", [FIND_PATHS, FILE_HANDLES])
-@pytest.mark.parametrize("sandbox", ["none", "namespace"])
+@pytest.mark.parametrize("sandbox", ["none", "chroot", "namespace"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_nothing_of_the_outside(
     start: Callable[..., Daemon], tmp_path: Path, kind: str, sandbox: str, mode: str
