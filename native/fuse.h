@@ -65,6 +65,7 @@ struct vfsd_fuse_config {
 	bool readonly;
 	bool allow_direct_io;
 	bool preserve_noatime;
+	bool allow_project_ids; /* the guest may change them */
 	bool announce_submounts;
 	bool allow_mmap;		      /* shared mappings of files that are not cached */
 	bool killpriv_v2;		      /* the guest leaves it to us to end set-id bits */

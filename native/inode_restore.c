@@ -47,8 +47,8 @@ void vfsd_inodes_set_generation(struct vfsd_inodes *inodes, uint32_t generation)
 
 static bool is_restorable(uint64_t nodeid, uint64_t nlookup)
 {
-	/* Nobody has id 0, and the root is there already. */
-	return (uint32_t)nodeid > VFSD_NODEID_ROOT && nlookup > 0;
+	/* Nobody has id 0, the root is there already, and only it is of the generation 0. */
+	return (uint32_t)nodeid > VFSD_NODEID_ROOT && nodeid >> 32 != 0 && nlookup > 0;
 }
 
 int vfsd_inode_restore(struct vfsd_inodes *inodes, uint64_t nodeid, uint64_t nlookup, int fd,

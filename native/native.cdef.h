@@ -57,6 +57,7 @@ typedef struct vfsd_engine_config {
 	bool readonly;
 	bool allow_direct_io;
 	bool preserve_noatime;
+	bool allow_project_ids;
 	bool announce_submounts;
 	bool allow_mmap;
 	bool killpriv_v2;

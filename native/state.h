@@ -7,14 +7,21 @@
  * A daemon reads the version that it writes and no other.
  *
  *   inode     struct vfsd_state_inode, its path, its handle, zeros up to the alignment. The root is
- *             the first, with no path. Paths are relative to the share.
+ *             the first, with no path. Paths are relative to the share; with BY_HANDLE, one may be
+ *             missing.
  *   open file struct vfsd_state_file; directory positions are the guest's own
  *   watch     struct vfsd_state_watch; events between save and load are lost, which the guest is told
  *
  * An inode is looked for by path, or by handle if it comes by that (--migration-mode=file-handles,
  * where the file system has handles that can be opened). One that cannot be found, at either end,
  * fails the migration, or with --migration-on-error=guest-error answers -ESTALE to the guest.
- * The other end's bytes are hostile until they have been checked.
+ *
+ * The other end's bytes are hostile until they have been checked. They may name what is below the
+ * share and nothing else: an inode is only taken if a path without symbolic links leads to it from
+ * the root, as a guest's lookups do. A handle, which may mean any inode of the file system, is only
+ * opened where file-handles was asked for at this end, too, and the path that comes with it is a
+ * hint; else that path has to lead to the handle's inode.
+ * What has no path is lost: also a file without a name that is still open, whose handle would do.
  * Owner thread: the control thread, while no ring runs.
  */
 #ifndef VFSD_STATE_H
@@ -93,8 +100,10 @@ struct vfsd_state_config {
 	struct vfsd_fuse *fuse;
 	struct vfsd_events *events; /* NULL: remote fsnotify is off */
 	int proc_self_fd;
-	bool readonly;
-	bool by_handle;	  /* rather than by path */
+	bool readonly; /* as are the next two: what OPEN would not grant is not opened again */
+	bool allow_direct_io;
+	bool preserve_noatime;
+	bool by_handle;	  /* rather than by path; and handles are taken */
 	bool guest_error; /* what is lost fails alone */
 	bool verify;	  /* compare handles of what is found */
 	bool confirm;	  /* look up each path again before it is told */
@@ -108,11 +117,5 @@ int vfsd_state_save(const struct vfsd_state_config *config, void **data, size_t 
  * before the first INIT. 0 or -errno; -EBADMSG: no sound state; -ENOENT: an inode is lost.
  */
 int vfsd_state_load(const struct vfsd_state_config *config, const void *data, size_t bytes);
-
-/*
- * Open (O_PATH, no symbolic link is followed) what is at @path, a string relative to the root of
- * the share and never outside of it; empty: the root. The fd or -errno.
- */
-int vfsd_state_open_path(struct vfsd_inodes *inodes, const char *path);
 
 #endif

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "events.h"
@@ -12,7 +13,10 @@
 #include "inode.h"
 #include "log.h"
 #include "state.h"
+#include "state_path.h"
+#include "state_search.h"
 #include "util.h"
+#include "wire.h"
 
 /* What a file may be opened again with. It has been created and truncated already. */
 static const uint32_t flags_kept = O_ACCMODE | O_NONBLOCK | O_DSYNC | O_SYNC | O_DIRECT | O_NOATIME;
@@ -20,6 +24,8 @@ static const uint32_t flags_kept = O_ACCMODE | O_NONBLOCK | O_DSYNC | O_SYNC | O
 struct loading {
 	const struct vfsd_state_config *config;
 	struct vfsd_state_header header;
+	struct vfsd_state_root root;
+	struct vfsd_state_search search; /* for inodes that have no path that anybody knows */
 	const uint8_t *at;
 	size_t left;
 	struct vfsd_open_file *files;
@@ -58,6 +64,9 @@ static bool is_type(uint32_t type)
 static int check_found(const struct loading *loading, const struct vfsd_state_inode *record,
 		       const struct vfsd_file_handle *wanted, int fd, struct statx *st)
 {
+	/* Where a handle is not opened it can be compared. */
+	bool verify = loading->config->verify || loading->header.flags & VFSD_STATE_VERIFY ||
+		      (record->how == VFSD_STATE_BY_HANDLE && !loading->config->by_handle);
 	struct vfsd_file_handle handle = {.bytes = 0};
 	bool reopenable;
 	int error;
@@ -66,7 +75,7 @@ static int check_found(const struct loading *loading, const struct vfsd_state_in
 		return -errno;
 	if ((st->stx_mode & S_IFMT) != record->type)
 		return -ESTALE;
-	if (!loading->config->verify && !(loading->header.flags & VFSD_STATE_VERIFY))
+	if (!verify)
 		return 0;
 	error = wanted->bytes ? vfsd_inode_encode(fd, &handle, &reopenable) : -EOPNOTSUPP;
 	if (error)
@@ -75,33 +84,74 @@ static int check_found(const struct loading *loading, const struct vfsd_state_in
 	return vfsd_file_handle_equal(&handle, wanted) ? 0 : -ESTALE;
 }
 
-static int restore_inode(struct loading *loading, const struct vfsd_state_inode *record,
-			 const char *path, const struct vfsd_file_handle *handle)
+static int search_for(struct loading *loading, const struct vfsd_state_inode *record, int fd)
 {
-	struct vfsd_inodes *inodes = loading->config->inodes;
-	bool root = record->nodeid == VFSD_NODEID_ROOT;
+	struct vfsd_state_missing one = {
+		.nodeid = record->nodeid, .nlookup = record->nlookup, .record = record};
 	struct statx st;
-	int error;
+
+	if (statx(fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_MNT_ID, &st))
+		return -errno;
+	if ((st.stx_mode & S_IFMT) != record->type || st.stx_nlink == 0)
+		return -ESTALE;
+	one.dev = makedev(st.stx_dev_major, st.stx_dev_minor);
+	one.ino = st.stx_ino;
+	one.mnt_id = st.stx_mask & STATX_MNT_ID ? st.stx_mnt_id : 0;
+	return vfsd_state_search_add(&loading->search, &one);
+}
+
+/*
+ * What @handle means may be anywhere on the file system: open it where a path below the share leads to
+ * it. The fd or -errno; *later: only a search can tell.
+ */
+static int open_handle(struct loading *loading, const struct vfsd_state_inode *record,
+		       const char *hint, const struct vfsd_file_handle *handle, bool *later)
+{
+	const struct vfsd_state_config *config = loading->config;
+	VFSD_FD_GUARD anywhere = -1;
 	int fd;
 
-	if (record->how == VFSD_STATE_LOST)
-		fd = -ENOENT;
-	else if (record->how == VFSD_STATE_BY_HANDLE)
-		fd = vfsd_inode_decode(inodes, handle);
-	else
-		fd = vfsd_state_open_path(inodes, path);
-	error = fd < 0 ? fd : check_found(loading, record, handle, fd, &st);
-	if (root) {
-		if (fd >= 0)
-			(void)close(fd);
-		/* Without the root nothing would be right. */
-		return error ? -ENOENT : 0;
+	if (!config->by_handle) {
+		fd = hint[0] ? vfsd_state_open_path(config->inodes, hint) : -EPERM;
+		if (fd < 0)
+			VFSD_LOG_LIMITED(VFSD_LOG_WARN,
+					 "state: an inode comes by handle, which is not opened "
+					 "without "
+					 "--migration-mode=file-handles nodeid=%llu",
+					 (unsigned long long)record->nodeid);
+		return fd;
 	}
+	anywhere = vfsd_inode_decode(config->inodes, handle);
+	if (anywhere < 0)
+		return anywhere;
+	fd = vfsd_state_find_path(&loading->root, anywhere, hint);
+	if (fd >= 0)
+		return fd;
+	if (record->type != S_IFDIR) {
+		fd = search_for(loading, record, anywhere);
+		*later = fd == 0;
+		return fd;
+	}
+	/* A directory says where it is, even if that is deeper than a path reaches. */
+	if (fd == -ENAMETOOLONG && vfsd_inode_is_below_root(config->inodes, anywhere))
+		return vfsd_fd_take(&anywhere);
+	return fd;
+}
+
+/* Have the guest's id mean what is open as @fd (consumed), or else nothing. 0 or -errno. */
+static int restore_found(struct loading *loading, const struct vfsd_state_inode *record,
+			 const struct vfsd_file_handle *handle, int fd)
+{
+	struct vfsd_inodes *inodes = loading->config->inodes;
+	VFSD_FD_GUARD guard = fd;
+	struct statx st;
+	int error = fd < 0 ? fd : check_found(loading, record, handle, fd, &st);
+
+	if (record->nodeid == VFSD_NODEID_ROOT) /* without it nothing would be right */
+		return error ? -ENOENT : 0;
 	if (!error)
 		error = vfsd_inode_restore(inodes, record->nodeid, record->nlookup,
-					   vfsd_fd_take(&fd), &st);
-	if (fd >= 0)
-		(void)close(fd);
+					   vfsd_fd_take(&guard), &st);
 	if (!error)
 		return 0;
 	if (error == -EINVAL)
@@ -115,35 +165,84 @@ static int restore_inode(struct loading *loading, const struct vfsd_state_inode 
 	return error == -EINVAL ? -EBADMSG : error;
 }
 
+static int restore_inode(struct loading *loading, const struct vfsd_state_inode *record,
+			 const char *path, const struct vfsd_file_handle *handle)
+{
+	bool later = false;
+	int fd = -ENOENT;
+
+	if (record->how == VFSD_STATE_BY_HANDLE)
+		fd = open_handle(loading, record, path, handle, &later);
+	else if (record->how == VFSD_STATE_BY_PATH)
+		fd = vfsd_state_open_path(loading->config->inodes, path);
+	return later ? 0 : restore_found(loading, record, handle, fd);
+}
+
+static void read_handle(const struct vfsd_state_inode *record, struct vfsd_file_handle *handle)
+{
+	const uint8_t *path = (const uint8_t *)(record + 1);
+
+	*handle = (struct vfsd_file_handle){
+		.type = record->handle_type,
+		.bytes = record->handle_bytes,
+	};
+	memcpy(handle->data, path + record->path_bytes, record->handle_bytes);
+}
+
 static int load_inode(struct loading *loading, bool root)
 {
 	const struct vfsd_state_inode *record = take(loading, sizeof(*record));
-	struct vfsd_file_handle handle = {.bytes = 0};
 	char path[VFSD_STATE_PATH_MAX];
+	struct vfsd_file_handle handle;
 	const void *bytes;
+	size_t n;
 
 	if (!record || record->path_bytes >= sizeof(path) ||
 	    record->handle_bytes > sizeof(handle.data) || record->how > VFSD_STATE_BY_HANDLE ||
 	    !is_type(record->type) || (record->nodeid == VFSD_NODEID_ROOT) != root)
 		return -EBADMSG;
-	bytes = take(loading, record->path_bytes);
+	n = (size_t)record->path_bytes + record->handle_bytes;
+	bytes = take(loading, VFSD_ALIGN_UP(n, (size_t)VFSD_STATE_ALIGN));
 	if (!bytes || memchr(bytes, '\0', record->path_bytes))
 		return -EBADMSG;
 	memcpy(path, bytes, record->path_bytes);
 	path[record->path_bytes] = '\0';
-	bytes = take(loading, record->handle_bytes);
-	if (!bytes)
-		return -EBADMSG;
-	handle.type = record->handle_type;
-	handle.bytes = record->handle_bytes;
-	memcpy(handle.data, bytes, record->handle_bytes);
-	if (!take(loading, -(record->path_bytes + record->handle_bytes) & (VFSD_STATE_ALIGN - 1)))
-		return -EBADMSG;
+	read_handle(record, &handle);
 	if ((record->how == VFSD_STATE_BY_PATH && (record->path_bytes == 0) != root) ||
-	    (record->how != VFSD_STATE_BY_PATH && (record->path_bytes > 0 || root)) ||
+	    (record->how != VFSD_STATE_BY_PATH && root) ||
+	    (record->how == VFSD_STATE_LOST && record->path_bytes > 0) ||
 	    (record->how == VFSD_STATE_BY_HANDLE && handle.bytes == 0))
 		return -EBADMSG;
 	return restore_inode(loading, record, path, &handle);
+}
+
+/* Open what was found of @one, if it still is what @handle means. The fd or -errno. */
+static int open_found(struct vfsd_inodes *inodes, const struct vfsd_state_missing *one,
+		      const struct vfsd_file_handle *handle)
+{
+	VFSD_FD_GUARD fd = vfsd_state_search_open(inodes, one);
+	VFSD_FD_GUARD meant = fd < 0 ? -1 : vfsd_inode_decode(inodes, handle);
+
+	if (fd >= 0 && (meant < 0 || !vfsd_state_same_inode(fd, meant)))
+		return -ESTALE;
+	return fd < 0 ? fd : vfsd_fd_take(&fd);
+}
+
+/* Those that only a directory which the guest holds can tell the name of. */
+static int load_missing(struct loading *loading)
+{
+	struct vfsd_inodes *inodes = loading->config->inodes;
+	int error = vfsd_state_search_run(&loading->search, inodes);
+
+	for (size_t i = 0; i < loading->search.n && !error; i++) {
+		const struct vfsd_state_missing *one = &loading->search.missing[i];
+		struct vfsd_file_handle handle;
+
+		read_handle(one->record, &handle);
+		error = restore_found(loading, one->record, &handle,
+				      open_found(inodes, one, &handle));
+	}
+	return error;
 }
 
 static int open_again(const struct loading *loading, struct vfsd_inode *inode, uint32_t flags)
@@ -153,6 +252,10 @@ static int open_again(const struct loading *loading, struct vfsd_inode *inode, u
 	if (loading->config->readonly && writes)
 		return -EROFS;
 	flags = (flags & flags_kept) | O_NOCTTY;
+	if (!loading->config->allow_direct_io)
+		flags &= ~(uint32_t)O_DIRECT;
+	if (!loading->config->preserve_noatime)
+		flags &= ~(uint32_t)O_NOATIME;
 	if (inode->type == S_IFDIR)
 		flags |= O_DIRECTORY;
 	return vfsd_inode_open(loading->config->inodes, inode, (int)flags);
@@ -179,18 +282,47 @@ static int load_file(struct loading *loading)
 	return fd < 0 ? lose(loading, "open file", record->nodeid, fd) : 0;
 }
 
+/* In the old dialect owners are groups of the guest's; its masks are told to differ. */
+static bool is_group(const struct loading *loading)
+{
+	return loading->header.server_mask == UINT32_MAX;
+}
+
+/* Has the guest been told that a file system begins with @inode? */
+static bool is_filesystem(const struct loading *loading, struct vfsd_inode *inode)
+{
+	struct vfsd_inodes *inodes = loading->config->inodes;
+	bool transient = false;
+	struct statx st;
+	bool is_root;
+	int fd;
+
+	if (inode->nodeid == VFSD_NODEID_ROOT)
+		return true;
+	if (!(loading->header.session & FUSE_SUBMOUNTS))
+		return false;
+	fd = vfsd_inode_fd_get(inodes, inode, &transient);
+	is_root = fd >= 0 && statx(fd, "", AT_EMPTY_PATH, STATX_TYPE, &st) == 0 &&
+		  st.stx_attributes & STATX_ATTR_MOUNT_ROOT;
+	vfsd_inode_fd_put(fd, transient);
+	return is_root;
+}
+
 static int load_watch(struct loading *loading)
 {
 	const struct vfsd_state_watch *record = take(loading, sizeof(*record));
 	struct vfsd_inode *inode;
-	int error;
+	int error = -EPERM;
 
-	if (!record || record->mask == 0)
+	if (!record || record->mask == 0 || record->reserved != 0 ||
+	    (record->owner != 0 && record->owner != VFSD_EVENTS_WHOLE && !is_group(loading)))
 		return -EBADMSG;
 	inode = vfsd_inode_get(loading->config->inodes, record->nodeid);
 	if (!inode)
 		return -EBADMSG;
-	error = vfsd_events_watch(loading->config->events, inode, record->owner, record->mask);
+	if (is_group(loading) || record->owner == 0 || is_filesystem(loading, inode))
+		error = vfsd_events_watch(loading->config->events, inode, record->owner,
+					  record->mask);
 	vfsd_inode_put(loading->config->inodes, inode);
 	return error ? lose(loading, "watch", record->nodeid, error) : 0;
 }
@@ -206,7 +338,8 @@ static int load_header(struct loading *loading)
 			 (unsigned int)VFSD_STATE_VERSION);
 		return -EBADMSG;
 	}
-	if (header->flags & ~(uint32_t)(VFSD_STATE_VERIFY | VFSD_STATE_FSNOTIFY) ||
+	if (header->reserved != 0 ||
+	    header->flags & ~(uint32_t)(VFSD_STATE_VERIFY | VFSD_STATE_FSNOTIFY) ||
 	    header->inodes == 0 ||
 	    header->inodes > loading->left / sizeof(struct vfsd_state_inode) ||
 	    header->files > loading->left / sizeof(struct vfsd_state_file) ||
@@ -240,8 +373,12 @@ static int load(struct loading *loading)
 	const struct vfsd_state_config *config = loading->config;
 	int error = load_header(loading);
 
+	if (!error)
+		error = vfsd_state_root_find(config->inodes, config->proc_self_fd, &loading->root);
 	for (uint64_t i = 0; i < loading->header.inodes && !error; i++)
 		error = load_inode(loading, i == 0);
+	if (!error)
+		error = load_missing(loading);
 	/* Opened before anything is watched: nobody is to hear of that. */
 	for (uint64_t i = 0; i < loading->header.files && !error; i++)
 		error = load_file(loading);
@@ -293,6 +430,7 @@ int vfsd_state_load(const struct vfsd_state_config *config, const void *data, si
 		if (loading.files[i].fd >= 0)
 			(void)close(loading.files[i].fd);
 	free(loading.files);
+	vfsd_state_search_free(&loading.search);
 	if (error) {
 		end_session(config);
 		vfsd_log(VFSD_LOG_ERROR, "state: not loaded bytes=%zu at=%zu errno=%d", bytes,

@@ -13,13 +13,12 @@
 #include "inode.h"
 #include "util.h"
 
-enum { DENTS_BYTES = 64 << 10 };
+enum { DENTS_BYTES = 64 << 10, FIRST_ROOM = 64 };
 
-struct search {
+struct walk {
 	struct vfsd_inodes *inodes;
-	struct vfsd_state_missing *missing; /* by ino, ascending */
-	size_t n;
-	size_t left; /* not found yet */
+	struct vfsd_state_search *search; /* by ino, ascending */
+	size_t left;			  /* not found yet */
 	uint8_t *dents;
 };
 
@@ -32,7 +31,7 @@ static int compare_ino(const void *a, const void *b)
 }
 
 /* The first with that inode number, or n. */
-static size_t first_with(const struct search *search, uint64_t ino)
+static size_t first_with(const struct vfsd_state_search *search, uint64_t ino)
 {
 	size_t low = 0, high = search->n;
 
@@ -47,8 +46,9 @@ static size_t first_with(const struct search *search, uint64_t ino)
 	return low;
 }
 
-static void look_at(struct search *search, uint64_t directory, int fd, const struct dirent64 *entry)
+static void look_at(struct walk *walk, uint64_t directory, int fd, const struct dirent64 *entry)
 {
+	const struct vfsd_state_search *search = walk->search;
 	size_t name_bytes = strlen(entry->d_name);
 	struct statx st;
 
@@ -64,45 +64,84 @@ static void look_at(struct search *search, uint64_t directory, int fd, const str
 			continue;
 		memcpy(one->name, entry->d_name, name_bytes + 1);
 		one->directory = directory;
-		search->left--;
+		walk->left--;
 	}
 }
 
 /* One of vfsd_inodes_each()'s: 1 ends it. */
 static int search_directory(void *ctx, struct vfsd_inode *inode, uint64_t nlookup)
 {
-	struct search *search = ctx;
+	struct walk *walk = ctx;
 	VFSD_FD_GUARD fd = -1;
 	ssize_t n;
 
 	(void)nlookup;
 	if (inode->type != S_IFDIR)
 		return 0;
-	fd = vfsd_inode_open(search->inodes, inode, O_RDONLY | O_DIRECTORY | O_NOCTTY);
+	fd = vfsd_inode_open(walk->inodes, inode, O_RDONLY | O_DIRECTORY | O_NOCTTY);
 	if (fd < 0)
 		return 0;
-	while ((n = getdents64(fd, search->dents, DENTS_BYTES)) > 0) {
+	while ((n = getdents64(fd, walk->dents, DENTS_BYTES)) > 0) {
 		const struct dirent64 *entry;
 
 		for (ssize_t at = 0; at < n; at += entry->d_reclen) {
-			entry = (const struct dirent64 *)(search->dents + at);
-			look_at(search, inode->nodeid, fd, entry);
+			entry = (const struct dirent64 *)(walk->dents + at);
+			look_at(walk, inode->nodeid, fd, entry);
 		}
 	}
-	return search->left == 0;
+	return walk->left == 0;
 }
 
-int vfsd_state_search(struct vfsd_inodes *inodes, struct vfsd_state_missing *missing, size_t n)
+int vfsd_state_search_add(struct vfsd_state_search *search, const struct vfsd_state_missing *one)
 {
-	struct search search = {.inodes = inodes, .missing = missing, .n = n, .left = n};
+	if (search->n == search->room) {
+		size_t room = search->room ? search->room * 2 : FIRST_ROOM;
+		void *grown = realloc(search->missing, room * sizeof(*search->missing));
 
-	if (n == 0)
-		return 0;
-	search.dents = malloc(DENTS_BYTES);
-	if (!search.dents)
-		return -ENOMEM;
-	qsort(missing, n, sizeof(*missing), compare_ino);
-	(void)vfsd_inodes_each(inodes, search_directory, &search);
-	free(search.dents);
+		if (!grown)
+			return -ENOMEM;
+		search->missing = grown;
+		search->room = room;
+	}
+	search->missing[search->n++] = *one;
 	return 0;
+}
+
+int vfsd_state_search_run(struct vfsd_state_search *search, struct vfsd_inodes *inodes)
+{
+	struct walk walk = {.inodes = inodes, .search = search, .left = search->n};
+
+	if (search->n == 0)
+		return 0;
+	walk.dents = malloc(DENTS_BYTES);
+	if (!walk.dents)
+		return -ENOMEM;
+	qsort(search->missing, search->n, sizeof(*search->missing), compare_ino);
+	(void)vfsd_inodes_each(inodes, search_directory, &walk);
+	free(walk.dents);
+	return 0;
+}
+
+int vfsd_state_search_open(struct vfsd_inodes *inodes, const struct vfsd_state_missing *one)
+{
+	struct vfsd_inode *inode = vfsd_inode_get(inodes, one->directory);
+	bool transient = false;
+	int directory;
+	int fd;
+
+	if (!inode)
+		return -ENOENT;
+	directory = vfsd_inode_fd_get(inodes, inode, &transient);
+	fd = directory < 0 ? directory :
+			     openat(directory, one->name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	fd = fd < 0 && directory >= 0 ? -errno : fd;
+	vfsd_inode_fd_put(directory, transient);
+	vfsd_inode_put(inodes, inode);
+	return fd;
+}
+
+void vfsd_state_search_free(struct vfsd_state_search *search)
+{
+	free(search->missing);
+	*search = (struct vfsd_state_search){.n = 0};
 }

@@ -21,11 +21,27 @@ struct vfsd_state_missing {
 	uint64_t ino;
 	uint64_t mnt_id;
 	uint32_t type;
+	const void *record; /* the caller's */
 	uint64_t directory; /* out: node id of a directory that has it; 0: none has */
 	char name[256];	    /* out: what it is called there */
 };
 
-/* Reorders @missing by inode number. 0 or -ENOMEM. */
-int vfsd_state_search(struct vfsd_inodes *inodes, struct vfsd_state_missing *missing, size_t n);
+/* All zeros is an empty one. */
+struct vfsd_state_search {
+	struct vfsd_state_missing *missing;
+	size_t n;
+	size_t room;
+};
+
+/* Look for a copy of @one, too. 0 or -ENOMEM. */
+int vfsd_state_search_add(struct vfsd_state_search *search, const struct vfsd_state_missing *one);
+
+/* Reorders them. Each directory is read once. 0 or -ENOMEM. */
+int vfsd_state_search_run(struct vfsd_state_search *search, struct vfsd_inodes *inodes);
+
+/* Open (O_PATH) what was found of @one, which may have been replaced since. The fd or -errno. */
+int vfsd_state_search_open(struct vfsd_inodes *inodes, const struct vfsd_state_missing *one);
+
+void vfsd_state_search_free(struct vfsd_state_search *search);
 
 #endif

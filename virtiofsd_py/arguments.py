@@ -311,6 +311,11 @@ OPTIONS: Final[Mapping[str, tuple[Option, ...]]] = {
             help="let the guest's O_NOATIME reach the host",
         ),
         Option(
+            name="allow-project-ids",
+            field="allow_project_ids",
+            help="let the guest change project ids, and with them the host's limits on space",
+        ),
+        Option(
             name="readonly",
             field="readonly",
             help="keep the guest from changing anything",
@@ -361,7 +366,7 @@ OPTIONS: Final[Mapping[str, tuple[Option, ...]]] = {
             value=Value(xattrmap.parse, "rules such as :map::user.virtiofs.:", "RULES"),
             help="translate names of extended attributes by these rules; implies --xattr",
             legacy="xattrmap",
-            default="names pass as they are",
+            default="names pass as they are, but trusted.*",
         ),
         Option(
             name="posix-acl",
@@ -483,7 +488,7 @@ OPTIONS: Final[Mapping[str, tuple[Option, ...]]] = {
             name="migration-mode",
             field="migration_mode",
             value=choice(MigrationMode),
-            help="what the target finds inodes by",
+            help="what inodes are found by; handles are opened only where asked for",
         ),
         Option(
             name="migration-on-error",

@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from virtiofsd_py import __version__, arguments, watch
+from virtiofsd_py import __version__, arguments, systemlog, watch
 from virtiofsd_py.arguments import Inform
 from virtiofsd_py.errors import ConfigError, VirtiofsdError
 from virtiofsd_py.options import LogLevel, Options
@@ -158,7 +158,7 @@ class _KeyValueFormatter(logging.Formatter):
 
 
 class _SyslogHandler(logging.Handler):
-    """Writes to the system log through the C library, whose connection outlives a sandbox."""
+    """Writes to the system log through the C library, connected before we are locked in."""
 
     def __init__(self) -> None:
         import syslog
@@ -171,7 +171,7 @@ class _SyslogHandler(logging.Handler):
             (logging.INFO, syslog.LOG_INFO),
         )
         self._lowest = syslog.LOG_DEBUG
-        syslog.openlog(arguments.PROGRAM, syslog.LOG_PID | syslog.LOG_NDELAY, syslog.LOG_DAEMON)
+        systemlog.connect()
 
     def emit(self, record: logging.LogRecord) -> None:
         priority = next(

@@ -18,12 +18,12 @@ import resource
 import signal
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 from virtiofsd_py import engine as core
-from virtiofsd_py import idmap, sandbox
+from virtiofsd_py import idmap, sandbox, systemlog, xattrmap
 from virtiofsd_py.device import VirtioFsDevice
 from virtiofsd_py.errors import ConfigError, EngineError, StartError
 from virtiofsd_py.fsnotify import Control, MountWatch, WatchSocket, default_socket
@@ -100,7 +100,7 @@ def run(options: Options, extensions: Handlers | None = None) -> int:
 
 def _run(options: Options, extensions: Handlers) -> int | sandbox.Ended:
     # Everything in `outside` is undone by a call, not by a finaliser: see below.
-    with _end_signals() as ended, _service_manager() as tell, ExitStack() as outside:
+    with _end_signals() as ended, closing(_ServiceManager()) as manager, ExitStack() as outside:
         _check_share(options.shared_dir)
         if options.socket_path is not None:
             outside.enter_context(_PidLock(f"{options.socket_path}.pid"))
@@ -109,11 +109,12 @@ def _run(options: Options, extensions: Handlers) -> int | sandbox.Ended:
         if consumers is not None:
             outside.enter_context(consumers)
         quota = _raise_file_limit(options.rlimit_nofile)
-        place = sandbox.enter(_plan(options), lambda: tell("READY=1"))
+        place = sandbox.enter(_plan(options), lambda: manager.tell("READY=1"))
         if isinstance(place, sandbox.Ended):
             return place
         if place.apart:
             outside.pop_all()  # The guardian undoes it; from here other files have these names.
+            manager.close()
         os.umask(0)
         return _serve_one(options, extensions, place, listener, consumers, ended, quota)
 
@@ -221,6 +222,7 @@ def _plan(options: Options) -> sandbox.Plan:
             or options.migration_mode is MigrationMode.FILE_HANDLES,
             changes=options.modcaps,
         ),
+        reconnect=systemlog.connect if options.syslog else lambda: None,
     )
 
 
@@ -370,7 +372,7 @@ def _make_engine(
                     rule.key,
                     rule.prepend,
                 )
-                for rule in options.xattrmap
+                for rule in _xattrmap(options)
             ],
             uid_to_host=_id_ranges(uids.to_host),
             uid_to_guest=_id_ranges(uids.to_guest),
@@ -378,6 +380,7 @@ def _make_engine(
             gid_to_guest=_id_ranges(gids.to_guest),
             allow_direct_io=options.allow_direct_io,
             preserve_noatime=options.preserve_noatime,
+            allow_project_ids=options.allow_project_ids,
             announce_submounts=options.announce_submounts,
             max_open_files=quota - quota // _LOCAL_PART,
             max_local_fds=quota // _LOCAL_PART,
@@ -392,6 +395,13 @@ def _make_engine(
             migrate_confirm=options.migration_confirm_paths,
         )
     )
+
+
+def _xattrmap(options: Options) -> Sequence[xattrmap.Rule]:
+    """Return the rules; the host's trusted attributes are for guests only if rules say so."""
+    if options.xattrmap or "sys_admin" not in _plan(options).capabilities:
+        return options.xattrmap
+    return xattrmap.WITHOUT_TRUSTED
 
 
 def _id_ranges(ranges: Sequence[idmap.Range]) -> list[core.IdRange]:
@@ -441,20 +451,34 @@ def _end_signals() -> Iterator[socket.socket]:
                 signal.signal(number, handler)
 
 
-@contextmanager
-def _service_manager() -> Iterator[Callable[[str], None]]:
-    """Connect to systemd while we may; yields what sends it a state (sd_notify(3)).
+class _ServiceManager:
+    """A socket to systemd, made while we may, if that started us and wants to know (sd_notify(3)).
 
-    It does nothing if systemd did not start us or does not want to know.
+    It would send to any other name of this network namespace as well: it goes with the first
+    message, and no guest is served while it is there.
     """
-    address = os.environ.get("NOTIFY_SOCKET", "")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-        if address.startswith(("/", "@")):
-            with suppress(OSError):
-                sock.connect(address.replace("@", "\0", 1))
 
-        def tell(state: str) -> None:
-            with suppress(OSError):
-                sock.send(state.encode())
+    def __init__(self) -> None:
+        """Connect."""
+        self._sock: socket.socket | None = None
+        address = os.environ.get("NOTIFY_SOCKET", "")
+        if not address.startswith(("/", "@")):
+            return
+        self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
+            self._sock.connect(address.replace("@", "\0", 1))
+        except OSError:
+            self.close()
 
-        yield tell
+    def tell(self, state: str) -> None:
+        """Send one message, the last one."""
+        if self._sock is not None:
+            with suppress(OSError):
+                self._sock.send(state.encode())
+        self.close()
+
+    def close(self) -> None:
+        """Have nothing to tell (any more)."""
+        if self._sock is not None:
+            self._sock.close()
+        self._sock = None

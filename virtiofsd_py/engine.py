@@ -172,6 +172,7 @@ class EngineConfig:
     readonly: bool = False
     allow_direct_io: bool = False
     preserve_noatime: bool = False
+    allow_project_ids: bool = False
     announce_submounts: bool = True
     allow_mmap: bool = False
     killpriv_v2: bool = False

@@ -135,13 +135,16 @@ class Options:
         allow_mmap: whether files that the guest does not cache can be mapped shared.
         allow_direct_io: whether the guest's O_DIRECT reaches the host.
         preserve_noatime: whether the guest's O_NOATIME reaches the host.
+        allow_project_ids: whether the guest may change the project ids of files, by which the host
+            may limit what space they take.
         readonly: whether the guest is kept from changing anything.
         killpriv_v2: whether the guest leaves the clearing of set-user-id bits to us.
         xattr: whether the guest has extended attributes; always True with `posix_acl`,
             `security_label` or an `xattrmap`.
         posix_acl: whether the guest has POSIX access control lists.
         security_label: whether new files get the label that the guest wants.
-        xattrmap: how names of extended attributes are translated; empty: they are not.
+        xattrmap: how names of extended attributes are translated; empty: they are not, but
+            ``trusted.*`` is not for guests.
         translate_uid: how user ids are translated between guest and host.
         translate_gid: how group ids are.
         announce_submounts: whether mounts below the share are mounts in the guest too.
@@ -159,7 +162,8 @@ class Options:
         fsnotify_ring_kib: event ring of one guest, in KiB, a power of two.
         watch_socket: where local consumers connect; None is beside `socket_path`, if that is set,
             and "" is nowhere.
-        migration_mode: what the source tells of an inode, for the target to find it by.
+        migration_mode: what the source tells of an inode, and whether the target opens handles:
+            they may mean what is not below the share, which it makes sure of.
         migration_on_error: what an inode without that, or one that is not found, leads to: no
             migration, or ESTALE for whoever uses it in the guest. Each end has its own.
         migration_verify_handles: whether the target compares the file handle of what it finds with
@@ -185,6 +189,7 @@ class Options:
     allow_mmap: bool = False
     allow_direct_io: bool = False
     preserve_noatime: bool = False
+    allow_project_ids: bool = False
     readonly: bool = False
     killpriv_v2: bool = False
     xattr: bool = False

@@ -107,6 +107,13 @@ def parse(text: str) -> tuple[Rule, ...]:
     return tuple(rules)
 
 
+WITHOUT_TRUSTED: Final = (
+    Rule(Type.BAD, Scope.ALL, b"trusted.", b"trusted."),
+    Rule(Type.OK, Scope.ALL, b"", b""),
+)
+"""Every name but those that the host's kernel keeps for CAP_SYS_ADMIN."""
+
+
 def render(rules: Sequence[Rule]) -> str:
     """Return a map that `parse` reads as `rules`, whose fields must not hold ``:``."""
     return " ".join(

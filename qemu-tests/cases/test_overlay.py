@@ -2,8 +2,8 @@
 """The share as the upper layer of an overlay file system of the guest.
 
 The overlay keeps its notes in ``trusted.overlay.*`` attributes, which a daemon without
-CAP_SYS_ADMIN cannot write on the host: either its xattrmap gives them other names there, or the
-guest mounts with ``userxattr``.
+CAP_SYS_ADMIN cannot write on the host, and one with it writes only if its xattrmap says so: either
+the map gives them other names there, or it passes them, or the guest mounts with ``userxattr``.
 """
 
 from __future__ import annotations
@@ -61,8 +61,10 @@ SEEN = ["", "dir", "dir/after", "linked"]
     [
         (["--daemon-arg=--xattr", "--daemon-arg=--xattrmap=:map::user.virtiofs.:"], ""),
         (["--daemon-arg=--xattr"], ",userxattr"),
+        (["--daemon-arg=--modcaps=+sys_admin", "--daemon-arg=--xattrmap=:ok:all:::"], ""),
+        (["--daemon-arg=--modcaps=+sys_admin", "--daemon-arg=--xattr"], ",userxattr"),
     ],
-    ids=["xattrmap", "userxattr"],
+    ids=["xattrmap", "userxattr", "sys_admin", "sys_admin-userxattr"],
 )
 def test_share_is_an_upper_layer(
     vmm: str, tmp_path: Path, daemon_arguments: list[str], mount_options: str

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import os
 import select
+import shutil
 import signal
+import socket
+import stat
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.daemon.running import DEADLINE_S, Daemon
+from tests.daemon.running import COMMAND, DEADLINE_S, Daemon
 from tests.daemon.test_events import ALL, CREATE, ON_CHILD, Watched
 from tests.frontend import ROOT_ID, FuseError, Session
 from virtiofsd_py.options import CAPABILITY_NAMES
@@ -145,6 +149,63 @@ def test_no_descriptor_leads_out(start: Callable[..., Daemon]) -> None:
 
 
 @root_only
+@pytest.mark.parametrize("prefix", ["", "@"])
+def test_no_socket_is_left_that_could_reach_others(
+    start: Callable[..., Daemon],
+    mode: str,
+    prefix: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A datagram socket of another network namespace sends to any name there."""
+    name = f"{prefix}{tmp_path}/notify"
+    monkeypatch.setenv("NOTIFY_SOCKET", name)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(name.replace("@", "\0", 1))
+        manager.settimeout(DEADLINE_S)
+        daemon = start(f"--sandbox={mode}")
+        assert manager.recv(64) == b"READY=1"
+        with Session.connect(daemon.socket) as guest:
+            guest.fuse.init()
+            table = [line.split() for line in Path("/proc/net/unix").read_text().splitlines()[1:]]
+            datagrams = {f"socket:[{fields[6]}]" for fields in table if int(fields[4], 16) == 2}
+            assert f"socket:[{os.fstat(manager.fileno()).st_ino}]" in datagrams
+            its = {os.readlink(fd) for fd in Path(f"/proc/{daemon.pid}/fd").iterdir()}
+            assert not its & datagrams
+
+
+@root_only
+def test_the_system_log_is_all_that_its_socket_reaches(tmp_path: Path) -> None:
+    """It is of the sandbox's network namespace, where nobody else has a name."""
+    devices = tmp_path / "dev"
+    devices.mkdir()
+    os.mknod(devices / "null", 0o666 | stat.S_IFCHR, os.stat("/dev/null").st_rdev)
+    mount = f'mount --bind {devices} /dev && exec "$@"'
+    command = [COMMAND, f"--shared-dir={tmp_path}", f"--socket-path={tmp_path}/s", "--syslog"]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as log:
+        log.bind(str(devices / "log"))
+        log.settimeout(DEADLINE_S)
+        process = subprocess.Popen(["unshare", "--mount", "sh", "-c", mount, "sh", *command])
+        try:
+            while b"event=ready" not in (line := log.recv(4096)):
+                pass
+            pid = int(line.partition(b" pid=")[2].split()[0])
+            table = Path("/proc/net/unix").read_text()
+            its = {os.readlink(fd) for fd in Path(f"/proc/{pid}/fd").iterdir()}
+            inside = Path(f"/proc/{pid}/net/unix").read_text()
+            (own,) = [line for line in inside.splitlines() if line.split()[4] == "0002"]
+            assert f"socket:[{own.split()[6]}]" in its
+            datagrams = [line.split() for line in table.splitlines() if " 0002 " in line]
+            assert not its & {f"socket:[{fields[6]}]" for fields in datagrams}
+            Session.connect(tmp_path / "s").close()
+            while b"event=disconnected" not in log.recv(4096):
+                pass
+        finally:
+            process.terminate()
+            process.wait(DEADLINE_S)
+
+
+@root_only
 def test_network_is_empty(start: Callable[..., Daemon]) -> None:
     from pyroute2 import NetNS
 
@@ -254,8 +315,8 @@ def foreign(tmp_path: Path) -> Iterator[Path]:
         yield Path(name)
 
 
-def as_other_user(*capabilities: str) -> list[str]:
-    """Return what runs a command as OTHER_USER.
+def as_other_user(*capabilities: str, group: int | None = None) -> list[str]:
+    """Return what runs a command as OTHER_USER, with a supplementary group or none.
 
     That user need not be able to reach the interpreter, hence one capability.
     """
@@ -264,7 +325,7 @@ def as_other_user(*capabilities: str) -> list[str]:
         "setpriv",
         f"--reuid={OTHER_USER}",
         f"--regid={OTHER_USER}",
-        "--clear-groups",
+        "--clear-groups" if group is None else f"--groups={group}",
         f"--inh-caps={names}",
         f"--ambient-caps={names}",
     ]
@@ -311,31 +372,44 @@ def test_other_user_as_root_of_a_namespace(foreign: Path) -> None:
         assert (daemon.share / "made").stat().st_uid == OTHER_USER
 
 
-@root_only
-def test_ranges_go_through_newuidmap(foreign: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stand-in with the rights of the real one, for which /etc/subuid would have to change."""
+@pytest.fixture
+def ranges(foreign: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return options for ranges of ids, which go through newuidmap.
+
+    A stand-in with the rights of the real one, for which /etc/subuid would have to change.
+    """
     programs = foreign / "bin"
     programs.mkdir()
+    if os.statvfs(programs).f_flag & os.ST_NOSUID:
+        pytest.skip("the stand-in takes set-user-id")
+    shell = programs / "sh"
+    shutil.copy("/bin/sh", shell)
+    shell.chmod(0o4755)
     for kind in ("uid", "gid"):
         program = programs / f"new{kind}map"
         program.write_text(
-            "#!/bin/sh\npid=$1 map=; shift\n"
+            f"#!{shell} -p\n"
+            "pid=$1 map=; shift\n"
             'while [ $# -gt 0 ]; do map="$map$1 $2 $3\n"; shift 3; done\n'
             f'printf %s "$map" >/proc/$pid/{kind}_map\n'
         )
         program.chmod(0o755)
     monkeypatch.setenv("PATH", str(programs), prepend=":")
-    arguments = [
+    return [
         f"--{kind}-map=:{a}:{b}:{n}:"
         for kind in ("uid", "gid")
         for a, b, n in ((0, 1000, 1), (1, 100000, 65535))
     ]
+
+
+@root_only
+def test_ranges_go_through_newuidmap(foreign: Path, ranges: list[str]) -> None:
     with (
         Daemon(
             foreign,
             "--sandbox=namespace",
-            *arguments,
-            launcher=as_other_user("setuid", "setgid"),
+            *ranges,
+            launcher=as_other_user(),
         ) as daemon,
         Session.connect(daemon.socket) as guest,
     ):
@@ -348,3 +422,52 @@ def test_ranges_go_through_newuidmap(foreign: Path, monkeypatch: pytest.MonkeyPa
         assert (made.attr.uid, made.attr.gid) == (5, 6)
         status = (daemon.share / "made").stat()
         assert (status.st_uid, status.st_gid) == (100004, 100005)
+
+
+GROUP = 50
+
+
+@root_only
+@pytest.mark.parametrize("capabilities", [(), ("setgid",)])
+def test_groups_of_the_user_do_not_become_a_guests(
+    foreign: Path, ranges: list[str], capabilities: tuple[str, ...]
+) -> None:
+    """Else what a guest's user makes keeps the set-group-id bit of a group that is not its own."""
+    directory = foreign / "share" / "sg"
+    directory.mkdir()
+    os.chown(directory, OTHER_USER, GROUP)
+    directory.chmod(0o2777)
+    (directory / "secret").write_bytes(b"x")
+    os.chown(directory / "secret", 0, GROUP)
+    (directory / "secret").chmod(0o060)
+    with (
+        Daemon(
+            foreign,
+            "--sandbox=namespace",
+            *ranges,
+            launcher=as_other_user(*capabilities, group=GROUP),
+        ) as daemon,
+        Session.connect(daemon.socket) as guest,
+    ):
+        guest.fuse.init()
+        assert {status["Groups"] for status in threads(daemon.pid).values()} == {""}
+        assert not any("groups_stay" in line for line in daemon.log)
+        guest.fuse.uid, guest.fuse.gid = 5, 6
+        node = guest.fuse.lookup(ROOT_ID, "sg").nodeid
+        guest.fuse.create(node, "f", 0o102755)
+        assert (directory / "f").stat().st_mode == 0o100755
+        guest.fuse.uid, guest.fuse.gid = 0, 0
+        secret = guest.fuse.lookup(node, "secret").nodeid
+        with pytest.raises(FuseError, match="Permission denied"):
+            guest.fuse.open(secret)
+
+
+@root_only
+def test_groups_that_have_to_stay_are_told_of(foreign: Path) -> None:
+    own = f":0:{OTHER_USER}:1:"
+    arguments = ["--sandbox=namespace", f"--uid-map={own}", f"--gid-map={own}"]
+    with Daemon(foreign, *arguments, launcher=as_other_user(group=GROUP)) as daemon:
+        assert any("event=groups_stay" in line for line in daemon.log)
+    # Who may leave them before does.
+    with Daemon(foreign, *arguments, launcher=as_other_user("setgid", group=GROUP)) as daemon:
+        assert {status["Groups"] for status in threads(daemon.pid).values()} == {""}

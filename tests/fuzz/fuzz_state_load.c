@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * A session's state as another daemon might send it: loaded, or refused without a trace. The seeds
- * are states of a small tree, one for each way of finding inodes again.
+ * A session's state as another daemon might send it: loaded, or refused without a trace. The share is
+ * a directory with a neighbour, which nothing that is loaded may mean. The seeds are states of the
+ * share, one for each way of finding inodes again, and one of a guest that had the neighbour, too.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -22,17 +23,22 @@
 #include "source.h"
 #include "state.h"
 
-enum { SEEDS = 3, FILES = 4 };
+enum { SEEDS = 4, FILES = 4, NEIGHBOURS = 3 };
 
 struct session {
 	struct vfsd_quota quota;
 	struct vfsd_state_config config;
 };
 
+static const char *const neighbours[NEIGHBOURS] = {"outside", "outside/f", "outside/p"};
+
 static struct tree tree;
+static int share;
+static ino_t outside[NEIGHBOURS];
 
 static void clean_up(void)
 {
+	(void)close(share);
 	tree_destroy(&tree);
 }
 
@@ -41,17 +47,29 @@ static void make_tree(void)
 	if (tree.fd > 0)
 		return;
 	tree_create(&tree);
-	CHECK(mkdirat(tree.fd, "d", 0700) == 0);
-	tree_file(&tree, "d/f", "data");
-	CHECK(symlinkat("d", tree.fd, "l") == 0);
-	CHECK(mkfifoat(tree.fd, "p", 0600) == 0);
+	CHECK(mkdirat(tree.fd, "share", 0700) == 0);
+	CHECK(mkdirat(tree.fd, "share/d", 0700) == 0);
+	tree_file(&tree, "share/d/f", "data");
+	CHECK(symlinkat("../outside", tree.fd, "share/l") == 0);
+	CHECK(mkfifoat(tree.fd, "share/p", 0600) == 0);
+	CHECK(mkdirat(tree.fd, "outside", 0700) == 0);
+	tree_file(&tree, "outside/f", "secret");
+	CHECK(mkfifoat(tree.fd, "outside/p", 0600) == 0);
+	share = openat(tree.fd, "share", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	CHECK(share >= 0);
+	for (size_t i = 0; i < NEIGHBOURS; i++) {
+		struct stat st;
+
+		CHECK(fstatat(tree.fd, neighbours[i], &st, AT_SYMLINK_NOFOLLOW) == 0);
+		outside[i] = st.st_ino;
+	}
 	(void)atexit(clean_up);
 }
 
-static void session_create(struct session *session, uint32_t seed)
+static void session_create(struct session *session, uint32_t seed, int root)
 {
 	const struct vfsd_inodes_config inodes = {
-		.handles = seed == 2 ? VFSD_HANDLES_PREFER : VFSD_HANDLES_NEVER,
+		.handles = seed >= 2 ? VFSD_HANDLES_PREFER : VFSD_HANDLES_NEVER,
 		.need_handles = true,
 		.fd_quota = &session->quota,
 		.proc_self_fd = tree_proc_self_fd(),
@@ -72,7 +90,7 @@ static void session_create(struct session *session, uint32_t seed)
 		.verify = seed == 1,
 		.confirm = true,
 	};
-	CHECK_EQ(vfsd_inodes_create(&inodes, dup(tree.fd), &config->inodes), 0);
+	CHECK_EQ(vfsd_inodes_create(&inodes, dup(root), &config->inodes), 0);
 	CHECK_EQ(vfsd_handles_create(&session->quota, &config->handles), 0);
 	events.inodes = config->inodes;
 	CHECK_EQ(vfsd_events_create(&events, &config->events), 0);
@@ -95,18 +113,22 @@ static void session_destroy(struct session *session)
 
 size_t vfsd_fuzz_seed(uint32_t index, uint8_t *bytes, size_t max)
 {
-	static const char *const names[FILES] = {"d", "d/f", "l", "p"};
+	static const char *const inside[FILES] = {"d", "d/f", "l", "p"};
+	const char *const *names = index == 3 ? neighbours : inside;
+	size_t n_names = index == 3 ? NEIGHBOURS : FILES;
 	struct session session;
+	int root;
 	size_t n;
 	void *data;
 
 	if (index >= SEEDS)
 		return 0;
 	make_tree();
-	session_create(&session, index);
+	root = index == 3 ? tree.fd : share;
+	session_create(&session, index, root);
 	CHECK_EQ(vfsd_events_resume(session.config.events, vfsd_source_inotify.server_mask), 0);
-	for (size_t i = 0; i < FILES; i++) {
-		int fd = openat(tree.fd, names[i], O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	for (size_t i = 0; i < n_names; i++) {
+		int fd = openat(root, names[i], O_PATH | O_NOFOLLOW | O_CLOEXEC);
 		struct vfsd_inode *inode;
 		struct statx st;
 		uint64_t fh;
@@ -131,6 +153,45 @@ size_t vfsd_fuzz_seed(uint32_t index, uint8_t *bytes, size_t max)
 	return n;
 }
 
+static void check_inside(int fd)
+{
+	struct stat st;
+
+	CHECK(fstat(fd, &st) == 0);
+	for (size_t i = 0; i < NEIGHBOURS; i++)
+		CHECK(st.st_ino != outside[i]);
+}
+
+static int check_inode(void *ctx, struct vfsd_inode *inode, uint64_t nlookup)
+{
+	struct vfsd_inodes *inodes = ctx;
+	bool transient = false;
+	int fd = vfsd_inode_fd_get(inodes, inode, &transient);
+
+	CHECK(nlookup > 0);
+	if (fd < 0) /* lost */
+		return 0;
+	check_inside(fd);
+	if (inode->type == S_IFDIR)
+		CHECK(vfsd_inode_is_below_root(inodes, fd));
+	vfsd_inode_fd_put(fd, transient);
+	return 0;
+}
+
+static int check_file(void *ctx, const struct vfsd_open_file *file)
+{
+	struct stat st;
+
+	(void)ctx;
+	if (file->fd < 0)
+		return 0;
+	check_inside(file->fd);
+	CHECK(fstat(file->fd, &st) == 0);
+	CHECK(S_ISREG(st.st_mode) || S_ISDIR(st.st_mode));
+	CHECK((fcntl(file->fd, F_GETFL) & (O_PATH | O_APPEND)) == 0);
+	return 0;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	unsigned int fds;
@@ -141,7 +202,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	make_tree();
 	fds = tree_count_fds();
 	memcpy(copy, data, size);
-	session_create(&session, 2);
+	session_create(&session, 2, share);
 	if (vfsd_state_load(&session.config, copy, size) != 0) {
 		CHECK_EQ(vfsd_inodes_count(session.config.inodes), 1);
 		CHECK_EQ(vfsd_handles_count(session.config.handles), 0);
@@ -150,6 +211,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		size_t bytes;
 		void *again;
 
+		(void)vfsd_inodes_each(session.config.inodes, check_inode, session.config.inodes);
+		(void)vfsd_handles_each(session.config.handles, check_file, NULL);
 		/* What was taken can be told again. */
 		CHECK_EQ(vfsd_state_save(&session.config, &again, &bytes), 0);
 		free(again);

@@ -388,6 +388,15 @@ static void test_ioctl(struct fuse_guest *g)
 		CHECK_EQ(control(g, node, opened.fh, FS_IOC_GETFLAGS, NULL, 0, 4), 0);
 		memcpy(&flags, g->reply + sizeof(struct fuse_ioctl_out), sizeof(flags));
 		CHECK(!(flags & FS_NODUMP_FL));
+		/* Whose space it takes is for the host to say. */
+		x.fsx_projid++;
+		CHECK_EQ(control(g, node, opened.fh, FS_IOC_FSSETXATTR, &x, sizeof(x), 0), -EPERM);
+		x.fsx_projid--;
+		x.fsx_xflags ^= FS_XFLAG_PROJINHERIT;
+		CHECK_EQ(control(g, node, opened.fh, FS_IOC_FSSETXATTR, &x, sizeof(x), 0), -EPERM);
+		flags ^= FS_PROJINHERIT_FL;
+		CHECK_EQ(control(g, node, opened.fh, FS_IOC_SETFLAGS, &flags, 4, 0), -EPERM);
+		flags ^= FS_PROJINHERIT_FL;
 	}
 	/* The file is not his. */
 	if (geteuid() == 0) {

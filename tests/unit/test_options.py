@@ -131,6 +131,7 @@ def test_options_are_frozen() -> None:
         (["-osandbox=chroot"], "sandbox", Sandbox.CHROOT),
         (["--allow-direct-io"], "allow_direct_io", True),
         (["--preserve-noatime"], "preserve_noatime", True),
+        (["--allow-project-ids"], "allow_project_ids", True),
         (["--readonly"], "readonly", True),
         (["--announce-submounts"], "announce_submounts", True),
         (["--no-announce-submounts"], "announce_submounts", False),

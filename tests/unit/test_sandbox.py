@@ -27,12 +27,18 @@ def run(script: str) -> subprocess.CompletedProcess[str]:
 
 
 DRIVER = """
-import ctypes, fcntl, os, signal, socket, sys, termios, threading
+import ctypes, fcntl, os, resource, signal, socket, sys, termios, threading
 from virtiofsd_py.options import Seccomp
 from virtiofsd_py.sandbox import seccomp
 from virtiofsd_py.sandbox.libc import Clone, unshare
 
 libc, filters = ctypes.CDLL(None), seccomp.load()
+other = os.fork()  # a process that what is confined has to leave alone
+if other == 0:
+    signal.pause()
+ours, theirs = socket.socketpair()
+dgram = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+THREAD, CLONE = 0x3d0f00, filters.seccomp_syscall_resolve_name(b'clone')
 for action, code in CASES:
     pid = os.fork()
     if pid == 0:
@@ -43,6 +49,8 @@ for action, code in CASES:
             os._exit(getattr(error, 'errno', 99))
         os._exit(0)
     print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+os.kill(other, signal.SIGKILL)
+os.waitpid(other, 0)
 """
 
 FORBIDDEN = "os.getpgid(0)"
@@ -57,6 +65,21 @@ DEADLY = [
     "fcntl.ioctl(0, termios.TIOCSTI, b'x')",
     "libc.ptrace(0, 0, 0, 0)",
     "libc.prctl(4, 1, 0, 0, 0)",
+    # What a thread takes, and no more: of namespaces, say.
+    "libc.syscall(CLONE, THREAD | 0x20000, 0, 0, 0, 0)",
+    "libc.syscall(CLONE, THREAD | 0x10000000, 0, 0, 0, 0)",
+    "libc.syscall(CLONE, THREAD | 0x2000, 0, 0, 0, 0)",
+    # Of this process, not of others.
+    "libc.tgkill(other, other, 0)",
+    "resource.prlimit(other, resource.RLIMIT_NOFILE)",
+    "resource.prlimit(other, resource.RLIMIT_NOFILE, (1, 1))",
+    "os.sched_setaffinity(other, {0})",
+    "fcntl.fcntl(0, fcntl.F_SETOWN, other)",
+    "fcntl.fcntl(0, fcntl.F_SETSIG, 9)",
+    "libc.fcntl(0, 15, ctypes.byref((ctypes.c_int * 2)(1, other)))",
+    "libc.kill(other, 0)",
+    "libc.pidfd_open(other, 0)",
+    "signal.pidfd_send_signal(0, 0)",
 ]
 HARMLESS = [
     "thread = threading.Thread(target=len, args=('',)); thread.start(); thread.join()",
@@ -64,11 +87,19 @@ HARMLESS = [
     "os.setresuid(-1, os.geteuid(), -1)",
     "open('/proc/self/status').read()",
     "libc.prctl(15, b'name', 0, 0, 0)",
+    "signal.pthread_kill(threading.get_ident(), 0)",
+    "resource.getrlimit(resource.RLIMIT_NOFILE)",
+    "ours.send(b'x'); theirs.recv(1); ours.sendmsg([b'x']); theirs.setblocking(False)",
+    "os.set_inheritable(0, True); os.set_blocking(0, True)",
+    "fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, 0)",
+    "fcntl.lockf(os.memfd_create('x'), fcntl.LOCK_EX)",
 ]
 CASES = [
     *((Seccomp.KILL, code, -signal.SIGSYS) for code in DEADLY),
     *((Seccomp.KILL, code, 0) for code in HARMLESS),
     (Seccomp.KILL, "socket.socket(socket.AF_UNIX)", errno.EPERM),
+    (Seccomp.KILL, "dgram.sendto(b'x', '\\0abstract')", errno.EPERM),
+    (Seccomp.KILL, "dgram.connect('\\0abstract')", errno.EPERM),
     (Seccomp.LOG, FORBIDDEN, 0),
     (Seccomp.TRAP, FORBIDDEN, -signal.SIGSYS),
     (Seccomp.TRAP, f"signal.signal(signal.SIGSYS, lambda *_: os._exit(7)); {FORBIDDEN}", 7),
@@ -89,7 +120,9 @@ def test_no_name_is_listed_twice() -> None:
         n for group in (*seccomp.ALLOWED.values(), *seccomp.REFUSED.values()) for n in group.split()
     ]
     assert len(names) == len(set(names))
-    assert not {"clone", "unshare", "prctl", "ioctl"} & set(names), "those have rules of their own"
+    assert not {"clone", "unshare", "prctl", "ioctl", "fcntl", "tgkill", "sendto"} & set(names), (
+        "those have rules of their own"
+    )
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,9 @@ class Plan:
         gid_map: group ids of it.
         seccomp: what a forbidden system call leads to.
         capabilities: names of those to keep.
+        reconnect: called in the new network namespace while names of the old root still lead
+            somewhere. A datagram socket reaches whatever has a name in the namespace that it was
+            made in: whoever needs one makes it here.
     """
 
     mode: Sandbox
@@ -50,6 +53,7 @@ class Plan:
     gid_map: tuple[NamespaceRange, ...]
     seccomp: Seccomp
     capabilities: frozenset[str]
+    reconnect: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +164,8 @@ def _leave(plan: Plan, on_ready: Callable[[], None]) -> Split | Ended:
             raise StartError("--sandbox=chroot: only for root; use namespace or none")
         return split(on_ready)
     if os.geteuid() != 0:
+        if plan.uid_map or plan.gid_map:
+            userns.leave_groups()  # or in the namespace, where there are more who may
         userns.unshare(plan.uid_map, plan.gid_map)
     # It is a namespace for children only.
     _at("a pid namespace", lambda: libc.unshare(libc.Clone.NEWPID))
@@ -176,6 +182,7 @@ def _change_root(plan: Plan, process: Split, bell: Bell, on_ready: Callable[[], 
             lambda: libc.unshare(libc.Clone.NEWNS | libc.Clone.NEWNET),
         )
         _tell_network()
+        plan.reconnect()
         events = _mount_events("/")
         root_fd, proc_self_fd, table_fd, share = _at(
             "a mount namespace", lambda: roots.pivot(plan.shared_dir)

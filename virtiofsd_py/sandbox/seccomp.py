@@ -31,7 +31,7 @@ ALLOWED: Final = {
         readlinkat mkdirat mknodat unlinkat symlinkat linkat renameat renameat2
         truncate truncate64 ftruncate ftruncate64 fallocate fsync fdatasync sync_file_range syncfs
         utimensat utimensat_time64 fchmod fchmodat fchmodat2 fchown fchownat
-        faccessat faccessat2 flock fcntl fcntl64 dup dup3 fchdir umask
+        faccessat faccessat2 flock dup dup3 fchdir umask
         getxattr setxattr listxattr removexattr lgetxattr lsetxattr llistxattr lremovexattr
         fgetxattr fsetxattr flistxattr fremovexattr
         getxattrat setxattrat listxattrat removexattrat file_getattr file_setattr
@@ -49,14 +49,14 @@ ALLOWED: Final = {
         timerfd_create timerfd_settime timerfd_gettime
     """,
     "the front-end": """
-        accept accept4 recvmsg sendmsg recvfrom recv sendto send shutdown getsockopt setsockopt
+        accept accept4 recvmsg sendmsg recvfrom recv send shutdown getsockopt setsockopt
         getsockname getpeername memfd_create
     """,
     "memory": "brk mmap mmap2 munmap mremap mprotect madvise mincore membarrier",
     "threads": """
-        futex futex_time64 set_robust_list get_robust_list rseq set_tid_address
-        gettid getpid getppid sched_yield sched_getaffinity sched_setaffinity getcpu restart_syscall
-        exit exit_group tgkill
+        futex futex_time64 set_robust_list rseq set_tid_address
+        gettid getpid getppid sched_yield sched_getaffinity getcpu restart_syscall
+        exit exit_group
     """,
     "signals and time": """
         rt_sigaction rt_sigprocmask rt_sigreturn rt_sigtimedwait rt_sigpending sigaltstack sigreturn
@@ -64,7 +64,7 @@ ALLOWED: Final = {
         gettimeofday time getitimer
     """,
     "questions of the C library": """
-        getrandom getrusage uname sysinfo prlimit64 getrlimit ugetrlimit times
+        getrandom getrusage uname sysinfo getrlimit ugetrlimit times
     """,
 }
 
@@ -84,6 +84,34 @@ PR_CAP_AMBIENT_IS_SET: Final = 1
 
 CLONE_THREAD: Final = 0x0001_0000
 CLONE_FS: Final = 0x0000_0200
+THREAD_FLAGS: Final = 0x007D_0F00
+"""What C libraries make threads with: nothing of a namespace, a parent, or a tracer."""
+
+OWN_ONLY: Final = "prlimit64 get_robust_list sched_setaffinity"
+"""Calls whose first argument is a process or thread: only 0, the caller."""
+
+FCNTLS: Final = {
+    "F_DUPFD": 0,
+    "F_GETFD": 1,
+    "F_SETFD": 2,
+    "F_GETFL": 3,
+    "F_SETFL": 4,
+    "F_GETLK": 5,
+    "F_SETLK": 6,
+    "F_SETLKW": 7,
+    "F_GETLK64": 12,  # 32-bit machines
+    "F_SETLK64": 13,
+    "F_SETLKW64": 14,
+    "F_OFD_GETLK": 36,
+    "F_OFD_SETLK": 37,
+    "F_OFD_SETLKW": 38,
+    "F_DUPFD_CLOEXEC": 1030,
+    "F_SETPIPE_SZ": 1031,
+    "F_GETPIPE_SZ": 1032,
+    "F_ADD_SEALS": 1033,
+    "F_GET_SEALS": 1034,
+}
+"""Those by which no process gets a signal."""
 
 PRCTLS: Final = {
     "PR_SET_NAME": 15,
@@ -112,6 +140,7 @@ IOCTLS: Final = {
 class _Compare(IntEnum):
     """enum scmp_compare."""
 
+    NE = 1
     EQ = 4
     MASKED_EQ = 7
 
@@ -137,6 +166,9 @@ class _ScmpArgCmp(ctypes.Structure):
     )
 
 
+# Of an int the kernel looks at these bits, whatever the caller's C type was.
+_INT: Final = 0xFFFF_FFFF
+
 # <seccomp.h>
 _ACT_ALLOW: Final = 0x7FFF_0000
 _ACT_ERRNO: Final = 0x0005_0000
@@ -145,6 +177,7 @@ _ACTIONS: Final = {
     Seccomp.LOG: 0x7FFC_0000,
     Seccomp.TRAP: 0x0003_0000,
 }
+_ATTR_BADARCH: Final = 2
 _ATTR_TSYNC: Final = 4
 _ATTR_OPTIMIZE: Final = 8
 
@@ -192,6 +225,8 @@ def confine(lib: ctypes.CDLL, action: Seccomp) -> None:
         raise StartError("seccomp: the filter cannot be made")
     try:
         lib.seccomp_attr_set(context, _ATTR_TSYNC, 1)
+        # Another machine's system calls are never ours: not the thread alone.
+        lib.seccomp_attr_set(context, _ATTR_BADARCH, _ACTIONS[Seccomp.KILL])
         # A binary tree instead of a list; older libraries do not know it.
         lib.seccomp_attr_set(context, _ATTR_OPTIMIZE, 2)
         _add_rules(_Filter(lib, context))
@@ -231,12 +266,21 @@ def _add_rules(rules: _Filter) -> None:
             rules.add(name, _ACT_ERRNO | number)
     # Threads, but no processes and no namespaces.
     flags = 1 if os.uname().machine == "s390x" else 0
-    rules.add("clone", tests=[_Test(flags, _Compare.MASKED_EQ, CLONE_THREAD, CLONE_THREAD)])
+    others = _INT & ~THREAD_FLAGS | CLONE_THREAD
+    rules.add("clone", tests=[_Test(flags, _Compare.MASKED_EQ, others, CLONE_THREAD)])
     rules.add("unshare", tests=[_Test(0, _Compare.EQ, CLONE_FS)])
+    # Other processes are left alone, by their numbers and through what is left of other sockets.
+    rules.add("tgkill", tests=[_Test(0, _Compare.MASKED_EQ, _INT, os.getpid())])
+    for name in OWN_ONLY.split():
+        rules.add(name, tests=[_Test(0, _Compare.MASKED_EQ, _INT, 0)])
+    rules.add("sendto", tests=[_Test(4, _Compare.EQ, 0)])
+    rules.add("sendto", _ACT_ERRNO | errno.EPERM, [_Test(4, _Compare.NE, 0)])
+    for command in FCNTLS.values():
+        for name in ("fcntl", "fcntl64"):
+            rules.add(name, tests=[_Test(1, _Compare.MASKED_EQ, _INT, command)])
     for request in PRCTLS.values():
         rules.add("prctl", tests=[_Test(0, _Compare.EQ, request)])
     is_set = [_Test(0, _Compare.EQ, PR_CAP_AMBIENT), _Test(1, _Compare.EQ, PR_CAP_AMBIENT_IS_SET)]
     rules.add("prctl", tests=is_set)
     for request in IOCTLS.values():
-        # The kernel looks at 32 bits, whatever the caller's C type was.
-        rules.add("ioctl", tests=[_Test(1, _Compare.MASKED_EQ, 0xFFFF_FFFF, request)])
+        rules.add("ioctl", tests=[_Test(1, _Compare.MASKED_EQ, _INT, request)])

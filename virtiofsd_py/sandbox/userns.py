@@ -6,6 +6,7 @@ Spec: user_namespaces(7), newuidmap(1).
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,8 @@ from typing import NoReturn
 from virtiofsd_py.errors import StartError
 from virtiofsd_py.idmap import NamespaceRange
 from virtiofsd_py.sandbox import libc
+
+_log = logging.getLogger(__name__)
 
 
 def unshare(uid_map: Sequence[NamespaceRange], gid_map: Sequence[NamespaceRange]) -> None:
@@ -45,12 +48,25 @@ def unshare(uid_map: Sequence[NamespaceRange], gid_map: Sequence[NamespaceRange]
         mapper.run()
 
 
+def leave_groups() -> bool:
+    """Give up supplementary groups, which no map turns into a guest's; return whether we may."""
+    try:
+        if os.getgroups():
+            os.setgroups([])
+    except PermissionError:
+        return False
+    return True
+
+
 def become_root(uid_map: Sequence[NamespaceRange], gid_map: Sequence[NamespaceRange]) -> None:
-    """Take the namespace's ids 0, where it has them."""
+    """Take the namespace's ids 0, where it has them, and with a map no group besides."""
     if any(r.inside == 0 for r in gid_map):
         os.setresgid(0, 0, 0)
     if any(r.inside == 0 for r in uid_map):
         os.setresuid(0, 0, 0)
+    # The kernel lets nobody do so whose own group is the only one that is mapped.
+    if (gid_map or uid_map) and not leave_groups():
+        _log.warning("event=groups_stay reason=--gid-map has no other group than one's own")
 
 
 def _words(ranges: Sequence[NamespaceRange]) -> str:
