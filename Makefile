@@ -10,6 +10,7 @@
 # make bench-events  how fast events are; make bench-scaling: with up to a million inodes and watches
 # make fidelity what watchers in guests see, against what local watchers see
 # make test-kernel   the guest cases with a kernel that checks its own locking and memory; slow
+# make test-upstream the guest cases on the newest 6.12.y that Debian has; weekly
 # make format   rewrite Python and C in the house style
 # make clean    remove build/
 #
@@ -317,6 +318,13 @@ bench-scaling: bench-programs
 test-kernel: deps-tests build-daemon build-guest-x86-debug build-qemu
 	@env RUN_GUEST_X86_KERNEL="$(CURDIR)/build/guest/x86-debug/bzImage" \
 		$(PYTEST) qemu-tests/cases --world qemu --guest-option=--smp=2 --guest-option=--mem=768
+
+# The guest cases on the newest 6.12.y of all of Debian's suites: does a series still fit?
+.PHONY: test-upstream
+test-upstream: deps-tests deps-kernel build-daemon
+	@qemu-tests/kernel/build uml --newest
+	env RUN_GUEST_UML_KERNEL="$(CURDIR)/build/guest-newest/uml/linux" \
+		$(PYTEST) qemu-tests/cases --world uml
 
 # Only what this demo needs: the other kind of guest takes as long again to build.
 demo_needs_qemu := build-guest-x86 build-qemu
