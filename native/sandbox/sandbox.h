@@ -61,6 +61,13 @@
 #define VFSD_CLONE_FLAGS_ARGUMENT 0
 #endif
 
+/* struct fanotify_event_info_mnt */
+struct vfsd_mount_info {
+	struct fanotify_event_info_header header;
+	uint32_t padding;
+	uint64_t mnt_id;
+};
+
 /* struct mnt_id_req and the head of struct statmount, which are younger than many headers. */
 struct vfsd_mount_request {
 	uint32_t size;
@@ -117,6 +124,29 @@ static inline int vfsd_mount_point(uint64_t mnt_id, char *ret)
 	answer.text[sizeof(answer.text) - 1] = '\0';
 	strcpy(ret, answer.text + answer.mnt_point);
 	return 0;
+}
+
+/*
+ * The event at @at of the @bytes that were read of a group with FAN_REPORT_MNT: its FAN_* bits, and the
+ * unique number of its mount (0: none). Returns where the next one is; 0: there is none at @at.
+ */
+static inline size_t vfsd_mount_event(const void *buffer, size_t bytes, size_t at, uint64_t *mask,
+				      uint64_t *mnt_id)
+{
+	const char *raw = (const char *)buffer + at;
+	struct fanotify_event_metadata event;
+	struct vfsd_mount_info info = {.mnt_id = 0};
+
+	if (bytes - at < sizeof(event))
+		return 0;
+	memcpy(&event, raw, sizeof(event));
+	if (event.event_len < sizeof(event) || event.event_len > bytes - at)
+		return 0;
+	if (event.event_len >= event.metadata_len + sizeof(info))
+		memcpy(&info, raw + event.metadata_len, sizeof(info));
+	*mask = event.mask;
+	*mnt_id = info.mnt_id;
+	return at + event.event_len;
 }
 
 #endif

@@ -10,6 +10,7 @@ fanotify_mark(2), statmount(2).
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from enum import IntFlag
 from typing import Final
 
@@ -107,6 +108,17 @@ def fanotify_mark_namespace(group_fd: int, namespace_fd: int) -> None:
     flags = lib.FAN_MARK_ADD | lib.FAN_MARK_MNTNS
     mask = Fanotify.MNT_ATTACH | Fanotify.MNT_DETACH
     _check(lib.fanotify_mark(group_fd, flags, mask, namespace_fd, ffi.NULL), "fanotify_mark")
+
+
+def mount_events(raw: bytes) -> Iterator[tuple[int, int]]:
+    """Yield what was read of a group that reports mounts, a pair for each event.
+
+    First its `Fanotify` bits, then the unique number of its mount, 0 where there is none.
+    """
+    mask, number = ffi.new("uint64_t *"), ffi.new("uint64_t *")
+    at = 0
+    while at := lib.vfsd_mount_event(raw, len(raw), at, mask, number):
+        yield mask[0], number[0]
 
 
 def mount_point(number: int) -> bytes:
