@@ -107,8 +107,6 @@ def enter(plan: Plan, on_ready: Callable[[], None]) -> Inside | Ended:
     Raises:
         StartError: something is not permitted or missing; never in the guardian.
     """
-    cap_ng = capabilities.load()
-    filters = seccomp.load() if plan.seccomp is not Seccomp.NONE else None
     # Where there are none, nothing need be permitted: a user namespace may forbid it.
     if os.geteuid() == 0 and os.getgroups():
         _at("supplementary groups", lambda: os.setgroups([]))
@@ -120,11 +118,11 @@ def enter(plan: Plan, on_ready: Callable[[], None]) -> Inside | Ended:
         if isinstance(process, Ended):
             return process
         inside = _change_root(plan, process, bell.keep_only(), on_ready)
-    if filters:
-        seccomp.confine(filters, plan.seccomp)
+    if plan.seccomp is not Seccomp.NONE:
+        seccomp.confine(seccomp.load(), plan.seccomp)
     # In a user namespace of its own every user has them all.
     if os.geteuid() == 0 or inside.apart:
-        capabilities.keep_only(cap_ng, plan.capabilities)
+        capabilities.keep_only(plan.capabilities)
     return inside
 
 

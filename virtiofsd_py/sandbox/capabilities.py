@@ -6,11 +6,11 @@ Spec: capabilities(7), cap-ng(3).
 
 from __future__ import annotations
 
-import ctypes
 import logging
 from collections.abc import Iterable
 from typing import Final
 
+from virtiofsd_py._sandbox import lib
 from virtiofsd_py.errors import StartError
 from virtiofsd_py.options import CAPABILITY_NAMES, CapabilityChange
 
@@ -23,13 +23,6 @@ USUAL: Final = frozenset(
 
 FOR_HANDLES: Final = frozenset({"dac_read_search"})
 """What opening a file by its handle takes besides."""
-
-# <cap-ng.h>
-_ADD: Final = 1
-_EFFECTIVE: Final = 1
-_PERMITTED: Final = 2
-_SELECT_CAPS: Final = 16
-_SELECT_BOTH: Final = 48
 
 
 def kept(*, file_handles: bool, changes: Iterable[CapabilityChange]) -> frozenset[str]:
@@ -45,27 +38,12 @@ def kept(*, file_handles: bool, changes: Iterable[CapabilityChange]) -> frozense
     return frozenset(names)
 
 
-def load() -> ctypes.CDLL:
-    """Load libcap-ng, which is out of reach once the root changes.
-
-    Raises:
-        StartError: it is missing.
-    """
-    try:
-        return ctypes.CDLL("libcap-ng.so.0")
-    except OSError as error:
-        raise StartError(
-            f"libcap-ng, which drops capabilities, cannot be loaded: {error}"
-        ) from None
-
-
-def keep_only(lib: ctypes.CDLL, names: frozenset[str]) -> None:
+def keep_only(names: frozenset[str]) -> None:
     """Drop every capability but `names`, for this thread and those it will make.
 
     What we do not have cannot be kept, and is left out: containers give root less.
 
     Args:
-        lib: what `load` returned.
         names: as in `CAPABILITY_NAMES`.
 
     Raises:
@@ -73,16 +51,16 @@ def keep_only(lib: ctypes.CDLL, names: frozenset[str]) -> None:
     """
     lib.capng_get_caps_process()
     numbers = {CAPABILITY_NAMES.index(name) for name in names}
-    missing = {n for n in numbers if not lib.capng_have_capability(_PERMITTED, n)}
+    missing = {n for n in numbers if not lib.capng_have_capability(lib.CAPNG_PERMITTED, n)}
     if missing:
         absent = sorted(CAPABILITY_NAMES[number] for number in missing)
         _log.warning("event=capabilities_missing names=%s", ",".join(absent))
     # Only who has this may narrow the bounding set; nobody executes a program here anyway.
-    may_bound = lib.capng_have_capability(_EFFECTIVE, CAPABILITY_NAMES.index("setpcap"))
-    which = _SELECT_BOTH if may_bound else _SELECT_CAPS
+    may_bound = lib.capng_have_capability(lib.CAPNG_EFFECTIVE, CAPABILITY_NAMES.index("setpcap"))
+    which = lib.CAPNG_SELECT_BOTH if may_bound else lib.CAPNG_SELECT_CAPS
     lib.capng_clear(which)
     for number in numbers - missing:
-        lib.capng_update(_ADD, _EFFECTIVE | _PERMITTED, number)
+        lib.capng_update(lib.CAPNG_ADD, lib.CAPNG_EFFECTIVE | lib.CAPNG_PERMITTED, number)
     result = lib.capng_apply(which)
     if result != 0:
         raise StartError(f"capabilities cannot be dropped: capng_apply returned {result}")

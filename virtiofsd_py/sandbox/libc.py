@@ -1,142 +1,93 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """System calls that Python's `os` lacks in 3.11. Each raises OSError and returns nothing else.
 
+Their numbers and structures come from this machine's headers (native/sandbox/sandbox.h).
+
 Spec: unshare(2), mount(2), pivot_root(2), prctl(2), open_tree(2), move_mount(2), fanotify_init(2),
 fanotify_mark(2), statmount(2).
 """
 
 from __future__ import annotations
 
-import ctypes
 import os
-import struct
+from collections.abc import Iterator
 from enum import IntFlag
 from typing import Final
 
-_libc: Final = ctypes.CDLL(None, use_errno=True)
+from virtiofsd_py._sandbox import ffi, lib
 
-AT_FDCWD: Final = -100
-
-# Alike on every machine that Linux still runs on, but Alpha.
-_SYS_OPEN_TREE: Final = 428
-_SYS_MOVE_MOUNT: Final = 429
-SYS_STATMOUNT: Final = 457
-# The C library has no function for this one.
-_SYS_PIVOT_ROOT: Final = {
-    "x86_64": 155,
-    "aarch64": 41,
-    "riscv64": 41,
-    "loongarch64": 41,
-    "ppc64le": 203,
-    "s390x": 217,
-}
-
-_PR_SET_PDEATHSIG: Final = 1
-
-# struct mnt_id_req: size, spare, mnt_id, param
-_MNT_ID_REQ: Final = struct.Struct("=IIQQ")
-_STATMOUNT_MNT_POINT: Final = 0x10
-_STATMOUNT_PLACE_AT: Final = 108  # of mnt_point in struct statmount
-_STATMOUNT_TEXT_AT: Final = 512
-_PATH_MAX: Final = 4096
+_PATH_BYTES: Final = 4096 + 1
 
 
 class Clone(IntFlag):
     """Namespaces to leave."""
 
-    NEWNS = 0x0002_0000
-    NEWUSER = 0x1000_0000
-    NEWPID = 0x2000_0000
-    NEWNET = 0x4000_0000
+    NEWNS = lib.CLONE_NEWNS
+    NEWUSER = lib.CLONE_NEWUSER
+    NEWPID = lib.CLONE_NEWPID
+    NEWNET = lib.CLONE_NEWNET
 
 
 class Mount(IntFlag):
     """Flags of mount(2)."""
 
-    RDONLY = 1
-    NOSUID = 2
-    NODEV = 4
-    NOEXEC = 8
-    REMOUNT = 0x20
-    BIND = 0x1000
-    REC = 0x4000
-    SLAVE = 0x8_0000
+    RDONLY = lib.MS_RDONLY
+    NOSUID = lib.MS_NOSUID
+    NODEV = lib.MS_NODEV
+    NOEXEC = lib.MS_NOEXEC
+    REMOUNT = lib.MS_REMOUNT
+    BIND = lib.MS_BIND
+    REC = lib.MS_REC
+    SLAVE = lib.MS_SLAVE
 
 
 class Fanotify(IntFlag):
     """Flags of fanotify_init(2), and events."""
 
-    CLOEXEC = 1
-    NONBLOCK = 2
-    REPORT_MNT = 0x4000
-    MNT_ATTACH = 0x0100_0000
-    MNT_DETACH = 0x0200_0000
+    CLOEXEC = lib.FAN_CLOEXEC
+    NONBLOCK = lib.FAN_NONBLOCK
+    REPORT_MNT = lib.FAN_REPORT_MNT
+    MNT_ATTACH = lib.FAN_MNT_ATTACH
+    MNT_DETACH = lib.FAN_MNT_DETACH
 
 
 def _check(result: int, name: str | None = None) -> int:
     if result < 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number), name)
+        raise OSError(ffi.errno, os.strerror(ffi.errno), name)
     return result
 
 
 def unshare(what: Clone) -> None:
     """Leave namespaces for new ones."""
-    _check(_libc.unshare(ctypes.c_int(what)), "unshare")
+    _check(lib.unshare(what), "unshare")
 
 
 def mount(source: str | None, target: str, kind: str | None, flags: Mount) -> None:
     """Mount, bind, or change propagation."""
-    raw = [None if text is None else os.fsencode(text) for text in (source, target, kind)]
-    _check(_libc.mount(*raw, ctypes.c_ulong(flags), None), target)
+    raw = [ffi.NULL if text is None else os.fsencode(text) for text in (source, target, kind)]
+    _check(lib.mount(*raw, flags, ffi.NULL), target)
 
 
 def unmount_lazily(target: str) -> None:
     """Take a mount out of the tree, whoever uses it."""
-    mnt_detach = 2
-    _check(_libc.umount2(os.fsencode(target), ctypes.c_int(mnt_detach)), target)
+    _check(lib.umount2(os.fsencode(target), lib.MNT_DETACH), target)
 
 
 def clone_tree(path: str) -> int:
     """Copy the mounts from `path` down, attached nowhere; return a descriptor of the copy."""
-    flags = 0x1 | 0x8000 | os.O_CLOEXEC  # OPEN_TREE_CLONE | AT_RECURSIVE
-    return _check(
-        _libc.syscall(
-            ctypes.c_long(_SYS_OPEN_TREE),
-            ctypes.c_int(AT_FDCWD),
-            os.fsencode(path),
-            ctypes.c_uint(flags),
-        ),
-        path,
-    )
+    flags = lib.OPEN_TREE_CLONE | lib.AT_RECURSIVE | lib.OPEN_TREE_CLOEXEC
+    return _check(lib.open_tree(lib.AT_FDCWD, os.fsencode(path), flags), path)
 
 
 def attach_tree(tree_fd: int, target: str) -> None:
     """Attach what `clone_tree` returned."""
-    empty_path = 0x4  # MOVE_MOUNT_F_EMPTY_PATH
-    _check(
-        _libc.syscall(
-            ctypes.c_long(_SYS_MOVE_MOUNT),
-            ctypes.c_int(tree_fd),
-            b"",
-            ctypes.c_int(AT_FDCWD),
-            os.fsencode(target),
-            ctypes.c_uint(empty_path),
-        ),
-        target,
-    )
+    flags = lib.MOVE_MOUNT_F_EMPTY_PATH
+    _check(lib.move_mount(tree_fd, b"", lib.AT_FDCWD, os.fsencode(target), flags), target)
 
 
 def pivot_root(new_root: str, put_old: str) -> None:
     """Exchange this mount namespace's root."""
-    machine = os.uname().machine
-    number = _SYS_PIVOT_ROOT.get(machine)
-    if number is None:
-        raise NotImplementedError(f"number of pivot_root on {machine}")
-    _check(
-        _libc.syscall(ctypes.c_long(number), os.fsencode(new_root), os.fsencode(put_old)),
-        "pivot_root",
-    )
+    _check(lib.vfsd_pivot_root(os.fsencode(new_root), os.fsencode(put_old)), "pivot_root")
 
 
 def die_with_parent(signal_number: int) -> None:
@@ -144,33 +95,30 @@ def die_with_parent(signal_number: int) -> None:
 
     A change of ids, or a gain of capabilities, undoes it.
     """
-    zero = ctypes.c_ulong(0)
-    _check(
-        _libc.prctl(
-            ctypes.c_int(_PR_SET_PDEATHSIG), ctypes.c_ulong(signal_number), zero, zero, zero
-        ),
-        "prctl",
-    )
+    _check(lib.prctl(lib.PR_SET_PDEATHSIG, ffi.cast("unsigned long", signal_number)), "prctl")
 
 
 def fanotify_init(flags: Fanotify) -> int:
     """Return a descriptor of a new group."""
-    return _check(_libc.fanotify_init(ctypes.c_uint(flags), ctypes.c_uint(0)), "fanotify_init")
+    return _check(lib.fanotify_init(flags, 0), "fanotify_init")
 
 
 def fanotify_mark_namespace(group_fd: int, namespace_fd: int) -> None:
     """Have a group that reports mounts hear of those in a mount namespace."""
-    add, mark_mntns = 0x1, 0x110
-    _check(
-        _libc.fanotify_mark(
-            ctypes.c_int(group_fd),
-            ctypes.c_uint(add | mark_mntns),
-            ctypes.c_uint64(Fanotify.MNT_ATTACH | Fanotify.MNT_DETACH),
-            ctypes.c_int(namespace_fd),
-            None,
-        ),
-        "fanotify_mark",
-    )
+    flags = lib.FAN_MARK_ADD | lib.FAN_MARK_MNTNS
+    mask = Fanotify.MNT_ATTACH | Fanotify.MNT_DETACH
+    _check(lib.fanotify_mark(group_fd, flags, mask, namespace_fd, ffi.NULL), "fanotify_mark")
+
+
+def mount_events(raw: bytes) -> Iterator[tuple[int, int]]:
+    """Yield what was read of a group that reports mounts, a pair for each event.
+
+    First its `Fanotify` bits, then the unique number of its mount, 0 where there is none.
+    """
+    mask, number = ffi.new("uint64_t *"), ffi.new("uint64_t *")
+    at = 0
+    while at := lib.vfsd_mount_event(raw, len(raw), at, mask, number):
+        yield mask[0], number[0]
 
 
 def mount_point(number: int) -> bytes:
@@ -179,17 +127,6 @@ def mount_point(number: int) -> bytes:
     Args:
         number: the unique one, that is never used again.
     """
-    request = _MNT_ID_REQ.pack(_MNT_ID_REQ.size, 0, number, _STATMOUNT_MNT_POINT)
-    answer = ctypes.create_string_buffer(_STATMOUNT_TEXT_AT + _PATH_MAX + 1)
-    _check(
-        _libc.syscall(
-            ctypes.c_long(SYS_STATMOUNT),
-            request,
-            answer,
-            ctypes.c_size_t(len(answer)),
-            ctypes.c_uint(0),
-        ),
-        "statmount",
-    )
-    (at,) = struct.unpack_from("=I", answer, _STATMOUNT_PLACE_AT)
-    return answer.raw[_STATMOUNT_TEXT_AT + at :].partition(b"\0")[0]
+    path = ffi.new("char[]", _PATH_BYTES)
+    _check(lib.vfsd_mount_point(number, path), "statmount")
+    return bytes(ffi.string(path))

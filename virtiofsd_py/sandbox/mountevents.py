@@ -15,18 +15,11 @@ from __future__ import annotations
 
 import errno
 import os
-import struct
 from collections.abc import Iterator
 from typing import Final
 
 from virtiofsd_py.sandbox import libc
 from virtiofsd_py.sandbox.libc import Fanotify
-
-# fanotify_event_metadata: event_len, vers, reserved, metadata_len, mask, fd, pid
-_METADATA: Final = struct.Struct("=IBBHQii")
-# fanotify_event_info_mnt: info_type, pad, len, mnt_id
-_MOUNT_INFO: Final = struct.Struct("=BBH4xQ")
-_INFO_TYPE_MNT: Final = 7
 
 _READ_BYTES: Final = 1 << 16
 # As many events as the host keeps by default, and more: one that never rests has to wait for us.
@@ -110,15 +103,7 @@ class MountEvents:
                 raw = os.read(self._fd, _READ_BYTES)
             except BlockingIOError:
                 return
-            at = 0
-            while at < len(raw):
-                length, _, _, metadata_bytes, mask, _, _ = _METADATA.unpack_from(raw, at)
-                number = 0
-                if length >= metadata_bytes + _MOUNT_INFO.size:
-                    kind, _, _, number = _MOUNT_INFO.unpack_from(raw, at + metadata_bytes)
-                    assert kind == _INFO_TYPE_MNT, "what else does such a group tell"
-                yield mask, number
-                at += length
+            yield from libc.mount_events(raw)
 
 
 def _can_ask() -> bool:

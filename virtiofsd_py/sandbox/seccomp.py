@@ -10,17 +10,15 @@ Spec: seccomp(2), seccomp_rule_add(3).
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import IntEnum
-from typing import Final
+from typing import Any, Final
 
+from virtiofsd_py._sandbox import ffi, lib
 from virtiofsd_py.errors import StartError
 from virtiofsd_py.options import Seccomp
-from virtiofsd_py.sandbox import libc
 
 ALLOWED: Final = {
     "files of the share": """
@@ -68,7 +66,7 @@ ALLOWED: Final = {
     """,
 }
 
-NUMBERS: Final = {"statmount": libc.SYS_STATMOUNT}
+NUMBERS: Final = {"statmount": lib.SYS_statmount}
 """Those of names that are newer than the libseccomp in use."""
 
 REFUSED: Final = {
@@ -79,70 +77,27 @@ REFUSED: Final = {
 }
 """Calls that fail without further consequences."""
 
-PR_CAP_AMBIENT: Final = 47
-PR_CAP_AMBIENT_IS_SET: Final = 1
-
-CLONE_THREAD: Final = 0x0001_0000
-CLONE_FS: Final = 0x0000_0200
 THREAD_FLAGS: Final = 0x007D_0F00
 """What C libraries make threads with: nothing of a namespace, a parent, or a tracer."""
 
 OWN_ONLY: Final = "prlimit64 get_robust_list sched_setaffinity"
 """Calls whose first argument is a process or thread: only 0, the caller."""
 
-FCNTLS: Final = {
-    "F_DUPFD": 0,
-    "F_GETFD": 1,
-    "F_SETFD": 2,
-    "F_GETFL": 3,
-    "F_SETFL": 4,
-    "F_GETLK": 5,
-    "F_SETLK": 6,
-    "F_SETLKW": 7,
-    "F_GETLK64": 12,  # 32-bit machines
-    "F_SETLK64": 13,
-    "F_SETLKW64": 14,
-    "F_OFD_GETLK": 36,
-    "F_OFD_SETLK": 37,
-    "F_OFD_SETLKW": 38,
-    "F_DUPFD_CLOEXEC": 1030,
-    "F_SETPIPE_SZ": 1031,
-    "F_GETPIPE_SZ": 1032,
-    "F_ADD_SEALS": 1033,
-    "F_GET_SEALS": 1034,
-}
+FCNTLS: Final = """
+    F_DUPFD F_DUPFD_CLOEXEC F_GETFD F_SETFD F_GETFL F_SETFL
+    F_GETLK F_SETLK F_SETLKW F_GETLK64 F_SETLK64 F_SETLKW64 F_OFD_GETLK F_OFD_SETLK F_OFD_SETLKW
+    F_SETPIPE_SZ F_GETPIPE_SZ F_ADD_SEALS F_GET_SEALS
+"""
 """Those by which no process gets a signal."""
 
-PRCTLS: Final = {
-    "PR_SET_NAME": 15,
-    "PR_GET_NAME": 16,
-    "PR_CAPBSET_READ": 23,
-    "PR_CAPBSET_DROP": 24,
-    "PR_SET_VMA": 0x53564D41,
-}
+PRCTLS: Final = "PR_SET_NAME PR_GET_NAME PR_CAPBSET_READ PR_CAPBSET_DROP PR_SET_VMA"
 
-IOCTLS: Final = {
-    "TCGETS": 0x5401,  # isatty(3)
-    "FIONREAD": 0x541B,
-    "FIONBIO": 0x5421,
-    "FIONCLEX": 0x5450,
-    "FIOCLEX": 0x5451,
-    "FS_IOC_GETFLAGS": 0x8008_6601,
-    "FS_IOC_SETFLAGS": 0x4008_6602,
-    "FS_IOC_GETVERSION": 0x8008_7601,
-    "FS_IOC_FSGETXATTR": 0x801C_581F,
-    "FS_IOC_FSSETXATTR": 0x401C_5820,
-    "FICLONE": 0x4004_9409,
-    "FICLONERANGE": 0x4020_940D,
-}
-
-
-class _Compare(IntEnum):
-    """enum scmp_compare."""
-
-    NE = 1
-    EQ = 4
-    MASKED_EQ = 7
+IOCTLS: Final = """
+    TCGETS FIONREAD FIONBIO FIONCLEX FIOCLEX
+    FS_IOC_GETFLAGS FS_IOC_SETFLAGS FS_IOC_GETVERSION FS_IOC_FSGETXATTR FS_IOC_FSSETXATTR
+    FICLONE FICLONERANGE
+"""
+"""TCGETS is isatty(3)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,109 +105,71 @@ class _Test:
     """A test of one argument; MASKED_EQ: ``argument & a == b``."""
 
     argument: int
-    how: _Compare
+    how: int  # enum scmp_compare
     a: int
     b: int = 0
-
-
-class _ScmpArgCmp(ctypes.Structure):
-    """struct scmp_arg_cmp."""
-
-    _fields_ = (
-        ("arg", ctypes.c_uint),
-        ("op", ctypes.c_int),
-        ("datum_a", ctypes.c_uint64),
-        ("datum_b", ctypes.c_uint64),
-    )
 
 
 # Of an int the kernel looks at these bits, whatever the caller's C type was.
 _INT: Final = 0xFFFF_FFFF
 
-# <seccomp.h>
-_ACT_ALLOW: Final = 0x7FFF_0000
-_ACT_ERRNO: Final = 0x0005_0000
 _ACTIONS: Final = {
-    Seccomp.KILL: 0x8000_0000,  # the process, not the thread
-    Seccomp.LOG: 0x7FFC_0000,
-    Seccomp.TRAP: 0x0003_0000,
+    Seccomp.KILL: lib.SCMP_ACT_KILL_PROCESS,  # not the thread
+    Seccomp.LOG: lib.SCMP_ACT_LOG,
+    Seccomp.TRAP: lib.SCMP_ACT_TRAP,
 }
-_ATTR_BADARCH: Final = 2
-_ATTR_TSYNC: Final = 4
-_ATTR_OPTIMIZE: Final = 8
 
 
-def load() -> ctypes.CDLL:
-    """Load libseccomp, which is out of reach once the root changes.
-
-    Raises:
-        StartError: it is missing.
-    """
-    try:
-        lib = ctypes.CDLL("libseccomp.so.2")
-    except OSError as error:
-        raise StartError(f"--seccomp: libseccomp cannot be loaded: {error}") from None
-    context = ctypes.c_void_p
-    lib.seccomp_init.argtypes = (ctypes.c_uint32,)
-    lib.seccomp_init.restype = context
-    lib.seccomp_release.argtypes = (context,)
-    lib.seccomp_release.restype = None
-    lib.seccomp_load.argtypes = (context,)
-    lib.seccomp_attr_set.argtypes = (context, ctypes.c_int, ctypes.c_uint32)
-    lib.seccomp_syscall_resolve_name.argtypes = (ctypes.c_char_p,)
-    lib.seccomp_rule_add_array.argtypes = (
-        context,
-        ctypes.c_uint32,
-        ctypes.c_int,
-        ctypes.c_uint,
-        ctypes.POINTER(_ScmpArgCmp),
-    )
+def load() -> Any:  # noqa: ANN401 - cffi's libraries have no type
+    """Return libseccomp. Importing this module has loaded it, while it was within reach."""
     return lib
 
 
-def confine(lib: ctypes.CDLL, action: Seccomp) -> None:
+def confine(library: Any, action: Seccomp) -> None:  # noqa: ANN401 - as `load`
     """Put the filter in force for every thread there is and will be; sets no_new_privs.
 
     Args:
-        lib: what `load` returned.
+        library: what `load` returned.
         action: not NONE.
 
     Raises:
         StartError: the kernel refuses.
     """
-    context = lib.seccomp_init(_ACTIONS[action])
+    context = library.seccomp_init(_ACTIONS[action])
     if not context:
         raise StartError("seccomp: the filter cannot be made")
     try:
-        lib.seccomp_attr_set(context, _ATTR_TSYNC, 1)
+        library.seccomp_attr_set(context, lib.SCMP_FLTATR_CTL_TSYNC, 1)
         # Another machine's system calls are never ours: not the thread alone.
-        lib.seccomp_attr_set(context, _ATTR_BADARCH, _ACTIONS[Seccomp.KILL])
+        library.seccomp_attr_set(context, lib.SCMP_FLTATR_ACT_BADARCH, _ACTIONS[Seccomp.KILL])
         # A binary tree instead of a list; older libraries do not know it.
-        lib.seccomp_attr_set(context, _ATTR_OPTIMIZE, 2)
-        _add_rules(_Filter(lib, context))
-        result = lib.seccomp_load(context)
+        library.seccomp_attr_set(context, lib.SCMP_FLTATR_CTL_OPTIMIZE, 2)
+        _add_rules(_Filter(library, context))
+        result = library.seccomp_load(context)
         if result != 0:
             raise StartError(f"seccomp: the filter cannot be loaded: {os.strerror(-result)}")
     finally:
-        lib.seccomp_release(context)
+        library.seccomp_release(context)
 
 
 class _Filter:
     """A filter in the making."""
 
-    def __init__(self, lib: ctypes.CDLL, context: int) -> None:
-        self._lib = lib
+    def __init__(self, library: Any, context: Any) -> None:  # noqa: ANN401 - as `load`
+        self._library = library
         self._context = context
 
-    def add(self, name: str, action: int = _ACT_ALLOW, tests: Sequence[_Test] = ()) -> None:
+    def add(self, name: str, action: int = lib.SCMP_ACT_ALLOW, tests: Sequence[_Test] = ()) -> None:
         """Add a rule; all `tests` must hold. Rules of one call are alternatives."""
-        number = self._lib.seccomp_syscall_resolve_name(name.encode())
+        number = self._library.seccomp_syscall_resolve_name(name.encode())
         if number == -1:
             number = NUMBERS.get(name, -1)
         if number == -1:
             return
-        raw = (_ScmpArgCmp * len(tests))(*(_ScmpArgCmp(t.argument, t.how, t.a, t.b) for t in tests))
-        result = self._lib.seccomp_rule_add_array(self._context, action, number, len(tests), raw)
+        raw = ffi.new("struct scmp_arg_cmp[]", [(t.argument, t.how, t.a, t.b) for t in tests])
+        result = self._library.seccomp_rule_add_array(
+            self._context, action, number, len(tests), raw
+        )
         if result not in (0, -errno.EDOM):  # EDOM: not on this machine
             raise StartError(f"seccomp: no rule for {name}: {os.strerror(-result)}")
 
@@ -263,24 +180,24 @@ def _add_rules(rules: _Filter) -> None:
             rules.add(name)
     for number, names in REFUSED.items():
         for name in names.split():
-            rules.add(name, _ACT_ERRNO | number)
+            rules.add(name, lib.VFSD_SCMP_ACT_ERRNO | number)
     # Threads, but no processes and no namespaces.
-    flags = 1 if os.uname().machine == "s390x" else 0
-    others = _INT & ~THREAD_FLAGS | CLONE_THREAD
-    rules.add("clone", tests=[_Test(flags, _Compare.MASKED_EQ, others, CLONE_THREAD)])
-    rules.add("unshare", tests=[_Test(0, _Compare.EQ, CLONE_FS)])
+    flags = lib.VFSD_CLONE_FLAGS_ARGUMENT
+    others = _INT & ~THREAD_FLAGS | lib.CLONE_THREAD
+    rules.add("clone", tests=[_Test(flags, lib.SCMP_CMP_MASKED_EQ, others, lib.CLONE_THREAD)])
+    rules.add("unshare", tests=[_Test(0, lib.SCMP_CMP_EQ, lib.CLONE_FS)])
     # Other processes are left alone, by their numbers and through what is left of other sockets.
-    rules.add("tgkill", tests=[_Test(0, _Compare.MASKED_EQ, _INT, os.getpid())])
+    rules.add("tgkill", tests=[_Test(0, lib.SCMP_CMP_MASKED_EQ, _INT, os.getpid())])
     for name in OWN_ONLY.split():
-        rules.add(name, tests=[_Test(0, _Compare.MASKED_EQ, _INT, 0)])
-    rules.add("sendto", tests=[_Test(4, _Compare.EQ, 0)])
-    rules.add("sendto", _ACT_ERRNO | errno.EPERM, [_Test(4, _Compare.NE, 0)])
-    for command in FCNTLS.values():
+        rules.add(name, tests=[_Test(0, lib.SCMP_CMP_MASKED_EQ, _INT, 0)])
+    rules.add("sendto", tests=[_Test(4, lib.SCMP_CMP_EQ, 0)])
+    rules.add("sendto", lib.VFSD_SCMP_ACT_ERRNO | errno.EPERM, [_Test(4, lib.SCMP_CMP_NE, 0)])
+    for command in FCNTLS.split():
         for name in ("fcntl", "fcntl64"):
-            rules.add(name, tests=[_Test(1, _Compare.MASKED_EQ, _INT, command)])
-    for request in PRCTLS.values():
-        rules.add("prctl", tests=[_Test(0, _Compare.EQ, request)])
-    is_set = [_Test(0, _Compare.EQ, PR_CAP_AMBIENT), _Test(1, _Compare.EQ, PR_CAP_AMBIENT_IS_SET)]
-    rules.add("prctl", tests=is_set)
-    for request in IOCTLS.values():
-        rules.add("ioctl", tests=[_Test(1, _Compare.MASKED_EQ, _INT, request)])
+            rules.add(name, tests=[_Test(1, lib.SCMP_CMP_MASKED_EQ, _INT, getattr(lib, command))])
+    for request in PRCTLS.split():
+        rules.add("prctl", tests=[_Test(0, lib.SCMP_CMP_EQ, getattr(lib, request))])
+    is_set = (lib.PR_CAP_AMBIENT, lib.PR_CAP_AMBIENT_IS_SET)
+    rules.add("prctl", tests=[_Test(i, lib.SCMP_CMP_EQ, word) for i, word in enumerate(is_set)])
+    for request in IOCTLS.split():
+        rules.add("ioctl", tests=[_Test(1, lib.SCMP_CMP_MASKED_EQ, _INT, getattr(lib, request))])
