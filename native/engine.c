@@ -19,6 +19,7 @@
 #include "migrate.h"
 #include "notify.h"
 #include "source.h"
+#include "thread.h"
 #include "upcall.h"
 #include "util.h"
 #include "wire.h"
@@ -41,6 +42,11 @@ int vfsd_engine_probe_fsnotify(vfsd_engine *engine, int *why)
 uint32_t vfsd_engine_notify_buf_bytes(void)
 {
 	return VFSD_NOTIFY_BYTES_OFFERED;
+}
+
+void vfsd_engine_interrupt(void)
+{
+	vfsd_threads_interrupt();
 }
 
 int vfsd_engine_log_fd(const vfsd_engine *engine)

@@ -172,6 +172,12 @@ int vfsd_engine_create(const vfsd_engine_config *config, vfsd_engine **ret);
 void vfsd_engine_destroy(vfsd_engine *engine);
 
 /*
+ * When the daemon is to end: let the core's threads give up what they wait for in the kernel, once.
+ * Any thread may call it, also while another one is in any function of an engine.
+ */
+void vfsd_engine_interrupt(void);
+
+/*
  * Can remote events be had on this host and share? 0: as configured. 1: where VFSD_FSNOTIFY_MERGED
  * was asked for, only as with VFSD_FSNOTIFY_SERVER, which is in force from now on; *why (-errno) is
  * the reason. -errno: no. Before the first ring starts.

@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -15,6 +14,8 @@
 
 #include "fuse.h"
 #include "log.h"
+#include "nowait.h"
+#include "thread.h"
 #include "util.h"
 
 enum {
@@ -36,7 +37,7 @@ enum {
 struct member {
 	struct vfsd_queue *queue;
 	struct vfsd_fuse_worker *worker;
-	pthread_t thread;
+	struct vfsd_thread thread;
 	struct vfsd_chain chain;
 	struct vfsd_chain ahead; /* of a batch: the one behind chain, or the other way round */
 };
@@ -68,8 +69,7 @@ struct vfsd_queue {
 static void signal_driver(struct vfsd_queue *queue)
 {
 	pthread_mutex_lock(&queue->call_lock);
-	if (queue->call_fd >= 0)
-		(void)eventfd_write(queue->call_fd, 1);
+	vfsd_nowait_signal(queue->call_fd);
 	pthread_mutex_unlock(&queue->call_lock);
 }
 
@@ -215,10 +215,9 @@ static void note_kick(struct vfsd_queue *queue)
  */
 static void take_kick(struct vfsd_queue *queue)
 {
-	eventfd_t count;
-
+	/* Whoever else reads from it may have been first. */
 	if (queue->kicked)
-		(void)eventfd_read(queue->config.kick_fd, &count);
+		vfsd_nowait_drain(queue->config.kick_fd);
 	queue->kicked = false;
 }
 
@@ -272,8 +271,7 @@ static void wait_for_stop(struct vfsd_queue *queue)
 static void tell_broken(struct vfsd_queue *queue)
 {
 	vfsd_log(VFSD_LOG_ERROR, "queue: broken ring stopped ring=%u", queue->config.index);
-	if (queue->config.err_fd >= 0)
-		(void)eventfd_write(queue->config.err_fd, 1);
+	vfsd_nowait_signal(queue->config.err_fd);
 }
 
 static void run_alone(struct member *member)
@@ -362,19 +360,14 @@ static void run_in_pool(struct member *member)
 	pthread_mutex_unlock(&queue->ring_lock);
 }
 
-static void *run(void *arg)
+static void run(void *arg)
 {
 	struct member *member = arg;
-	char name[16];
 
-	/* By the thread itself: others would need /proc, which a sandbox takes for the share's. */
-	(void)snprintf(name, sizeof(name), "vfsd-ring-%u", member->queue->config.index % 1000);
-	(void)pthread_setname_np(pthread_self(), name);
 	if (member->queue->config.threads == 1)
 		run_alone(member);
 	else
 		run_in_pool(member);
-	return NULL;
 }
 
 /* End the threads there are, and free all but the queue itself. */
@@ -390,7 +383,7 @@ static void queue_end(struct vfsd_queue *queue)
 	for (uint32_t i = 0; i < queue->running; i++)
 		vfsd_fuse_worker_stop(queue->members[i].worker);
 	for (uint32_t i = 0; i < queue->running; i++)
-		(void)pthread_join(queue->members[i].thread, NULL);
+		vfsd_thread_join(&queue->members[i].thread);
 	take_kick(queue);
 	for (uint32_t i = 0; i < queue->config.threads; i++)
 		vfsd_fuse_worker_destroy(queue->members[i].worker);
@@ -403,18 +396,15 @@ static void queue_end(struct vfsd_queue *queue)
 
 static int start_member(struct vfsd_queue *queue, struct member *member)
 {
-	sigset_t all, before;
+	char name[VFSD_THREAD_NAME_BYTES];
 	int err;
 
 	member->queue = queue;
 	err = vfsd_fuse_worker_create(queue->config.fuse, &member->worker);
 	if (err)
 		return err;
-	/* Signals are the control thread's business. */
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	err = -pthread_create(&member->thread, NULL, run, member);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	(void)snprintf(name, sizeof(name), "vfsd-ring-%u", queue->config.index % 1000);
+	err = vfsd_thread_start(&member->thread, name, run, member);
 	if (!err)
 		queue->running++;
 	return err;

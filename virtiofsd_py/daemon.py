@@ -25,6 +25,7 @@ from typing import Final
 from virtiofsd_py import engine as core
 from virtiofsd_py import idmap, sandbox
 from virtiofsd_py.device import VirtioFsDevice
+from virtiofsd_py.ending import Ending
 from virtiofsd_py.errors import ConfigError, EngineError, StartError
 from virtiofsd_py.fsnotify import Control, MountWatch, WatchSocket, default_socket
 from virtiofsd_py.fuse import Handlers
@@ -115,7 +116,8 @@ def _run(options: Options, extensions: Handlers) -> int | sandbox.Ended:
         if place.apart:
             outside.pop_all()  # The guardian undoes it; from here other files have these names.
         os.umask(0)
-        return _serve_one(options, extensions, place, listener, consumers, ended, quota)
+        with Ending(ended, place.announce_end, outside.close) as ending:
+            return _serve_one(options, extensions, place, listener, consumers, ended, ending, quota)
 
 
 def _serve_one(
@@ -125,6 +127,7 @@ def _serve_one(
     listener: Listener,
     consumers: WatchSocket | None,
     ended: socket.socket,
+    ending: Ending,
     quota: int,
 ) -> int:
     with ExitStack() as stack:
@@ -177,17 +180,25 @@ def _serve_one(
         if connection is None:
             return 0
         with connection, Server(device, protocol_features=features) as server:
-            return _serve(connection, server, watch)
+            ending.attend(connection)
+            return _serve(connection, server, watch, ending)
 
 
-def _serve(connection: Connection, server: Server, watch: dict[int, Callable[[], bool]]) -> int:
+def _serve(
+    connection: Connection,
+    server: Server,
+    watch: dict[int, Callable[[], bool]],
+    ending: Ending,
+) -> int:
     _log.info("event=connected")
     try:
         gone = serve(connection, server, watch)
     except (ProtocolError, TransportError) as error:
         _log.error("event=cut_off reason=%s", error)
+        ending.begin(1)
         return 1
     _log.info("event=%s", "disconnected" if gone else "interrupted")
+    ending.begin(0)
     return 0
 
 

@@ -392,6 +392,14 @@ def _raw_config(config: EngineConfig) -> tuple[Any, list[Any]]:
     return raw, [rules, raw_rules, raw_tables, raw_upcalls]
 
 
+def interrupt_threads() -> None:
+    """Let the core's threads give up what they wait for in the kernel: see native/thread.h.
+
+    Any thread may call it, whatever the control thread does; only for the end of the daemon.
+    """
+    lib.vfsd_engine_interrupt()
+
+
 class Engine:
     """One virtio-fs device. A context manager: leaving it stops every ring and thread."""
 
