@@ -188,6 +188,8 @@ static int create_local(struct vfsd_engine *engine)
 		.proc_self_fd = config->proc_self_fd,
 		.handles = config->file_handles,
 		.max_fds = config->max_local_fds,
+		.max_marks = config->max_local_marks,
+		.max_watches = config->max_local_watches,
 	};
 
 	return vfsd_local_create(&local, &engine->local);
@@ -291,6 +293,7 @@ static int create_session(struct vfsd_engine *engine, int root_fd)
 			.inodes = engine->inodes,
 			.proc_self_fd = config->proc_self_fd,
 			.ring_bytes = config->fsnotify_ring_bytes,
+			.max_marks = config->fsnotify_max_marks,
 			.max_watches = config->fsnotify_max_watches,
 			.cross_mounts = !config->announce_submounts,
 			.rfc2021 = rfc2021,

@@ -66,6 +66,7 @@ static int open_source(struct vfsd_events *events, struct vfsd_source **ret)
 		.inodes = events->config.inodes,
 		.marks = events->marks,
 		.proc_self_fd = events->config.proc_self_fd,
+		.max_marks = events->config.max_marks,
 		.max_watches = events->config.max_watches,
 		.everything = events->config.rfc2021,
 		.cross_mounts = events->config.cross_mounts,

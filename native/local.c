@@ -165,6 +165,8 @@ static int open_source(struct vfsd_local *local)
 		.inodes = local->inodes,
 		.marks = local->marks,
 		.proc_self_fd = local->config.proc_self_fd,
+		.max_marks = local->config.max_marks,
+		.max_watches = local->config.max_watches,
 		.everything = true,
 	};
 	int err = local->config.source->create(&config, &local->source);

@@ -76,9 +76,13 @@ typedef struct vfsd_engine_config {
 	int fsnotify;		 /* enum vfsd_fsnotify: offers the notification queue unless off */
 	int fsnotify_dialect;	 /* enum vfsd_fsnotify_dialect */
 	uint32_t fsnotify_ring_bytes;
-	uint32_t fsnotify_max_watches; /* 0: the host's own limit */
-	int log_level;		       /* enum vfsd_log_level; -1: nothing */
-	bool migrate_by_handle;	       /* state.h, as the next three */
+	/* fanotify marks, or inotify watches, of the guest and of local consumers; 0: the host's own limit */
+	uint32_t fsnotify_max_marks;
+	uint32_t fsnotify_max_watches;
+	uint32_t max_local_marks;
+	uint32_t max_local_watches;
+	int log_level;		/* enum vfsd_log_level; -1: nothing */
+	bool migrate_by_handle; /* state.h, as the next three */
 	bool migrate_guest_error;
 	bool migrate_verify;
 	bool migrate_confirm;
