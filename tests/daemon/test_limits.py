@@ -15,11 +15,12 @@ import pytest
 
 from tests.daemon.running import INSTRUMENTED, Daemon
 from tests.daemon.test_watch import Watcher
-from tests.frontend import ROOT_ID, FuseError, Session
+from tests.frontend import ROOT_ID, FuseError, InitFlag, Session
 from virtiofsd_py.limits import files_of_daemon
 
 HOST = 400
 PART = HOST // 4
+GROUPS = 3
 MODIFY = 0x2
 FEW_WATCHES = (
     "unshare",
@@ -27,8 +28,10 @@ FEW_WATCHES = (
     "--map-root-user",
     "sh",
     "-c",
-    f"for file in /proc/sys/user/max_fanotify_marks /proc/sys/user/max_inotify_watches; do"
-    f' echo {HOST} >"$file"; done; exec "$@"',
+    "cd /proc/sys/user"
+    f" && for file in max_fanotify_marks max_inotify_watches; do echo {HOST} >$file; done"
+    f" && for file in max_fanotify_groups max_inotify_instances; do echo {GROUPS} >$file; done"
+    ' && cd / && exec "$@"',
     "sh",
 )
 
@@ -118,6 +121,16 @@ def test_consumers_get_a_part_of_the_watches(few: Few) -> None:
         watcher.kill()
     # The guest's are not among them.
     assert count_watches(daemon) == PART
+
+
+@pytest.mark.parametrize("mode", ["merged", "server"])
+def test_sessions_leave_groups_to_others(few: Few, mode: str) -> None:
+    """Each has one, and no two are there at once."""
+    with Session.connect(few(f"--fsnotify={mode}").socket) as guest:
+        for _ in range(10 * GROUPS):
+            assert guest.fuse.init().flags & InitFlag.HAS_FSNOTIFY
+            guest.fuse.fsnotify(ROOT_ID, MODIFY)
+            guest.fuse.destroy()
 
 
 def test_a_daemon_leaves_descriptors_to_others(daemon: Daemon) -> None:

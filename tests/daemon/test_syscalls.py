@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """How many system calls a request costs: each short way, and its twin that cannot be short.
 
-strace tells. What the ring's thread does to wait and to be heard (poll, and the eventfds' preadv2 and
-write) is counted apart.
+strace tells. What the ring's thread does to wait and to be heard (poll, and the eventfds' preadv2
+and write) is counted apart.
 """
 
 from __future__ import annotations
