@@ -80,7 +80,7 @@ void vfsd_dirtylog_set_signal(struct vfsd_dirtylog *log, int fd)
 
 void vfsd_dirtylog_tell(const struct vfsd_dirtylog *log)
 {
-	vfsd_nowait_signal(log->signal_fd);
+	(void)vfsd_nowait_signal(log->signal_fd);
 }
 
 void vfsd_dirtylog_mark(struct vfsd_dirtylog *log, uint64_t gpa, uint64_t bytes)

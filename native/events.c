@@ -296,7 +296,7 @@ void vfsd_events_set_call(struct vfsd_events *events, int call_fd)
 	vfsd_events_enter(events);
 	vfsd_notify_set_call(events->notify, call_fd);
 	/* The old one may have swallowed a signal that the driver waits for. */
-	vfsd_nowait_signal(call_fd);
+	(void)vfsd_nowait_signal(call_fd);
 	vfsd_events_leave(events);
 }
 

@@ -123,7 +123,7 @@ void vfsd_events_flush(void *ctx)
 	if (!err)
 		return;
 	vfsd_log(VFSD_LOG_ERROR, "events: broken notification ring stopped");
-	vfsd_nowait_signal(events->err_fd);
+	(void)vfsd_nowait_signal(events->err_fd);
 }
 
 void vfsd_events_pump(struct vfsd_events *events)

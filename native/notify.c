@@ -183,7 +183,7 @@ int vfsd_notify_flush(struct vfsd_notify *notify)
 		pushed = true;
 	}
 	if (pushed && vfsd_vring_publish(&notify->ring))
-		vfsd_nowait_signal(notify->call_fd);
+		(void)vfsd_nowait_signal(notify->call_fd);
 	if (got < 0) {
 		notify->broken = true;
 		return -EPROTO;

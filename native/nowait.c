@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <poll.h>
-#include <stdbool.h>
 #include <stdint.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
@@ -55,19 +54,20 @@ ssize_t vfsd_nowait_write(int fd, const void *buffer, size_t bytes)
 	return put < 0 && must_ask(fd) ? if_ready(writev, fd, &iov, POLLOUT) : put;
 }
 
-void vfsd_nowait_signal(int fd)
+bool vfsd_nowait_signal(int fd)
 {
 	const uint64_t one = 1;
 	short room;
 
 	if (fd < 0)
-		return;
+		return false;
 	/* Pipes and sockets answer the second as well: eventfds need not try what they do not have. */
 	room = ready(fd, POLLOUT | POLLWRNORM);
 	if (room & POLLWRNORM)
 		(void)vfsd_nowait_write(fd, &one, sizeof(one));
 	else if (room & POLLOUT)
-		(void)write(fd, &one, sizeof(one));
+		return write(fd, &one, sizeof(one)) == sizeof(one);
+	return false;
 }
 
 void vfsd_nowait_drain(int fd)

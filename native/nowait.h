@@ -12,6 +12,7 @@
 #ifndef VFSD_NOWAIT_H
 #define VFSD_NOWAIT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
 
@@ -21,9 +22,10 @@ ssize_t vfsd_nowait_write(int fd, const void *buffer, size_t bytes);
 
 /*
  * Write 8 bytes to an eventfd, pipe or socket; -1 is nobody. One that is full wakes its reader
- * anyway: then nothing is written.
+ * anyway: then nothing is written. True: it is an eventfd that had room, for years of signals unless
+ * somebody fills it.
  */
-void vfsd_nowait_signal(int fd);
+bool vfsd_nowait_signal(int fd);
 
 /* Take out what vfsd_nowait_signal(), or a front-end, has put in; nothing may be there. */
 void vfsd_nowait_drain(int fd);

@@ -28,6 +28,8 @@ enum {
 	/* So many times in a row polling may be in vain; then it is tried every so many sleeps. */
 	POLL_CREDIT = 8,
 	POLL_PROBE = 64,
+	/* So many signals after a look for room in the call descriptor, before the next look. */
+	SIGNALS_UNASKED = 64,
 	/* Kicks in a row that came within rest_us of each other, before there are rests instead. */
 	KICKS_TO_REST = 4,
 	/* Part of a ring that, if it fills during a rest, makes the next one so much shorter. */
@@ -54,7 +56,9 @@ struct vfsd_queue {
 	int stop_fd;
 	_Atomic bool stopping; /* set before stop_fd is written to */
 	pthread_mutex_t call_lock;
-	int call_fd; /* protected by call_lock */
+	int call_fd;	  /* protected by call_lock, as are the next two */
+	bool has_room;	  /* it is an eventfd, and had room when we last asked */
+	uint32_t unasked; /* signals since */
 
 	/* Of a pool; protects the ring as well. */
 	pthread_mutex_t ring_lock;
@@ -66,10 +70,17 @@ struct vfsd_queue {
 	struct member members[];
 };
 
+/* To ask for room costs as much as half a signal: not again while requests come one on the other. */
 static void signal_driver(struct vfsd_queue *queue)
 {
 	pthread_mutex_lock(&queue->call_lock);
-	vfsd_nowait_signal(queue->call_fd);
+	if (queue->has_room && queue->unasked < SIGNALS_UNASKED) {
+		queue->unasked++;
+		(void)eventfd_write(queue->call_fd, 1);
+	} else {
+		queue->has_room = vfsd_nowait_signal(queue->call_fd);
+		queue->unasked = 0;
+	}
 	pthread_mutex_unlock(&queue->call_lock);
 }
 
@@ -227,6 +238,14 @@ static bool enable_kick(struct vfsd_queue *queue)
 	return vfsd_vring_enable_kick(&queue->ring);
 }
 
+/* While we slept the front-end may have done anything. */
+static void ask_for_room(struct vfsd_queue *queue)
+{
+	pthread_mutex_lock(&queue->call_lock);
+	queue->has_room = false;
+	pthread_mutex_unlock(&queue->call_lock);
+}
+
 /* Sleep until kicked. False: the queue is to stop. */
 static bool wait_for_kick(struct member *member)
 {
@@ -254,6 +273,7 @@ static bool wait_for_kick(struct member *member)
 		return false;
 	}
 	queue->kicked = true;
+	ask_for_room(queue);
 	if (queue->config.poll_us && now_us() - begin_us < queue->config.poll_us)
 		queue->poll_credit = POLL_CREDIT;
 	note_kick(queue);
@@ -271,7 +291,7 @@ static void wait_for_stop(struct vfsd_queue *queue)
 static void tell_broken(struct vfsd_queue *queue)
 {
 	vfsd_log(VFSD_LOG_ERROR, "queue: broken ring stopped ring=%u", queue->config.index);
-	vfsd_nowait_signal(queue->config.err_fd);
+	(void)vfsd_nowait_signal(queue->config.err_fd);
 }
 
 static void run_alone(struct member *member)
@@ -456,7 +476,8 @@ void vfsd_queue_set_call(struct vfsd_queue *queue, int call_fd)
 {
 	pthread_mutex_lock(&queue->call_lock);
 	queue->call_fd = call_fd;
-	pthread_mutex_unlock(&queue->call_lock);
+	queue->has_room = false;
 	/* The old one may have swallowed a signal that the driver waits for; one too many is nothing. */
-	signal_driver(queue);
+	(void)vfsd_nowait_signal(call_fd);
+	pthread_mutex_unlock(&queue->call_lock);
 }

@@ -17,6 +17,7 @@ import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -132,11 +133,15 @@ def host_changes(share: Path, seed: int) -> Iterator[None]:
     def change() -> None:
         while not over.wait(0.0005):
             path, other = (share / name for name in chance.sample(NAMES, 2))
-            act: Callable[[], object] = chance.choice(
-                [path.touch, path.unlink, path.mkdir, path.rmdir, lambda: path.rename(other)]  # noqa: B023
-            )
+            acts: list[Callable[[], object]] = [
+                path.touch,
+                path.unlink,
+                path.mkdir,
+                path.rmdir,
+                partial(path.rename, other),
+            ]
             with suppress(OSError):
-                act()
+                chance.choice(acts)()
 
     thread = threading.Thread(target=change)
     thread.start()

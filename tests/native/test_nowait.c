@@ -31,10 +31,10 @@ static void test_pipe(void)
 	assert(pipe(fds) == 0);
 	assert(vfsd_nowait_read(fds[0], &got, sizeof(got)) == -1 && errno == EAGAIN);
 	vfsd_nowait_drain(fds[0]);
-	vfsd_nowait_signal(fds[1]);
+	assert(!vfsd_nowait_signal(fds[1]));
 	assert(vfsd_nowait_read(fds[0], &got, sizeof(got)) == sizeof(got) && got == 1);
 	fill(fds[1]);
-	vfsd_nowait_signal(fds[1]);
+	assert(!vfsd_nowait_signal(fds[1]));
 	close(fds[1]);
 	close(fds[0]);
 }
@@ -46,10 +46,10 @@ static void test_socket(void)
 
 	assert(socketpair(AF_UNIX, SOCK_STREAM, 0, fds) == 0);
 	vfsd_nowait_drain(fds[0]);
-	vfsd_nowait_signal(fds[1]);
+	assert(!vfsd_nowait_signal(fds[1]));
 	assert(vfsd_nowait_read(fds[0], &got, sizeof(got)) == sizeof(got) && got == 1);
 	fill(fds[1]);
-	vfsd_nowait_signal(fds[1]);
+	assert(!vfsd_nowait_signal(fds[1]));
 	close(fds[1]);
 	close(fds[0]);
 }
@@ -61,13 +61,13 @@ static void test_eventfd(void)
 
 	assert(fd >= 0);
 	vfsd_nowait_drain(fd);
-	vfsd_nowait_signal(fd);
-	vfsd_nowait_signal(fd);
+	assert(vfsd_nowait_signal(fd));
+	assert(vfsd_nowait_signal(fd));
 	assert(eventfd_read(fd, &got) == 0 && got == 2);
 	assert(eventfd_write(fd, UINT64_MAX - 1) == 0);
-	vfsd_nowait_signal(fd);
+	assert(!vfsd_nowait_signal(fd));
 	assert(eventfd_read(fd, &got) == 0 && got == UINT64_MAX - 1);
-	vfsd_nowait_signal(-1);
+	assert(!vfsd_nowait_signal(-1));
 	close(fd);
 }
 
