@@ -302,7 +302,7 @@ test-daemon-asan: deps-tests build-daemon build-asan build-faults
 # The whole daemon, with everything at once on several queues. Any report fails the test.
 test-daemon-tsan: deps-tests build-daemon build-tsan-daemon
 	@$(call step,daemon-tsan-tests) env VIRTIOFSD_PY="$(CURDIR)/build/tsan-daemon/virtiofsd-py" \
-		HAMMER_ROUNDS=60 $(PYTEST) -q tests/daemon/test_threads.py
+		HAMMER_ROUNDS=40 $(PYTEST) -q tests/daemon/test_threads.py
 
 # One guest's worth of events through the instrumented daemon.
 test-guest-asan: build-daemon build-asan build-guest-uml

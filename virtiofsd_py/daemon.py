@@ -95,6 +95,8 @@ def run(options: Options, extensions: Handlers | None = None) -> int:
         EngineError: the core could not be set up.
     """
     _check_user(options)
+    # Nothing is made yet: a share that does not answer may be given up by any signal.
+    _check_share(options.shared_dir)
     end = _run(options, extensions or Handlers())
     return end.imitate() if isinstance(end, sandbox.Ended) else end
 
@@ -102,7 +104,6 @@ def run(options: Options, extensions: Handlers | None = None) -> int:
 def _run(options: Options, extensions: Handlers) -> int | sandbox.Ended:
     # Everything in `outside` is undone by a call, not by a finaliser: see below.
     with _end_signals() as ended, _service_manager() as tell, ExitStack() as outside:
-        _check_share(options.shared_dir)
         if options.socket_path is not None:
             outside.enter_context(_PidLock(f"{options.socket_path}.pid"))
         listener = outside.enter_context(_listen(options))

@@ -7,6 +7,7 @@ import fcntl
 import os
 import select
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.daemon.hanging import frozen_filesystem, silent_filesystem
-from tests.daemon.running import DEADLINE_S, Daemon
+from tests.daemon.running import COMMAND, DEADLINE_S, Daemon
 from tests.daemon.test_events import CREATE, ON_CHILD
 from tests.frontend import ROOT_ID, Opcode, Session, vhost
 from tests.frontend import fuse_wire as wire
@@ -305,6 +306,30 @@ def test_a_frozen_filesystem_does_not_hold_the_end_up(
             assert not Path(f"{daemon.socket}.pid").exists()
     daemon.wait()
     assert [line for line in daemon.log if "event=left_behind" in line]
+
+
+@SANDBOXES
+def test_a_silent_filesystem_does_not_hold_the_start_up(tmp_path: Path, sandbox: str) -> None:
+    """What is to end before it serves does."""
+    socket = tmp_path / "socket"
+    with silent_filesystem(tmp_path / "share") as silent:
+        silent.fall_silent()
+        process = subprocess.Popen(
+            [
+                COMMAND,
+                f"--shared-dir={tmp_path}/share",
+                f"--socket-path={socket}",
+                f"--sandbox={sandbox}",
+            ]
+        )
+        try:
+            assert silent.wait_asked(DEADLINE_S)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(DEADLINE_S) == -signal.SIGTERM
+        finally:
+            process.kill()
+            process.wait()
+        assert not socket.exists()
 
 
 def waits_for_thaw(daemon: Daemon) -> bool:
