@@ -81,7 +81,7 @@ venv: deps-daemon
 	# Anew only for another Python: somebody may be using it. meson's directories belong to it.
 	same='import sys; print(sys.version)'
 	if [ "$$($(PYTHON) -c "$$same")" != "$$($(BIN)/python -c "$$same" 2>/dev/null)" ]; then
-		rm -rf build/native build/asan build/tsan build/faults
+		rm -rf build/native build/asan build/tsan build/tsan-daemon build/faults
 		$(call step,venv-create) $(PYTHON) -m venv --clear $(VENV)
 	fi
 	$(BIN)/python -c "$$requirements" >build/requirements.txt
@@ -129,6 +129,37 @@ build-asan: venv
 	echo "$$asan_launcher" >build/asan/virtiofsd-py
 	chmod +x build/asan/virtiofsd-py
 	echo "$$want" >build/asan/.daemon
+
+# build/tsan-daemon/virtiofsd-py: the daemon with a core whose threads are watched. Python is not
+# instrumented: what it calls from the C library is seen, what it does between its own threads is not
+# looked at. gcc's ThreadSanitizer knows only the older, narrower address space layouts.
+define tsan_launcher
+#!/bin/sh
+here=$$(dirname "$$(readlink -f "$$0")")
+export LD_PRELOAD="$$(gcc -print-file-name=libtsan.so)"
+export PYTHONPATH="$$here/site" PYTHONMALLOC=malloc
+export TSAN_OPTIONS="halt_on_error=0:second_deadlock_stack=1:suppressions=$$here/suppressions:$${TSAN_OPTIONS-}"
+plain=; ! setarch -R true 2>/dev/null || plain="setarch -R"
+exec $$plain "$$here/../venv/bin/python" -P -m virtiofsd_py "$$@"
+endef
+export tsan_launcher
+
+# Guest memory: that one thread is done with a buffer before another gets it is the guest's business, in
+# a process that ThreadSanitizer does not see. These functions touch nothing else.
+TSAN_SUPPRESSIONS := race:vfsd_vring_load_desc race:vfsd_cursor_read_pieces race:vfsd_cursor_write
+
+.PHONY: build-tsan-daemon
+build-tsan-daemon: venv
+	@$(call locked,tsan-daemon)
+	want=$$({ cat $(VENV)/.stamp; $(call digest,$(PACKAGE)); echo "$$tsan_launcher" $(TSAN_SUPPRESSIONS); } | sha256sum)
+	[ "$$(cat build/tsan-daemon/.daemon 2>/dev/null)" != "$$want" ] || exit 0
+	$(call step,daemon-tsan) $(PIP_INSTALL) --upgrade --target build/tsan-daemon/site \
+		-Cbuild-dir=build/tsan-daemon -Csetup-args=-Dbuildtype=debugoptimized \
+		-Csetup-args=-Db_sanitize=thread .
+	echo "$$tsan_launcher" >build/tsan-daemon/virtiofsd-py
+	printf '%s\n' $(TSAN_SUPPRESSIONS) >build/tsan-daemon/suppressions
+	chmod +x build/tsan-daemon/virtiofsd-py
+	echo "$$want" >build/tsan-daemon/.daemon
 
 # build/faults/virtiofsd-py: the daemon that goes wrong when the environment says so, as native/faults.h
 # has it. For tests that must be seen to fail.
@@ -239,7 +270,7 @@ test-unit: build-daemon
 
 # -- everything ----------------------------------------------------------------------------------
 
-.PHONY: test test-asan test-tsan test-fuzz test-daemon-asan test-guest-asan demo
+.PHONY: test test-asan test-tsan test-fuzz test-daemon-asan test-daemon-tsan test-guest-asan demo
 test-asan: build-asan
 	@$(call locked,asan)
 	$(call meson_test,asan,native)
@@ -269,6 +300,11 @@ test-daemon-asan: deps-tests build-daemon build-asan build-faults
 		$(PYTEST) -q --numprocesses 2 --dist loadfile --ignore tests/daemon/test_install.py \
 		--ignore tests/daemon/test_bench.py tests/daemon
 
+# The whole daemon, with everything at once on several queues. Any report fails the test.
+test-daemon-tsan: deps-tests build-daemon build-tsan-daemon
+	@$(call step,daemon-tsan-tests) env VIRTIOFSD_PY="$(CURDIR)/build/tsan-daemon/virtiofsd-py" \
+		HAMMER_ROUNDS=40 $(PYTEST) -q tests/daemon/test_threads.py
+
 # One guest's worth of events through the instrumented daemon.
 test-guest-asan: build-daemon build-asan build-guest-uml
 	@$(call step,guest-asan) env RUN_GUEST_DAEMON="$(CURDIR)/build/asan/virtiofsd-py" \
@@ -276,7 +312,8 @@ test-guest-asan: build-daemon build-asan build-guest-uml
 
 # pytest comes last, so that its summaries are what the reader sees last. What needs no guest mostly
 # waits, and goes two files at a time.
-test: deps-tests lint test-native test-asan test-tsan test-fuzz test-daemon-asan test-guest-asan build build-faults
+test: deps-tests lint test-native test-asan test-tsan test-fuzz test-daemon-asan test-daemon-tsan test-guest-asan \
+	build build-faults
 	@$(PYTEST) --numprocesses 2 --dist loadfile $(UNIT_TESTS) tests/daemon
 	$(PYTEST) qemu-tests/cases
 

@@ -3,12 +3,12 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "mem.h"
+#include "nowait.h"
 #include "util.h"
 
 enum { PAGES_PER_BYTE = 8 };
@@ -80,8 +80,7 @@ void vfsd_dirtylog_set_signal(struct vfsd_dirtylog *log, int fd)
 
 void vfsd_dirtylog_tell(const struct vfsd_dirtylog *log)
 {
-	if (log->signal_fd >= 0)
-		(void)eventfd_write(log->signal_fd, 1);
+	(void)vfsd_nowait_signal(log->signal_fd);
 }
 
 void vfsd_dirtylog_mark(struct vfsd_dirtylog *log, uint64_t gpa, uint64_t bytes)

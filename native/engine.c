@@ -19,6 +19,7 @@
 #include "migrate.h"
 #include "notify.h"
 #include "source.h"
+#include "thread.h"
 #include "upcall.h"
 #include "util.h"
 #include "wire.h"
@@ -41,6 +42,11 @@ int vfsd_engine_probe_fsnotify(vfsd_engine *engine, int *why)
 uint32_t vfsd_engine_notify_buf_bytes(void)
 {
 	return VFSD_NOTIFY_BYTES_OFFERED;
+}
+
+void vfsd_engine_interrupt(void)
+{
+	vfsd_threads_interrupt();
 }
 
 int vfsd_engine_log_fd(const vfsd_engine *engine)
@@ -184,6 +190,8 @@ static int create_local(struct vfsd_engine *engine)
 		.proc_self_fd = config->proc_self_fd,
 		.handles = config->file_handles,
 		.max_fds = config->max_local_fds,
+		.max_marks = config->max_local_marks,
+		.max_watches = config->max_local_watches,
 	};
 
 	return vfsd_local_create(&local, &engine->local);
@@ -288,6 +296,7 @@ static int create_session(struct vfsd_engine *engine, int root_fd)
 			.inodes = engine->inodes,
 			.proc_self_fd = config->proc_self_fd,
 			.ring_bytes = config->fsnotify_ring_bytes,
+			.max_marks = config->fsnotify_max_marks,
 			.max_watches = config->fsnotify_max_watches,
 			.cross_mounts = !config->announce_submounts,
 			.rfc2021 = rfc2021,

@@ -2,7 +2,6 @@
 #include "events.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
@@ -16,36 +15,33 @@
 #include "log.h"
 #include "marks.h"
 #include "notify.h"
+#include "nowait.h"
 #include "source.h"
 #include "util.h"
 #include "vring.h"
 
 enum wakeup { WAKE_STOP, WAKE_SOURCE, WAKE_KICK };
 
-static void *run(void *arg)
+static void run(void *arg)
 {
 	struct vfsd_events *events = arg;
 	struct epoll_event ready[4];
 
-	/* By the thread itself: others would need /proc, which a sandbox takes for the share's. */
-	(void)pthread_setname_np(pthread_self(), "vfsd-events");
 	for (;;) {
 		int n = epoll_wait(events->epoll_fd, ready, VFSD_ARRAY_SIZE(ready), -1);
 
 		if (n < 0 && errno != EINTR)
-			return NULL;
+			return;
 		for (int i = 0; i < n; i++)
 			if (ready[i].data.u32 == WAKE_STOP)
-				return NULL;
+				return;
 		vfsd_faults_delay(events->stop_fd);
 		/* A host that never rests must not keep anybody else out. */
 		vfsd_fairlock_enter_last(&events->lock);
 		if (events->kick_fd >= 0) {
-			eventfd_t count;
-
 			for (int i = 0; i < n; i++)
 				if (ready[i].data.u32 == WAKE_KICK)
-					(void)eventfd_read(events->kick_fd, &count);
+					vfsd_nowait_drain(events->kick_fd);
 		}
 		vfsd_events_pump(events);
 		vfsd_events_leave(events);
@@ -70,6 +66,7 @@ static int open_source(struct vfsd_events *events, struct vfsd_source **ret)
 		.inodes = events->config.inodes,
 		.marks = events->marks,
 		.proc_self_fd = events->config.proc_self_fd,
+		.max_marks = events->config.max_marks,
 		.max_watches = events->config.max_watches,
 		.everything = events->config.rfc2021,
 		.cross_mounts = events->config.cross_mounts,
@@ -299,21 +296,14 @@ void vfsd_events_set_call(struct vfsd_events *events, int call_fd)
 	vfsd_events_enter(events);
 	vfsd_notify_set_call(events->notify, call_fd);
 	/* The old one may have swallowed a signal that the driver waits for. */
-	if (call_fd >= 0)
-		(void)eventfd_write(call_fd, 1);
+	(void)vfsd_nowait_signal(call_fd);
 	vfsd_events_leave(events);
 }
 
 static int start_thread(struct vfsd_events *events)
 {
-	sigset_t all, before;
-	int err;
+	int err = vfsd_thread_start(&events->thread, "vfsd-events", run, events);
 
-	/* Signals are the control thread's business. */
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	err = -pthread_create(&events->thread, NULL, run, events);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	events->thread_running = err == 0;
 	return err;
 }
@@ -357,7 +347,7 @@ void vfsd_events_destroy(struct vfsd_events *events)
 		return;
 	if (events->thread_running) {
 		(void)eventfd_write(events->stop_fd, 1);
-		(void)pthread_join(events->thread, NULL);
+		vfsd_thread_join(&events->thread);
 	}
 	if (events->ring)
 		end_session(events);

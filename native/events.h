@@ -29,9 +29,10 @@ struct vfsd_events_config {
 	struct vfsd_inodes *inodes;		/* borrowed */
 	int proc_self_fd;			/* borrowed */
 	uint32_t ring_bytes;			/* of the event ring */
-	uint32_t max_watches;			/* 0: the host's own limit */
-	bool cross_mounts;			/* submounts are no filesystems of their own */
-	bool rfc2021;				/* the guest speaks the old dialect */
+	uint32_t max_marks;			/* these two as in struct vfsd_source_config */
+	uint32_t max_watches;
+	bool cross_mounts; /* submounts are no filesystems of their own */
+	bool rfc2021;	   /* the guest speaks the old dialect */
 };
 
 /* 0 or -errno. */

@@ -11,10 +11,11 @@
 #include "wire.h"
 
 /*
- * Groups of the old dialect are names that a guest makes up: what they cost us is bounded, in
- * (inode, group) pairs.
+ * Groups of the old dialect are names that a guest makes up: what they cost us is bounded, the memory by
+ * the number of (inode, group) pairs, the time that each change of one takes by that of an inode's groups.
+ * An inotify instance is a group, and a user has at most 128 of them unless he is allowed more.
  */
-enum { GROUP_INTERESTS_MAX = 1 << 20 };
+enum { GROUP_INTERESTS_MAX = 1 << 20, GROUPS_OF_INODE_MAX = 1024 };
 
 /* Event lock held. */
 static void count_watched(struct vfsd_events *events)
@@ -83,7 +84,8 @@ static int set_interest(struct vfsd_events *events, struct vfsd_inode *inode,
 	before = vfsd_marks_mask(events->marks, inode->nodeid, interest->owner);
 	err = -ENOSPC;
 	if (events->config.rfc2021 && before == 0 &&
-	    vfsd_marks_entries(events->marks) >= GROUP_INTERESTS_MAX)
+	    (vfsd_marks_entries(events->marks) >= GROUP_INTERESTS_MAX ||
+	     vfsd_marks_owners(events->marks, inode->nodeid) >= GROUPS_OF_INODE_MAX))
 		goto out;
 	if (interest->add)
 		mask |= before;

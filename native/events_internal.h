@@ -6,7 +6,6 @@
 #ifndef VFSD_EVENTS_INTERNAL_H
 #define VFSD_EVENTS_INTERNAL_H
 
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -17,12 +16,13 @@
 #include "fserrors.h"
 #include "fuse.h"
 #include "source.h"
+#include "thread.h"
 
 struct vfsd_events {
 	struct vfsd_events_config config;
 	int epoll_fd;
 	int stop_fd;
-	pthread_t thread;
+	struct vfsd_thread thread;
 	bool thread_running;
 
 	struct vfsd_fairlock lock; /* the event lock; protects all below */

@@ -3,7 +3,6 @@
  * From what a source tells to the guest's ring: records, errors of filesystems, what was lost.
  */
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/fanotify.h>
 
 #include "eventring.h"
@@ -11,6 +10,7 @@
 #include "log.h"
 #include "marks.h"
 #include "notify.h"
+#include "nowait.h"
 #include "rfc2021.h"
 #include "source.h"
 #include "util.h"
@@ -123,8 +123,7 @@ void vfsd_events_flush(void *ctx)
 	if (!err)
 		return;
 	vfsd_log(VFSD_LOG_ERROR, "events: broken notification ring stopped");
-	if (events->err_fd >= 0)
-		(void)eventfd_write(events->err_fd, 1);
+	(void)vfsd_nowait_signal(events->err_fd);
 }
 
 void vfsd_events_pump(struct vfsd_events *events)

@@ -12,6 +12,8 @@
 enum {
 	CHUNK_SLOTS = 256,
 	CHUNKS_MAX = 4096, /* 1 M open files */
+	/* What programs that list directories at the same time leave for their next calls, many times over. */
+	RESTS_BYTES_MAX = 8 << 20,
 };
 
 /*
@@ -29,6 +31,7 @@ struct slot {
 
 struct vfsd_handles {
 	struct vfsd_quota *fd_quota;
+	struct vfsd_quota rest_quota; /* in bytes, of all that is left of directories */
 	_Atomic uint64_t used;
 	pthread_mutex_t lock;
 	uint32_t first_free; /* slot index + 1, 0: none; protected by lock, as is n_slots */
@@ -64,6 +67,7 @@ static int grow(struct vfsd_handles *handles)
 		return -ENOMEM;
 	for (uint32_t i = CHUNK_SLOTS; i-- > 0;) {
 		pthread_mutex_init(&slots[i].handle.dir_lock, NULL);
+		slots[i].handle.rest_quota = &handles->rest_quota;
 		slots[i].index = handles->n_slots + i;
 		slots[i].generation = handles->first_generation;
 		slots[i].next_free = handles->first_free;
@@ -96,8 +100,7 @@ static void slot_put(struct vfsd_handles *handles, struct slot *slot)
 		return;
 	if (slot->handle.fd >= 0)
 		(void)close(slot->handle.fd);
-	free(slot->handle.dir_rest);
-	slot->handle.dir_rest = NULL;
+	vfsd_dir_drop_rest(&slot->handle);
 	vfsd_quota_give(handles->fd_quota);
 	atomic_fetch_sub_explicit(&handles->used, 1, memory_order_relaxed);
 	pthread_mutex_lock(&handles->lock);
@@ -315,6 +318,7 @@ int vfsd_handles_create(struct vfsd_quota *fd_quota, struct vfsd_handles **ret)
 	if (!handles)
 		return -ENOMEM;
 	handles->fd_quota = fd_quota;
+	handles->rest_quota.limit = RESTS_BYTES_MAX;
 	pthread_mutex_init(&handles->lock, NULL);
 	*ret = handles;
 	return 0;

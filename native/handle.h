@@ -20,6 +20,7 @@ struct vfsd_handle {
 	pthread_mutex_t dir_lock;
 	int64_t dir_offset; /* where the next getdents64() reads; protected by dir_lock */
 	struct vfsd_dir_rest *dir_rest; /* read, but not taken by the guest; protected by dir_lock */
+	struct vfsd_quota *rest_quota;	/* the bytes of all of those; constant */
 					/* More follows, which belongs to handle.c. */
 };
 
@@ -52,7 +53,8 @@ int vfsd_handle_release(struct vfsd_handles *handles, uint64_t fh, uint64_t node
 
 /*
  * The guest had no room for the last @bytes of struct dirent64 that were read: keep them for when it
- * goes on at @offset, for going back is slow where directories are trees. Best effort.
+ * goes on at @offset, for going back is slow where directories are trees. Best effort: the open
+ * directories of a guest keep a few MiB together, then the guest's next question reads again.
  */
 void vfsd_dir_unread(struct vfsd_handle *handle, int64_t offset, const void *dents, size_t bytes);
 
@@ -61,6 +63,9 @@ void vfsd_dir_unread(struct vfsd_handle *handle, int64_t offset, const void *den
  * dir_offset. Returns bytes; what is left for another place is dropped. dir_lock is held.
  */
 size_t vfsd_dir_take_rest(struct vfsd_handle *handle, int64_t offset, void *buf, size_t size);
+
+/* Drop what is left, for nobody has @handle any more. */
+void vfsd_dir_drop_rest(struct vfsd_handle *handle);
 
 /* Why vfsd_handle_get() found nothing: -ESTALE for a file lost in a migration, else -EBADF. */
 int vfsd_handle_missing(struct vfsd_handles *handles, uint64_t fh, uint64_t nodeid);

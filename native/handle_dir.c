@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "handle.h"
+#include "quota.h"
 
 struct vfsd_dir_rest {
 	int64_t begin; /* the offset it is asked for by */
@@ -24,17 +25,31 @@ static int64_t end_of(const void *dents, size_t bytes)
 	return entry->d_off;
 }
 
+void vfsd_dir_drop_rest(struct vfsd_handle *handle)
+{
+	if (!handle->dir_rest)
+		return;
+	vfsd_quota_give_n(handle->rest_quota, handle->dir_rest->bytes);
+	free(handle->dir_rest);
+	handle->dir_rest = NULL;
+}
+
 void vfsd_dir_unread(struct vfsd_handle *handle, int64_t offset, const void *dents, size_t bytes)
 {
-	struct vfsd_dir_rest *rest = malloc(sizeof(*rest) + bytes);
+	struct vfsd_dir_rest *rest;
 
-	if (!rest)
+	if (!vfsd_quota_take_n(handle->rest_quota, bytes))
 		return;
+	rest = malloc(sizeof(*rest) + bytes);
+	if (!rest) {
+		vfsd_quota_give_n(handle->rest_quota, bytes);
+		return;
+	}
 	*rest = (struct vfsd_dir_rest){
 		.begin = offset, .end = end_of(dents, bytes), .bytes = bytes};
 	memcpy(rest->dents, dents, bytes);
 	pthread_mutex_lock(&handle->dir_lock);
-	free(handle->dir_rest);
+	vfsd_dir_drop_rest(handle);
 	handle->dir_rest = rest;
 	pthread_mutex_unlock(&handle->dir_lock);
 }
@@ -46,12 +61,11 @@ size_t vfsd_dir_take_rest(struct vfsd_handle *handle, int64_t offset, void *buf,
 
 	if (!rest)
 		return 0;
-	handle->dir_rest = NULL;
 	/* Somebody else may have read on through this handle. */
 	if (rest->begin == offset && rest->end == handle->dir_offset && rest->bytes <= size) {
 		bytes = rest->bytes;
 		memcpy(buf, rest->dents, bytes);
 	}
-	free(rest);
+	vfsd_dir_drop_rest(handle);
 	return bytes;
 }

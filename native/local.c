@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -85,14 +84,12 @@ static bool work(struct vfsd_local *local)
 	return true;
 }
 
-static void *run(void *arg)
+static void run(void *arg)
 {
 	struct vfsd_local *local = arg;
 	struct epoll_event ready[3];
 	bool more = true, stop;
 
-	/* By the thread itself: others would need /proc, which a sandbox takes for the share's. */
-	(void)pthread_setname_np(pthread_self(), "local-events");
 	for (;;) {
 		eventfd_t count;
 		int n = epoll_wait(local->epoll_fd, ready, VFSD_ARRAY_SIZE(ready), more ? 0 : -1);
@@ -105,7 +102,7 @@ static void *run(void *arg)
 		more = !stop && work(local);
 		vfsd_fairlock_leave(&local->lock);
 		if (stop)
-			return NULL;
+			return;
 	}
 }
 
@@ -119,17 +116,12 @@ static int start_thread(struct vfsd_local *local)
 {
 	struct epoll_event wake = {.events = EPOLLIN, .data.fd = local->wake_fd};
 	struct epoll_event host = {.events = EPOLLIN, .data.fd = local->source->fd};
-	sigset_t all, before;
 	int err;
 
 	if (epoll_ctl(local->epoll_fd, EPOLL_CTL_ADD, local->wake_fd, &wake) < 0 ||
 	    epoll_ctl(local->epoll_fd, EPOLL_CTL_ADD, local->source->fd, &host) < 0)
 		return -errno;
-	/* Signals are the control thread's business. */
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	err = -pthread_create(&local->thread, NULL, run, local);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	err = vfsd_thread_start(&local->thread, "local-events", run, local);
 	local->thread_running = err == 0;
 	return err;
 }
@@ -142,7 +134,7 @@ static void stop(struct vfsd_local *local)
 		local->stop = true;
 		vfsd_fairlock_leave(&local->lock);
 		(void)eventfd_write(local->wake_fd, 1);
-		(void)pthread_join(local->thread, NULL);
+		vfsd_thread_join(&local->thread);
 	}
 	local->thread_running = false;
 	local->stop = false;
@@ -173,6 +165,8 @@ static int open_source(struct vfsd_local *local)
 		.inodes = local->inodes,
 		.marks = local->marks,
 		.proc_self_fd = local->config.proc_self_fd,
+		.max_marks = local->config.max_marks,
+		.max_watches = local->config.max_watches,
 		.everything = true,
 	};
 	int err = local->config.source->create(&config, &local->source);

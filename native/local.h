@@ -30,6 +30,8 @@ struct vfsd_local_config {
 	int proc_self_fd;			/* borrowed */
 	int handles;				/* enum vfsd_handle_policy */
 	uint32_t max_fds; /* for directories that no handle can hold; 0: no limit */
+	uint32_t max_marks; /* as in struct vfsd_source_config; guests make directories to be watched */
+	uint32_t max_watches;
 };
 
 enum { VFSD_LOCAL_CONSUMERS_MAX = 16, VFSD_LOCAL_WATCHES_MAX = 64 };

@@ -8,13 +8,13 @@
 #ifndef VFSD_LOCAL_INTERNAL_H
 #define VFSD_LOCAL_INTERNAL_H
 
-#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 
 #include "fairlock.h"
 #include "local.h"
 #include "quota.h"
+#include "thread.h"
 
 struct vfsd_inode;
 struct vfsd_source_event;
@@ -80,7 +80,7 @@ struct vfsd_local {
 	struct vfsd_source *source;
 	struct vfsd_marks *error_marks; /* roots of filesystems of which errors are told */
 	struct vfsd_source *errors;	/* NULL until somebody wants them */
-	pthread_t thread;
+	struct vfsd_thread thread;
 	bool thread_running;
 	int epoll_fd;
 	int wake_fd;

@@ -40,6 +40,9 @@ uint32_t vfsd_marks_mask(const struct vfsd_marks *marks, uint64_t nodeid, uint64
 /* The union of all interest in @nodeid. */
 uint32_t vfsd_marks_union(const struct vfsd_marks *marks, uint64_t nodeid);
 
+/* How many owners are interested in @nodeid. What they do takes time in proportion to that. */
+uint32_t vfsd_marks_owners(const struct vfsd_marks *marks, uint64_t nodeid);
+
 /* Inodes with any interest. */
 size_t vfsd_marks_count(const struct vfsd_marks *marks);
 

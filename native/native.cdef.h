@@ -77,9 +77,13 @@ typedef struct vfsd_engine_config {
 	int fsnotify;		 /* enum vfsd_fsnotify: offers the notification queue unless off */
 	int fsnotify_dialect;	 /* enum vfsd_fsnotify_dialect */
 	uint32_t fsnotify_ring_bytes;
-	uint32_t fsnotify_max_watches; /* 0: the host's own limit */
-	int log_level;		       /* enum vfsd_log_level; -1: nothing */
-	bool migrate_by_handle;	       /* state.h, as the next three */
+	/* fanotify marks, or inotify watches, of the guest and of local consumers; 0: the host's own limit */
+	uint32_t fsnotify_max_marks;
+	uint32_t fsnotify_max_watches;
+	uint32_t max_local_marks;
+	uint32_t max_local_watches;
+	int log_level;		/* enum vfsd_log_level; -1: nothing */
+	bool migrate_by_handle; /* state.h, as the next three */
 	bool migrate_guest_error;
 	bool migrate_verify;
 	bool migrate_confirm;
@@ -171,6 +175,12 @@ int vfsd_engine_create(const vfsd_engine_config *config, vfsd_engine **ret);
 
 /* Stops every ring and thread, then frees. NULL is fine. */
 void vfsd_engine_destroy(vfsd_engine *engine);
+
+/*
+ * When the daemon is to end: let the core's threads give up what they wait for in the kernel, once.
+ * Any thread may call it, also while another one is in any function of an engine.
+ */
+void vfsd_engine_interrupt(void);
 
 /*
  * Can remote events be had on this host and share? 0: as configured. 1: where VFSD_FSNOTIFY_MERGED

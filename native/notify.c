@@ -4,11 +4,11 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/fanotify.h>
 
 #include "cursor.h"
 #include "eventring.h"
+#include "nowait.h"
 #include "rfc2021.h"
 #include "util.h"
 #include "vring.h"
@@ -182,8 +182,8 @@ int vfsd_notify_flush(struct vfsd_notify *notify)
 		}
 		pushed = true;
 	}
-	if (pushed && vfsd_vring_publish(&notify->ring) && notify->call_fd >= 0)
-		(void)eventfd_write(notify->call_fd, 1);
+	if (pushed && vfsd_vring_publish(&notify->ring))
+		(void)vfsd_nowait_signal(notify->call_fd);
 	if (got < 0) {
 		notify->broken = true;
 		return -EPROTO;

@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -15,6 +14,8 @@
 
 #include "fuse.h"
 #include "log.h"
+#include "nowait.h"
+#include "thread.h"
 #include "util.h"
 
 enum {
@@ -27,6 +28,8 @@ enum {
 	/* So many times in a row polling may be in vain; then it is tried every so many sleeps. */
 	POLL_CREDIT = 8,
 	POLL_PROBE = 64,
+	/* So many signals after a look for room in the call descriptor, before the next look. */
+	SIGNALS_UNASKED = 64,
 	/* Kicks in a row that came within rest_us of each other, before there are rests instead. */
 	KICKS_TO_REST = 4,
 	/* Part of a ring that, if it fills during a rest, makes the next one so much shorter. */
@@ -36,7 +39,7 @@ enum {
 struct member {
 	struct vfsd_queue *queue;
 	struct vfsd_fuse_worker *worker;
-	pthread_t thread;
+	struct vfsd_thread thread;
 	struct vfsd_chain chain;
 	struct vfsd_chain ahead; /* of a batch: the one behind chain, or the other way round */
 };
@@ -53,7 +56,9 @@ struct vfsd_queue {
 	int stop_fd;
 	_Atomic bool stopping; /* set before stop_fd is written to */
 	pthread_mutex_t call_lock;
-	int call_fd; /* protected by call_lock */
+	int call_fd;	  /* protected by call_lock, as are the next two */
+	bool has_room;	  /* it is an eventfd, and had room when we last asked */
+	uint32_t unasked; /* signals since */
 
 	/* Of a pool; protects the ring as well. */
 	pthread_mutex_t ring_lock;
@@ -65,11 +70,17 @@ struct vfsd_queue {
 	struct member members[];
 };
 
+/* To ask for room costs as much as half a signal: not again while requests come one on the other. */
 static void signal_driver(struct vfsd_queue *queue)
 {
 	pthread_mutex_lock(&queue->call_lock);
-	if (queue->call_fd >= 0)
+	if (queue->has_room && queue->unasked < SIGNALS_UNASKED) {
+		queue->unasked++;
 		(void)eventfd_write(queue->call_fd, 1);
+	} else {
+		queue->has_room = vfsd_nowait_signal(queue->call_fd);
+		queue->unasked = 0;
+	}
 	pthread_mutex_unlock(&queue->call_lock);
 }
 
@@ -215,10 +226,9 @@ static void note_kick(struct vfsd_queue *queue)
  */
 static void take_kick(struct vfsd_queue *queue)
 {
-	eventfd_t count;
-
+	/* Whoever else reads from it may have been first. */
 	if (queue->kicked)
-		(void)eventfd_read(queue->config.kick_fd, &count);
+		vfsd_nowait_drain(queue->config.kick_fd);
 	queue->kicked = false;
 }
 
@@ -226,6 +236,14 @@ static bool enable_kick(struct vfsd_queue *queue)
 {
 	take_kick(queue);
 	return vfsd_vring_enable_kick(&queue->ring);
+}
+
+/* While we slept the front-end may have done anything. */
+static void ask_for_room(struct vfsd_queue *queue)
+{
+	pthread_mutex_lock(&queue->call_lock);
+	queue->has_room = false;
+	pthread_mutex_unlock(&queue->call_lock);
 }
 
 /* Sleep until kicked. False: the queue is to stop. */
@@ -255,6 +273,7 @@ static bool wait_for_kick(struct member *member)
 		return false;
 	}
 	queue->kicked = true;
+	ask_for_room(queue);
 	if (queue->config.poll_us && now_us() - begin_us < queue->config.poll_us)
 		queue->poll_credit = POLL_CREDIT;
 	note_kick(queue);
@@ -272,8 +291,7 @@ static void wait_for_stop(struct vfsd_queue *queue)
 static void tell_broken(struct vfsd_queue *queue)
 {
 	vfsd_log(VFSD_LOG_ERROR, "queue: broken ring stopped ring=%u", queue->config.index);
-	if (queue->config.err_fd >= 0)
-		(void)eventfd_write(queue->config.err_fd, 1);
+	(void)vfsd_nowait_signal(queue->config.err_fd);
 }
 
 static void run_alone(struct member *member)
@@ -362,19 +380,14 @@ static void run_in_pool(struct member *member)
 	pthread_mutex_unlock(&queue->ring_lock);
 }
 
-static void *run(void *arg)
+static void run(void *arg)
 {
 	struct member *member = arg;
-	char name[16];
 
-	/* By the thread itself: others would need /proc, which a sandbox takes for the share's. */
-	(void)snprintf(name, sizeof(name), "vfsd-ring-%u", member->queue->config.index % 1000);
-	(void)pthread_setname_np(pthread_self(), name);
 	if (member->queue->config.threads == 1)
 		run_alone(member);
 	else
 		run_in_pool(member);
-	return NULL;
 }
 
 /* End the threads there are, and free all but the queue itself. */
@@ -390,7 +403,7 @@ static void queue_end(struct vfsd_queue *queue)
 	for (uint32_t i = 0; i < queue->running; i++)
 		vfsd_fuse_worker_stop(queue->members[i].worker);
 	for (uint32_t i = 0; i < queue->running; i++)
-		(void)pthread_join(queue->members[i].thread, NULL);
+		vfsd_thread_join(&queue->members[i].thread);
 	take_kick(queue);
 	for (uint32_t i = 0; i < queue->config.threads; i++)
 		vfsd_fuse_worker_destroy(queue->members[i].worker);
@@ -403,18 +416,15 @@ static void queue_end(struct vfsd_queue *queue)
 
 static int start_member(struct vfsd_queue *queue, struct member *member)
 {
-	sigset_t all, before;
+	char name[VFSD_THREAD_NAME_BYTES];
 	int err;
 
 	member->queue = queue;
 	err = vfsd_fuse_worker_create(queue->config.fuse, &member->worker);
 	if (err)
 		return err;
-	/* Signals are the control thread's business. */
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	err = -pthread_create(&member->thread, NULL, run, member);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	(void)snprintf(name, sizeof(name), "vfsd-ring-%u", queue->config.index % 1000);
+	err = vfsd_thread_start(&member->thread, name, run, member);
 	if (!err)
 		queue->running++;
 	return err;
@@ -466,7 +476,8 @@ void vfsd_queue_set_call(struct vfsd_queue *queue, int call_fd)
 {
 	pthread_mutex_lock(&queue->call_lock);
 	queue->call_fd = call_fd;
-	pthread_mutex_unlock(&queue->call_lock);
+	queue->has_room = false;
 	/* The old one may have swallowed a signal that the driver waits for; one too many is nothing. */
-	signal_driver(queue);
+	(void)vfsd_nowait_signal(call_fd);
+	pthread_mutex_unlock(&queue->call_lock);
 }

@@ -117,9 +117,9 @@ bool vfsd_source_lost_name(int dir_fd, const char *name, const struct vfsd_file_
 }
 
 int vfsd_source_begin(const struct vfsd_source_config *config, struct vfsd_inode *inode,
-		      uint32_t watches, bool is_new, bool *transient)
+		      uint32_t watches, uint32_t max, bool is_new, bool *transient)
 {
-	if (is_new && config->max_watches != 0 && watches >= config->max_watches)
+	if (is_new && max != 0 && watches >= max)
 		return -ENOSPC;
 	/* A pinned dentry would keep the host from reporting the end of the object. */
 	if (is_new && inode->nodeid != VFSD_NODEID_ROOT)

@@ -57,7 +57,9 @@ struct vfsd_source_config {
 	struct vfsd_inodes *inodes;	/* borrowed */
 	const struct vfsd_marks *marks; /* borrowed: what is wanted of each inode */
 	int proc_self_fd;		/* borrowed */
-	uint32_t max_watches;		/* 0: as many as the host allows */
+	/* Of a source that makes fanotify marks, and of one that makes inotify watches; 0: as the host. */
+	uint32_t max_marks;
+	uint32_t max_watches;
 	bool everything;   /* all bits, everybody's doing: who hears of it has nobody but us */
 	bool cross_mounts; /* to the guest all that is mounted below the share is one filesystem */
 
@@ -156,11 +158,11 @@ void vfsd_source_outlast(int fd);
 
 /*
  * For sources: what every watch of @inode begins with, one that is new among @watches or not. Keeps
- * to the limit, lets go of what would hide the object's end from us, and borrows a descriptor, to be
+ * to the limit @max (0: none), lets go of what would hide the object's end from us, and borrows a descriptor, to be
  * given back with vfsd_inode_fd_put(). Returns it, or -errno (-ENOSPC: the limit).
  */
 int vfsd_source_begin(const struct vfsd_source_config *config, struct vfsd_inode *inode,
-		      uint32_t watches, bool is_new, bool *transient);
+		      uint32_t watches, uint32_t max, bool is_new, bool *transient);
 
 enum { VFSD_SOURCE_NAME_BYTES = 256 };
 

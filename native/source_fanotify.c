@@ -134,7 +134,8 @@ static int set_marks(struct vfsd_fan_source *source, struct vfsd_inode *inode, u
 
 	if (old == new)
 		return 0;
-	fd = vfsd_source_begin(&source->config, inode, source->watches, old == 0, &transient);
+	fd = vfsd_source_begin(&source->config, inode, source->watches, source->config.max_marks,
+			       old == 0, &transient);
 	if (fd < 0) {
 		/* An inode that is gone has lost its marks too. */
 		err = new != 0 ? fd : 0;

@@ -202,7 +202,8 @@ static int begin(struct source *source, struct vfsd_inode *inode, uint32_t mask)
 	bool transient;
 	int fd, wd, err;
 
-	fd = vfsd_source_begin(&source->config, inode, source->watches, !watch, &transient);
+	fd = vfsd_source_begin(&source->config, inode, source->watches, source->config.max_watches,
+			       !watch, &transient);
 	if (fd < 0)
 		return fd;
 	wd = add_watch(source, fd, mask);

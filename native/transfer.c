@@ -4,20 +4,20 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <pthread.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "nowait.h"
+#include "thread.h"
 #include "util.h"
 
 enum { FIRST_ROOM_BYTES = 1 << 16 };
 
 struct vfsd_transfer {
-	pthread_t thread;
+	struct vfsd_thread thread;
 	int fd;
 	int stop_fd;
 	int error;
@@ -47,7 +47,8 @@ static int send_all(struct vfsd_transfer *transfer)
 	size_t at = 0;
 
 	while (at < transfer->bytes) {
-		ssize_t n = write(transfer->fd, transfer->data + at, transfer->bytes - at);
+		ssize_t n =
+			vfsd_nowait_write(transfer->fd, transfer->data + at, transfer->bytes - at);
 
 		if (n >= 0)
 			at += (size_t)n;
@@ -87,8 +88,8 @@ static int receive_all(struct vfsd_transfer *transfer)
 			if (error)
 				return error;
 		}
-		n = read(transfer->fd, transfer->data + transfer->bytes,
-			 transfer->room - transfer->bytes);
+		n = vfsd_nowait_read(transfer->fd, transfer->data + transfer->bytes,
+				     transfer->room - transfer->bytes);
 		if (n == 0)
 			return 0;
 		if (n > 0)
@@ -100,16 +101,13 @@ static int receive_all(struct vfsd_transfer *transfer)
 	}
 }
 
-static void *run(void *arg)
+static void run(void *arg)
 {
 	struct vfsd_transfer *transfer = arg;
 
-	/* By the thread itself: others would need /proc, which a sandbox takes for the share's. */
-	(void)pthread_setname_np(pthread_self(), "vfsd-state");
 	transfer->error = transfer->max ? receive_all(transfer) : send_all(transfer);
 	/* Its end is how the other side learns that this was all. */
 	(void)close(vfsd_fd_take(&transfer->fd));
-	return NULL;
 }
 
 static void transfer_free(struct vfsd_transfer *transfer)
@@ -126,7 +124,6 @@ static void transfer_free(struct vfsd_transfer *transfer)
 static int start(int fd, void *data, size_t bytes, size_t max, struct vfsd_transfer **ret)
 {
 	struct vfsd_transfer *transfer = malloc(sizeof(*transfer));
-	sigset_t all, before;
 	int flags;
 	int error;
 
@@ -144,11 +141,7 @@ static int start(int fd, void *data, size_t bytes, size_t max, struct vfsd_trans
 		transfer_free(transfer);
 		return error;
 	}
-	/* Signals are the control thread's business; SIGPIPE is nobody's. */
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	error = -pthread_create(&transfer->thread, NULL, run, transfer);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	error = vfsd_thread_start(&transfer->thread, "vfsd-state", run, transfer);
 	if (error)
 		transfer_free(transfer);
 	else
@@ -171,7 +164,7 @@ int vfsd_transfer_end(struct vfsd_transfer *transfer, void **data, size_t *bytes
 	int error;
 
 	(void)eventfd_write(transfer->stop_fd, 1);
-	(void)pthread_join(transfer->thread, NULL);
+	vfsd_thread_join(&transfer->thread);
 	error = transfer->error;
 	if (data && !error) {
 		*data = transfer->data;

@@ -419,7 +419,9 @@ OPTIONS: Final[Mapping[str, tuple[Option, ...]]] = {
             name="fsnotify-max-watches",
             field="fsnotify_max_watches",
             value=number(0),
-            help="host watches a guest may cause before it gets ENOSPC; 0 is the host's limit",
+            help="host watches a guest may cause before it gets ENOSPC, if the host lets it; "
+            "0 is a quarter of what the host allows (fs.fanotify.max_user_marks, in server mode "
+            "fs.inotify.max_user_watches)",
         ),
         Option(
             name="fsnotify-ring-kib",
@@ -480,7 +482,7 @@ OPTIONS: Final[Mapping[str, tuple[Option, ...]]] = {
             field="rlimit_nofile",
             value=number(0),
             help="descriptor limit to set; 0 leaves it",
-            default="1000000 or, if less, fs.nr_open",
+            default="1000000 or, if less, fs.nr_open or seven eighths of fs.file-max",
         ),
     ),
     "Migration": (

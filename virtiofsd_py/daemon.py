@@ -23,14 +23,16 @@ from pathlib import Path
 from typing import Final
 
 from virtiofsd_py import engine as core
-from virtiofsd_py import idmap, sandbox, systemlog, xattrmap
+from virtiofsd_py import idmap, limits, sandbox, systemlog, xattrmap
 from virtiofsd_py.device import VirtioFsDevice
+from virtiofsd_py.ending import Ending
 from virtiofsd_py.errors import ConfigError, EngineError, StartError
 from virtiofsd_py.fsnotify import Control, MountWatch, WatchSocket, default_socket
 from virtiofsd_py.fuse import Handlers
 from virtiofsd_py.options import (
     FileHandles,
     Fsnotify,
+    FsnotifyDialect,
     LogLevel,
     MigrationMode,
     MigrationOnError,
@@ -52,7 +54,6 @@ _log = logging.getLogger(__name__)
 _native_log = logging.getLogger("virtiofsd_py.native")
 
 _REQUEST_RINGS_MAX: Final = 64
-_NOFILE_WANTED: Final = 1_000_000
 # Descriptors the daemon needs for itself, whatever its guest holds: rings, memory, transient opens.
 _NOFILE_OWN: Final = 1024
 # Of what the guest might hold, the part of local consumers: one in this many.
@@ -94,6 +95,8 @@ def run(options: Options, extensions: Handlers | None = None) -> int:
         EngineError: the core could not be set up.
     """
     _check_user(options)
+    # Nothing is made yet: a share that does not answer may be given up by any signal.
+    _check_share(options.shared_dir)
     end = _run(options, extensions or Handlers())
     return end.imitate() if isinstance(end, sandbox.Ended) else end
 
@@ -101,7 +104,6 @@ def run(options: Options, extensions: Handlers | None = None) -> int:
 def _run(options: Options, extensions: Handlers) -> int | sandbox.Ended:
     # Everything in `outside` is undone by a call, not by a finaliser: see below.
     with _end_signals() as ended, closing(_ServiceManager()) as manager, ExitStack() as outside:
-        _check_share(options.shared_dir)
         if options.socket_path is not None:
             outside.enter_context(_PidLock(f"{options.socket_path}.pid"))
         listener = outside.enter_context(_listen(options))
@@ -109,6 +111,7 @@ def _run(options: Options, extensions: Handlers) -> int | sandbox.Ended:
         if consumers is not None:
             outside.enter_context(consumers)
         quota = _raise_file_limit(options.rlimit_nofile)
+        watches = limits.watch_limits()
         place = sandbox.enter(_plan(options), lambda: manager.tell("READY=1"))
         if isinstance(place, sandbox.Ended):
             return place
@@ -116,7 +119,10 @@ def _run(options: Options, extensions: Handlers) -> int | sandbox.Ended:
             outside.pop_all()  # The guardian undoes it; from here other files have these names.
             manager.close()
         os.umask(0)
-        return _serve_one(options, extensions, place, listener, consumers, ended, quota)
+        with Ending(ended, place.announce_end, outside.close) as ending:
+            return _serve_one(
+                options, extensions, place, listener, consumers, ended, ending, quota, watches
+            )
 
 
 def _serve_one(
@@ -126,12 +132,14 @@ def _serve_one(
     listener: Listener,
     consumers: WatchSocket | None,
     ended: socket.socket,
+    ending: Ending,
     quota: int,
+    watches: limits.WatchLimits,
 ) -> int:
     with ExitStack() as stack:
         root_fd = os.dup(place.root_fd)
-        engine = stack.enter_context(_make_engine(options, extensions, place, quota))
-        fsnotify = _decide_fsnotify(options, engine)
+        engine = stack.enter_context(_make_engine(options, extensions, place, quota, watches))
+        fsnotify = _decide_fsnotify(options, engine, watches)
         device = VirtioFsDevice(
             engine,
             num_rings=_num_rings(),
@@ -178,17 +186,25 @@ def _serve_one(
         if connection is None:
             return 0
         with connection, Server(device, protocol_features=features) as server:
-            return _serve(connection, server, watch)
+            ending.attend(connection)
+            return _serve(connection, server, watch, ending)
 
 
-def _serve(connection: Connection, server: Server, watch: dict[int, Callable[[], bool]]) -> int:
+def _serve(
+    connection: Connection,
+    server: Server,
+    watch: dict[int, Callable[[], bool]],
+    ending: Ending,
+) -> int:
     _log.info("event=connected")
     try:
         gone = serve(connection, server, watch)
     except (ProtocolError, TransportError) as error:
         _log.error("event=cut_off reason=%s", error)
+        ending.begin(1)
         return 1
     _log.info("event=%s", "disconnected" if gone else "interrupted")
+    ending.begin(0)
     return 0
 
 
@@ -320,15 +336,15 @@ def _raise_file_limit(wanted: int | None) -> int:
 
     Args:
         wanted: limit to set; 0 leaves it, None means as many as the kernel lets us, at most a
-            million.
+            million, and not so many that the host has none left for others.
 
     Raises:
         StartError: an explicit limit cannot be set.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = limits.files_of_daemon()
     if wanted != 0:
-        nr_open = int(Path("/proc/sys/fs/nr_open").read_text())
-        target = min(_NOFILE_WANTED, nr_open) if wanted is None else wanted
+        target = most if wanted is None else wanted
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (target, max(target, hard)))
             soft = target
@@ -338,11 +354,17 @@ def _raise_file_limit(wanted: int | None) -> int:
             with suppress(OSError, ValueError):
                 resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
                 soft = hard
+    if not wanted:
+        soft = min(soft, most)
     return max(soft - _NOFILE_OWN, soft // 2)
 
 
 def _make_engine(
-    options: Options, extensions: Handlers, place: sandbox.Inside, quota: int
+    options: Options,
+    extensions: Handlers,
+    place: sandbox.Inside,
+    quota: int,
+    watches: limits.WatchLimits,
 ) -> core.Engine:
     uids = idmap.compile_table(options.translate_uid)
     gids = idmap.compile_table(options.translate_gid)
@@ -387,7 +409,10 @@ def _make_engine(
             fsnotify=core.Fsnotify[options.fsnotify.name],
             fsnotify_dialect=core.FsnotifyDialect[options.fsnotify_dialect.name],
             fsnotify_ring_bytes=options.fsnotify_ring_kib * 1024,
-            fsnotify_max_watches=options.fsnotify_max_watches,
+            fsnotify_max_marks=watches.marks.of_guest(options.fsnotify_max_watches),
+            fsnotify_max_watches=watches.watches.of_guest(options.fsnotify_max_watches),
+            max_local_marks=watches.marks.part,
+            max_local_watches=watches.watches.part,
             log_level=_CORE_LEVELS[options.log_level],
             migrate_by_handle=options.migration_mode is MigrationMode.FILE_HANDLES,
             migrate_guest_error=options.migration_on_error is MigrationOnError.GUEST_ERROR,
@@ -408,7 +433,7 @@ def _id_ranges(ranges: Sequence[idmap.Range]) -> list[core.IdRange]:
     return [core.IdRange(r.first, r.count, r.to, core.IdEffect[r.effect.name]) for r in ranges]
 
 
-def _decide_fsnotify(options: Options, engine: core.Engine) -> bool:
+def _decide_fsnotify(options: Options, engine: core.Engine, watches: limits.WatchLimits) -> bool:
     """Offer remote events only where the host can deliver them; say so where it cannot."""
     if options.fsnotify is Fsnotify.OFF:
         return False
@@ -419,6 +444,19 @@ def _decide_fsnotify(options: Options, engine: core.Engine) -> bool:
         return False
     if obstacle:
         _log.warning("event=fsnotify_fallback mode=%s reason=%s", Fsnotify.SERVER, obstacle)
+    by_inotify = (
+        obstacle
+        or options.fsnotify is Fsnotify.SERVER
+        or options.fsnotify_dialect is FsnotifyDialect.RFC2021
+    )
+    limit = watches.watches if by_inotify else watches.marks
+    _log.info(
+        "event=watch_limit guest=%d consumers=%d host=%d of=%s",
+        limit.of_guest(options.fsnotify_max_watches),
+        limit.part,
+        limit.host,
+        limit.name,
+    )
     return True
 
 

@@ -152,7 +152,10 @@ class EngineConfig:
         max_local_fds: descriptors that local consumers may make us hold; 0 means no quota.
         fsnotify: who raises what in the guest; the notification queue exists unless it is off.
         fsnotify_dialect: what the guest's kernel speaks.
-        fsnotify_max_watches: host watches the guest may cause; 0 means the host's own limit.
+        fsnotify_max_marks: fanotify marks that the guest may cause; 0 means the host's own limit.
+        fsnotify_max_watches: inotify watches, where it comes to those.
+        max_local_marks: fanotify marks that local consumers may cause.
+        max_local_watches: likewise.
         migrate_by_handle: a migration tells inodes by file handle where it can, not by path.
         migrate_guest_error: one that is not found fails alone, not the migration.
         migrate_verify: what is found has to have the file handle that the source saw.
@@ -191,7 +194,10 @@ class EngineConfig:
     fsnotify: Fsnotify = Fsnotify.MERGED
     fsnotify_dialect: FsnotifyDialect = FsnotifyDialect.NATIVE
     fsnotify_ring_bytes: int = 1 << 20
+    fsnotify_max_marks: int = 0
     fsnotify_max_watches: int = 0
+    max_local_marks: int = 0
+    max_local_watches: int = 0
     log_level: LogLevel = LogLevel.INFO
     migrate_by_handle: bool = False
     migrate_guest_error: bool = False
@@ -391,6 +397,14 @@ def _raw_config(config: EngineConfig) -> tuple[Any, list[Any]]:
         },
     )
     return raw, [rules, raw_rules, raw_tables, raw_upcalls]
+
+
+def interrupt_threads() -> None:
+    """Let the core's threads give up what they wait for in the kernel: see native/thread.h.
+
+    Any thread may call it, whatever the control thread does; only for the end of the daemon.
+    """
+    lib.vfsd_engine_interrupt()
 
 
 class Engine:

@@ -154,11 +154,11 @@ class Options:
         gid_map: group ids of it.
         seccomp: what a forbidden system call leads to.
         modcaps: changes to the capabilities that root keeps.
-        rlimit_nofile: descriptor limit to set; 0 leaves it, None means min(1000000, nr_open).
+        rlimit_nofile: descriptor limit to set; 0 leaves it, None is `limits.files_of_daemon`.
         fsnotify: who reports changes.
         fsnotify_dialect: what the guest's kernel speaks; in the old dialect all changes are
             reported by us, unless `fsnotify` is off.
-        fsnotify_max_watches: host watches a guest may cause; 0 means as many as the host allows.
+        fsnotify_max_watches: host watches a guest may cause; 0 is a part of what the host allows.
         fsnotify_ring_kib: event ring of one guest, in KiB, a power of two.
         watch_socket: where local consumers connect; None is beside `socket_path`, if that is set,
             and "" is nowhere.

@@ -65,6 +65,25 @@ def guest(daemon: Daemon) -> Iterator[Guest]:
         yield guest
 
 
+def test_groups_of_an_inode_are_bounded(daemon: Daemon, guest: Guest) -> None:
+    most = 1024
+    one, other = (guest.fuse.mkdir(ROOT_ID, name).nodeid for name in ("one", "other"))
+    for group in range(1, most + 1):
+        guest.request(one, CREATE, group, ADD)
+    with pytest.raises(FuseError) as refused:
+        guest.request(one, CREATE, most + 1, ADD)
+    assert refused.value.errno == errno.ENOSPC
+    # What is there may change; another inode has groups of its own; one that goes makes room.
+    guest.request(one, DELETE, most, ADD)
+    guest.request(other, CREATE, most + 1, ADD)
+    guest.request(one, DELETE, most, REMOVE)
+    guest.request(one, CREATE, most + 1, ADD)
+    # They go with the inode.
+    guest.fuse.forget(one)
+    again = guest.fuse.lookup(ROOT_ID, "one").nodeid
+    guest.request(again, CREATE, most + 2, ADD)
+
+
 class Tree:
     """A directory ``d`` with a file ``f``, and a place for sentinels that nobody else watches."""
 

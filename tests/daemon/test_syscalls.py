@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """How many system calls a request costs: each short way, and its twin that cannot be short.
 
-strace tells. What the ring's thread does to wait and to be heard (poll, and the eventfds' read and
-write) is counted apart.
+strace tells. What the ring's thread does to wait and to be heard (poll, and the eventfds' preadv2
+and write) is counted apart.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tests.frontend import ROOT_ID, Opcode, Session
 from tests.frontend import fuse_wire as wire
 
 GETATTR = wire.GETATTR_IN.pack(0, 0, 0)
-WAITING = {"poll", "ppoll", "read", "write", "restart_syscall"}
+WAITING = {"poll", "ppoll", "preadv2", "write", "restart_syscall"}
 # Files that have been there for longer than a birth must be past to tell inodes apart.
 OLD = Path(__file__).resolve().parent
 IN_MODIFY = 0x2

@@ -7,7 +7,7 @@
 
 #include "check.h"
 
-enum { NODES = 300, OWNERS = 5 };
+enum { NODES = 300, OWNERS = 9 };
 
 static uint32_t naive[NODES][OWNERS];
 

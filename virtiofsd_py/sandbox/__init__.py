@@ -13,6 +13,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -20,7 +21,7 @@ from virtiofsd_py.errors import StartError
 from virtiofsd_py.idmap import NamespaceRange
 from virtiofsd_py.options import Sandbox, Seccomp
 from virtiofsd_py.sandbox import capabilities, imports, libc, mountinfo, roots, seccomp, userns
-from virtiofsd_py.sandbox.guardian import Ended, Split, split
+from virtiofsd_py.sandbox.guardian import ENDING, READY, Ended, Split, split
 from virtiofsd_py.sandbox.mountevents import MountEvents
 from virtiofsd_py.sandbox.mountinfo import Bell, MountTable
 
@@ -81,8 +82,13 @@ class Inside:
         if self._link is None:
             self._on_ready()
             return
-        self._link.send(b"1")
-        self._link.close()
+        self._link.send(READY)
+
+    def announce_end(self) -> None:
+        """Have the guardian, if there is one, see to it that this process ends soon."""
+        if self._link is not None:
+            with suppress(OSError):
+                self._link.send(ENDING)
 
 
 def check_share(path: str) -> None:

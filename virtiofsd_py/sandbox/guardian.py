@@ -3,11 +3,14 @@
 
 The guardian is what the caller started: it passes SIGTERM and SIGINT on, tells that the daemon is
 ready, ends as its child ended, and can still reach what has to be cleaned up outside. Whichever of
-the two is killed, the other one ends.
+the two is killed, the other one ends. A child that is to end and does not, for it waits for the
+host, is killed; one that even then stays, because the kernel cannot let it go yet, is left behind.
 """
 
 from __future__ import annotations
 
+import fcntl
+import logging
 import os
 import signal
 import socket
@@ -18,7 +21,17 @@ from typing import Final, NoReturn
 from virtiofsd_py.sandbox import libc
 
 _RELAYED: Final = (signal.SIGTERM, signal.SIGINT)
-_WAITED: Final = (*_RELAYED, signal.SIGCHLD)
+_WAITED: Final = (*_RELAYED, signal.SIGCHLD, signal.SIGIO, signal.SIGALRM)
+
+READY: Final = b"1"
+ENDING: Final = b"0"
+"""What a child says on its link."""
+
+# From a signal, or the child's word, until it is killed; from then on until it is left.
+_GRACE_S: Final = 5.0
+_LAST_S: Final = 1.0
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +40,7 @@ class Split:
 
     Attributes:
         pid: this process as its guardian knows it.
-        link: to the guardian; a byte on it says that the daemon is ready.
+        link: to the guardian, for `READY` and `ENDING`.
     """
 
     pid: int
@@ -61,7 +74,8 @@ def split(on_ready: Callable[[], None], first: Callable[[], None] = lambda: None
         OSError: no process or socket is to be had, or `first` failed.
     """
     guardian_link, child_link = socket.socketpair()
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for number in (signal.SIGCHLD, signal.SIGIO, signal.SIGALRM):
+        signal.signal(number, signal.SIG_DFL)  # None that is ignored would be waited for in vain.
     # Blocked from before the fork, so that none is lost; pid 1 of a namespace would ignore them
     # until it handles them.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _WAITED)
@@ -81,16 +95,45 @@ def split(on_ready: Callable[[], None], first: Callable[[], None] = lambda: None
 
 
 def _watch(child: int, link: socket.socket, on_ready: Callable[[], None]) -> Ended:
-    if link.recv(1):
-        on_ready()
+    link.setblocking(False)
+    # SIGIO for whatever comes; it may have come already.
+    fcntl.fcntl(link, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(link, fcntl.F_SETFL, os.O_NONBLOCK | os.O_ASYNC)
+    number = int(signal.SIGIO)
+    ending = killed = False
     while True:
-        number = signal.sigwaitinfo(_WAITED).si_signo
-        if number != signal.SIGCHLD:
+        if number == signal.SIGIO:
+            for word in _words(link):
+                if word == READY[0]:
+                    on_ready()
+                elif not ending:
+                    ending = True
+                    signal.setitimer(signal.ITIMER_REAL, _GRACE_S)
+        elif number == signal.SIGCHLD:
+            pid, status = os.waitpid(child, os.WNOHANG)
+            if pid:
+                return Ended(0 if killed else os.waitstatus_to_exitcode(status))
+        elif number == signal.SIGALRM:
+            if killed:
+                _log.error("event=left_behind pid=%d reason=it waits for the host", child)
+                return Ended(0)
+            killed = True
+            os.kill(child, signal.SIGKILL)
+            signal.setitimer(signal.ITIMER_REAL, _LAST_S)
+            _log.warning("event=killed pid=%d after_s=%g reason=it did not end", child, _GRACE_S)
+        else:
             os.kill(child, number)
-            continue
-        pid, status = os.waitpid(child, os.WNOHANG)
-        if pid:
-            return Ended(os.waitstatus_to_exitcode(status))
+            if not ending:
+                ending = True
+                signal.setitimer(signal.ITIMER_REAL, _GRACE_S)
+        number = signal.sigwaitinfo(_WAITED).si_signo
+
+
+def _words(link: socket.socket) -> bytes:
+    try:
+        return link.recv(16)
+    except OSError:
+        return b""
 
 
 def _is_closed(link: socket.socket) -> bool:
