@@ -175,6 +175,21 @@ def test_a_group_without_names(whole_stage: Stage) -> None:
         ]
 
 
+@pytest.mark.parametrize("report", [FID, DFID_NAME], ids=["FID", "DFID_NAME"])
+def test_a_group_without_names_hears_of_known_files_only(
+    whole_stage: Stage, world: str, report: int
+) -> None:
+    """It wants the handle of the file itself, which the guest has of no other; README says so."""
+    with whole_stage.scene() as scene:
+        scene.host.run([("file", b"known"), ("file", b"unknown")])
+        scene.agent.call("size", scene.guest.path(b"known"))
+        all_files = report != FID or world == "local"
+        with Group(scene, whole_stage, report) as group:
+            scene.host.run([("truncate", b"known"), ("truncate", b"unknown")])
+            files = ["known", "unknown"] if all_files else ["known"]
+            assert group.seen() == {("host", name): Mask.MODIFY for name in files}
+
+
 @NAMING
 def test_each_change_once_whoever_made_it(whole_stage: Stage, report: int) -> None:
     """Beside watches of the same names, in this group and by inotify."""
