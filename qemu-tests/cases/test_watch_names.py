@@ -28,6 +28,8 @@ from test_marks import REPORT_DFID_NAME, REPORT_FID, marked
 
 # Linux include/uapi/linux/fanotify.h
 MARK_ONLYDIR: Final = 0x8
+MARK_IGNORED_MASK: Final = 0x20
+MARK_IGNORED_SURV_MODIFY: Final = 0x40
 EVENT_ON_CHILD: Final = Mask(0x08000000)
 REPLACEMENTS: Final = 300
 
@@ -260,6 +262,24 @@ def test_a_file_that_is_a_directory_now_is_marked_with_its_children(stage: Stage
         scene.host.run([("truncate", b"f/g")])
         assert watch.seen() == {"MODIFY"}
         watch.close()
+
+
+def test_what_is_to_be_ignored_is_what_the_path_means_now(stage: Stage) -> None:
+    with stage.scene() as scene:
+        scene.host.run([*_FILE, ("file", b"g")])
+        scene.agent.call("size", scene.guest.path(b"f"))
+        scene.host.run([("rename", b"f", b"o"), ("file", b"f", b"new")])
+        group = scene.agent.call("fanotify", REPORT_FID | REPORT_DFID_NAME)
+        for flags, mask, name in (
+            (0, Mask.MODIFY | EVENT_ON_CHILD, b"."),
+            (MARK_IGNORED_MASK | MARK_IGNORED_SURV_MODIFY, Mask.MODIFY, b"f"),
+        ):
+            scene.agent.call("mark", group, flags, int(mask), scene.guest.path(name))
+        for name, seen in ((b"f", []), (b"o", ["MODIFY"]), (b"g", ["MODIFY"])):
+            scene.host.run([("truncate", name)])
+            scene.settle()
+            assert [event.split(" ")[0] for event in marked(scene.agent, group)] == seen
+        scene.agent.call("close", group)
 
 
 def test_a_symlink_itself_is_watched_if_asked(stage: Stage) -> None:
