@@ -175,6 +175,36 @@ def test_a_group_without_names(whole_stage: Stage) -> None:
         ]
 
 
+def test_who_marks_the_whole_finds_what_is_there(whole_stage: Stage) -> None:
+    """No event will tell of what was changed before, so it must not be hidden by a cache."""
+    with whole_stage.scene() as scene:
+        scene.host.run([("mkdir", b"d"), ("file", b"d/f", b"old")])
+        old, new = scene.guest.path(b"d/f"), scene.guest.path(b"d/new")
+        assert scene.agent.call("size", old) == len(b"old")
+        with pytest.raises(FileNotFoundError):
+            scene.agent.call("size", new)
+        scene.host.run([("truncate", b"d/f"), ("file", b"d/new", b"1234")])
+        with Group(scene, whole_stage, DFID_NAME) as group:
+            assert scene.agent.call("size", old) == 1
+            assert scene.agent.call("size", new) == len(b"1234")
+            assert group.seen() == {}
+
+
+@pytest.mark.parametrize("report", [FID, DFID_NAME], ids=["FID", "DFID_NAME"])
+def test_a_group_without_names_hears_of_known_files_only(
+    whole_stage: Stage, world: str, report: int
+) -> None:
+    """It wants the handle of the file itself, which the guest has of no other; README says so."""
+    with whole_stage.scene() as scene:
+        scene.host.run([("file", b"known"), ("file", b"unknown")])
+        scene.agent.call("size", scene.guest.path(b"known"))
+        all_files = report != FID or world == "local"
+        with Group(scene, whole_stage, report) as group:
+            scene.host.run([("truncate", b"known"), ("truncate", b"unknown")])
+            files = ["known", "unknown"] if all_files else ["known"]
+            assert group.seen() == {("host", name): Mask.MODIFY for name in files}
+
+
 @NAMING
 def test_each_change_once_whoever_made_it(whole_stage: Stage, report: int) -> None:
     """Beside watches of the same names, in this group and by inotify."""
