@@ -190,9 +190,7 @@ find . -type f | sort
 
 @pytest.mark.only("uml")
 @pytest.mark.parametrize(("argument", "devices"), [("--no-announce-submounts", 1), ("", 2)])
-def test_two_filesystems_of_the_same_numbers(
-    tmp_path: Path, argument: str, devices: int
-) -> None:
+def test_two_filesystems_of_the_same_numbers(tmp_path: Path, argument: str, devices: int) -> None:
     share = tmp_path / "share"
     share.mkdir()
     done = subprocess.run(

@@ -19,7 +19,8 @@ import pytest
 from tests.daemon.running import DEADLINE_S, Daemon
 from tests.daemon.test_mounts import Host
 from tests.daemon.test_syscalls import DOTS, Tracer, traced
-from tests.frontend import ROOT_ID, Session
+from tests.frontend import ROOT_ID, InitFlag, Session
+from tests.frontend.fuse import DEFAULT_INIT_FLAGS
 from tests.frontend.fuse_wire import Dirent
 from tests.frontend.notify import FSN_UNLINKED
 
@@ -267,7 +268,7 @@ def test_what_is_mounted_upon_a_name_is_told(tree: Path, tmp_path: Path, traced:
             Daemon(tmp_path, "--cache=never", share=tree, launcher=host.enter) as daemon,
             Session.connect(daemon.socket) as guest,
         ):
-            guest.fuse.init()
+            guest.fuse.init(DEFAULT_INIT_FLAGS | InitFlag.SUBMOUNTS)
             before = sizes(heat(guest))
             for _ in range(5):
                 host.run("mount", "--bind", "d/large", "f3")
