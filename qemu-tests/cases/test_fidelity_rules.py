@@ -121,6 +121,18 @@ EXAMPLES = [
         ),
     ),
     Example(
+        "merged-beyond-the-end",
+        "file f; link f g :: open 1 f w >> unlink f; w 1; unlink g; w 1; close 1 :: f:ALL",
+        actor="host-burst",
+        other="host",
+        local="f ATTRIB, f MODIFY, f ATTRIB, f DELETE_SELF, f IGNORED",
+        excused="f ATTRIB, f MODIFY, f ATTRIB, f MODIFY, f CLOSE_WRITE, f DELETE_SELF, f IGNORED",
+        refused=(
+            "f ATTRIB, f CLOSE_WRITE, f DELETE_SELF, f IGNORED",  # MODIFY is lost
+            "f ATTRIB, f MODIFY, f ATTRIB, f MOVE_SELF, f DELETE_SELF, f IGNORED",
+        ),
+    ),
+    Example(
         "gone-directory-late",
         "mkdir d :: rmdir d :: .:ALL",
         actor="host",

@@ -8,6 +8,7 @@ what it must not. Rules are combined only where one does not do.
 
 from __future__ import annotations
 
+import collections
 import itertools
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -296,10 +297,15 @@ def without_what_follows_the_end(about: About, pair: Pair) -> Pair:
     local, seen = pair
     ended = {watch_of(event) for event in local if kind_of(event) == "IGNORED"}
     ended |= about.flagged(Mask.EXCL_UNLINK)
-    known = set(map(uncookied, local))
-    return local, only(
-        seen, lambda e: e in known or watch_of(e) not in ended or kind_of(e) not in _ON_CHILD
-    )
+    known = collections.Counter(map(uncookied, local))
+    met: collections.Counter[str] = collections.Counter()
+
+    def keep(event: str) -> bool:
+        met[event] += 1
+        within = met[event] <= known[uncookied(event)]
+        return within or watch_of(event) not in ended or kind_of(event) not in _ON_CHILD
+
+    return local, only(seen, keep)
 
 
 # -- what is not there to be known -----------------------------------------------------------------
@@ -493,7 +499,7 @@ RULES: Final[Sequence[Rule]] = [
     Rule(
         "merged-beyond-the-end",
         "What happens to an open object after its end is merged with what happened before, and a "
-        "watch that has ended locally sees it.",
+        "watch that has ended locally sees it, also what it has seen before.",
         _BURSTS,
         strip=without_what_follows_the_end,
         about=lambda about: about.does("open"),
