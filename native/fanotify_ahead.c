@@ -11,8 +11,8 @@
 #include "fanotify_event.h"
 
 /*
- * An event is no shorter than its fixed part, and a rename has two names. Twice as many, so that
- * those of events that were told need not go at once.
+ * An event is no shorter than its fixed part, each entry is of a handle in it, and two of those are
+ * longer. Twice as many, so that those of events that were told need not go at once.
  */
 enum {
 	WINDOW_MAX = 2 * VFSD_BATCH_AHEAD / FAN_EVENT_METADATA_LEN,
@@ -52,13 +52,20 @@ void vfsd_fan_ahead_reset(struct vfsd_fan_ahead *ahead)
 	ahead->first = ahead->count = 0;
 }
 
-static uint32_t hash_of(const struct vfsd_fan_place *place)
+static uint32_t hash_of_handle(const struct vfsd_file_handle *handle)
 {
 	uint32_t hash = 2166136261u; /* FNV-1a */
 
-	for (uint32_t i = 0; i < place->handle.bytes; i++)
-		hash = (hash ^ place->handle.data[i]) * 16777619u;
-	for (uint32_t i = 0; i < place->name_bytes; i++)
+	for (uint32_t i = 0; i < handle->bytes; i++)
+		hash = (hash ^ handle->data[i]) * 16777619u;
+	return hash;
+}
+
+static uint32_t hash_of(const struct vfsd_fan_place *place)
+{
+	uint32_t hash = hash_of_handle(&place->handle);
+
+	for (uint32_t i = 0; place->name && i < place->name_bytes; i++)
 		hash = (hash ^ (uint8_t)place->name[i]) * 16777619u;
 	return hash;
 }
@@ -66,7 +73,7 @@ static uint32_t hash_of(const struct vfsd_fan_place *place)
 static void enter(struct vfsd_fan_ahead *ahead, const struct vfsd_fan_place *place,
 		  const uint8_t *at)
 {
-	if (!place->name || ahead->count == ENTRIES_MAX)
+	if (place->handle.bytes == 0 || ahead->count == ENTRIES_MAX)
 		return;
 	ahead->hashes[ahead->count] = hash_of(place);
 	ahead->offsets[ahead->count++] = (uint32_t)(at - ahead->batch->buffer);
@@ -99,19 +106,22 @@ static void extend(struct vfsd_fan_ahead *ahead)
 
 		if (!vfsd_fan_next(&next, batch->end, &event))
 			break;
-		if (event.mask & (FAN_CREATE | FAN_DELETE | FAN_MOVED_FROM | FAN_MOVED_TO))
+		if (vfsd_fan_is_dir(&event) ||
+		    (event.mask & (FAN_CREATE | FAN_DELETE | FAN_MOVED_FROM | FAN_MOVED_TO)))
 			enter(ahead, &event.where, at);
+		enter(ahead, &event.object, at);
 		enter(ahead, &event.old_name, at);
 		enter(ahead, &event.new_name, at);
 	}
 	ahead->known = next;
 }
 
-uint32_t vfsd_fan_ahead_next(struct vfsd_fan_ahead *ahead, const struct vfsd_fan_place *place,
-			     uint32_t *cursor)
+/* The next event that may be meant, by its hash; NULL: there is none. */
+static const uint8_t *next_of(struct vfsd_fan_ahead *ahead, uint32_t hash, uint32_t *cursor,
+			      struct vfsd_fan_event *ret)
 {
 	struct vfsd_batch *batch = ahead->batch;
-	uint32_t told = (uint32_t)(batch->at - batch->buffer), hash = hash_of(place);
+	uint32_t told = (uint32_t)(batch->at - batch->buffer);
 	bool whole;
 
 	if (*cursor == 0) {
@@ -121,17 +131,40 @@ uint32_t vfsd_fan_ahead_next(struct vfsd_fan_ahead *ahead, const struct vfsd_fan
 	do {
 		extend(ahead);
 		while (*cursor < ahead->count) {
-			uint32_t i = (*cursor)++, bits;
-			const uint8_t *at = batch->buffer + ahead->offsets[i];
-			struct vfsd_fan_event event;
+			uint32_t i = (*cursor)++;
+			const uint8_t *at = batch->buffer + ahead->offsets[i], *end = at;
 
-			if (ahead->hashes[i] != hash || ahead->offsets[i] < told ||
-			    !vfsd_fan_next(&at, batch->end, &event))
-				continue;
-			bits = vfsd_fan_of_name(&event, place);
-			if (bits != 0)
-				return bits;
+			if (ahead->hashes[i] == hash && ahead->offsets[i] >= told &&
+			    vfsd_fan_next(&end, batch->end, ret))
+				return at;
 		}
 	} while (vfsd_batch_more(batch, VFSD_BATCH_AHEAD, &whole));
+	return NULL;
+}
+
+uint32_t vfsd_fan_ahead_next(struct vfsd_fan_ahead *ahead, const struct vfsd_fan_place *place,
+			     uint32_t *cursor)
+{
+	uint32_t hash = hash_of(place), bits;
+	struct vfsd_fan_event event;
+
+	while (next_of(ahead, hash, cursor, &event)) {
+		bits = vfsd_fan_of_name(&event, place);
+		if (bits != 0)
+			return bits;
+	}
 	return 0;
+}
+
+const uint8_t *vfsd_fan_ahead_object(struct vfsd_fan_ahead *ahead,
+				     const struct vfsd_file_handle *handle, uint32_t *cursor,
+				     struct vfsd_fan_event *ret)
+{
+	uint32_t hash = hash_of_handle(handle);
+	const uint8_t *at;
+
+	while ((at = next_of(ahead, hash, cursor, ret)) != NULL)
+		if (vfsd_file_handle_equal(&vfsd_fan_self(ret)->handle, handle))
+			return at;
+	return NULL;
 }

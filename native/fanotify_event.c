@@ -16,6 +16,7 @@
 #endif
 
 #define DIRENT (FAN_CREATE | FAN_DELETE | FAN_MOVED_FROM | FAN_MOVED_TO)
+#define NAMES (DIRENT | FAN_RENAME)
 
 /* Linux 5.16, FAN_EVENT_INFO_TYPE_ERROR */
 enum { INFO_TYPE_ERROR = 5 };
@@ -130,17 +131,24 @@ const struct vfsd_fan_place *vfsd_fan_self(const struct vfsd_fan_event *event)
 
 bool vfsd_fan_concerns(const struct vfsd_fan_event *event, const struct vfsd_file_handle *handle)
 {
-	const struct vfsd_fan_place *places[] = {&event->object, &event->where, &event->old_name,
-						 &event->new_name};
+	const struct vfsd_fan_place *places[] = {&event->where, &event->old_name, &event->new_name,
+						 &event->object};
+	/* A name that comes or goes is an event of its directory, not of the object. */
+	size_t n = VFSD_ARRAY_SIZE(places) - !(event->mask & ~(uint64_t)(NAMES | FAN_ONDIR));
 
-	for (size_t i = 0; i < VFSD_ARRAY_SIZE(places); i++)
+	for (size_t i = 0; i < n; i++)
 		if (places[i]->handle.bytes != 0 &&
 		    vfsd_file_handle_equal(&places[i]->handle, handle))
 			return true;
 	return false;
 }
 
-static bool is_place(const struct vfsd_fan_place *a, const struct vfsd_fan_place *b)
+const struct vfsd_fan_place *vfsd_fan_lost_place(const struct vfsd_fan_event *event)
+{
+	return event->mask & FAN_RENAME ? &event->old_name : &event->where;
+}
+
+bool vfsd_fan_is_place(const struct vfsd_fan_place *a, const struct vfsd_fan_place *b)
 {
 	return a->name && b->name && a->name_bytes == b->name_bytes &&
 	       memcmp(a->name, b->name, a->name_bytes) == 0 &&
@@ -151,11 +159,11 @@ uint32_t vfsd_fan_of_name(const struct vfsd_fan_event *event, const struct vfsd_
 {
 	uint32_t bits = 0;
 
-	if (is_place(&event->where, place))
+	if (vfsd_fan_is_place(&event->where, place))
 		bits = (uint32_t)event->mask & DIRENT;
-	if (is_place(&event->old_name, place))
+	if (vfsd_fan_is_place(&event->old_name, place))
 		bits |= FAN_MOVED_FROM;
-	if (is_place(&event->new_name, place))
+	if (vfsd_fan_is_place(&event->new_name, place))
 		bits |= FAN_MOVED_TO;
 	return bits;
 }

@@ -18,6 +18,9 @@
 #ifndef FAN_RENAME
 #define FAN_RENAME 0x10000000
 #endif
+#ifndef FAN_REPORT_TARGET_FID
+#define FAN_REPORT_TARGET_FID 0x00001000
+#endif
 
 /* A (directory, name), or an object. */
 struct vfsd_fan_place {
@@ -29,7 +32,7 @@ struct vfsd_fan_place {
 struct vfsd_fan_event {
 	uint64_t mask;			/* FAN_* */
 	pid_t pid;			/* who acted; 0: somebody we may not know */
-	struct vfsd_fan_place object;	/* FID: what it happened to */
+	struct vfsd_fan_place object;	/* FID: what it happened to, or what was called so */
 	struct vfsd_fan_place where;	/* DFID_NAME: where that has its name; a directory itself */
 	struct vfsd_fan_place old_name; /* halves of FAN_RENAME */
 	struct vfsd_fan_place new_name;
@@ -50,6 +53,12 @@ bool vfsd_fan_is_dir(const struct vfsd_fan_event *event);
 
 /* Does the event happen to the object @handle, or to a name in it? */
 bool vfsd_fan_concerns(const struct vfsd_fan_event *event, const struct vfsd_file_handle *handle);
+
+/* The name that @event, which is of a name, takes away, if it does. */
+const struct vfsd_fan_place *vfsd_fan_lost_place(const struct vfsd_fan_event *event);
+
+/* Are they one name in one directory? */
+bool vfsd_fan_is_place(const struct vfsd_fan_place *a, const struct vfsd_fan_place *b);
 
 /* Which of FAN_CREATE, FAN_DELETE, FAN_MOVED_FROM and FAN_MOVED_TO it says of the name @place. */
 uint32_t vfsd_fan_of_name(const struct vfsd_fan_event *event, const struct vfsd_fan_place *place);

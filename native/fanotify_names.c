@@ -146,15 +146,46 @@ static uint32_t half_cookie(struct vfsd_fan_source *source, uint32_t bit)
 	return source->last_cookie;
 }
 
+/* What happened to the object whose name came or went by @event, which may be merged with that. */
+static void tell_its_object(struct vfsd_fan_source *source, const struct vfsd_source_sink *sink,
+			    const struct vfsd_fan_event *event, uint32_t mask, uint32_t on_dir)
+{
+	/* A DELETE that was merged may have come behind all that follows. */
+	const bool any_time = (event->mask & FAN_DELETE) &&
+			      (event->mask & ~(uint64_t)(FAN_DELETE | FAN_ONDIR));
+	const struct vfsd_fan_place *gone = any_time ? &event->where : NULL;
+	struct vfsd_fan_event later;
+	const uint8_t *at, *upto;
+	uint32_t cursor = 0;
+
+	mask &= ~(uint32_t)DIRENT;
+	if (mask != 0)
+		vfsd_fan_tell_object(source, sink, event, mask, on_dir, gone);
+	if (!any_time || event->object.handle.bytes == 0)
+		return;
+	while ((at = vfsd_fan_ahead_object(source->ahead, &event->object.handle, &cursor,
+					   &later)) != NULL) {
+		if (later.mask & (DIRENT | FAN_RENAME))
+			break; /* another of its names, or another time that it has this */
+		/* Not what was done by another name of it. */
+		if (vfsd_fan_is_dir(&later) || !later.where.name ||
+		    vfsd_fan_is_place(&later.where, &event->where))
+			vfsd_fan_tell_early(source, sink, at, gone);
+	}
+	upto = at ? at : source->batch.end;
+	vfsd_fan_tell_ends(source, sink, upto, &event->object.handle);
+}
+
 void vfsd_fan_tell_dirents(struct vfsd_fan_source *source, const struct vfsd_source_sink *sink,
 			   const struct vfsd_fan_event *event, uint32_t mask, uint32_t on_dir)
 {
+	bool object_told = false, came = !(mask & FAN_CREATE);
 	struct vfsd_fan_found found = vfsd_fan_find_dir(source, &event->where), *where = &found;
 	uint32_t bits = name_bits(mask & ~(uint32_t)MOVED);
 	uint32_t steps[VFSD_NAME_STEPS_MAX], n = 0;
 	struct vfsd_names_ahead ahead = {0};
 	uint64_t child = 0;
-	uint32_t bit;
+	uint32_t bit, names;
 	bool exists = false, must_look;
 
 	if (!where->inode || !where->name)
@@ -167,18 +198,26 @@ void vfsd_fan_tell_dirents(struct vfsd_fan_source *source, const struct vfsd_sou
 	if (bits != 0)
 		n = vfsd_names_order(source->names, where->inode->nodeid, where->name, bits, exists,
 				     &ahead, steps);
-	for (uint32_t i = 0; i < n; i++)
+	for (uint32_t i = 0; i < n; i++) {
+		if (steps[i] == VFSD_NAME_GOES && came && !object_told) {
+			tell_its_object(source, sink, event, mask, on_dir);
+			object_told = true;
+		}
+		came |= steps[i] == VFSD_NAME_COMES;
 		if (steps[i] == VFSD_NAME_COMES)
 			tell_name(sink, where, FAN_CREATE | on_dir, child, 0);
 		else
 			tell_name(sink, where, FAN_DELETE | on_dir, 0, 0);
-	mask &= MOVED;
-	while ((bit = vfsd_source_next_bit(&mask)) != 0) {
+	}
+	names = mask & MOVED;
+	while ((bit = vfsd_source_next_bit(&names)) != 0) {
 		(void)vfsd_names_moved(source->names, where->inode->nodeid, where->name,
 				       bit == FAN_MOVED_TO ? VFSD_NAME_COMES : VFSD_NAME_GOES);
 		tell_name(sink, where, bit | on_dir, bit == FAN_MOVED_TO ? child : 0,
 			  half_cookie(source, bit));
 	}
 out:
+	if (!object_told)
+		tell_its_object(source, sink, event, mask, on_dir);
 	vfsd_fan_leave(source, where);
 }

@@ -3,33 +3,133 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "marks.h"
+#include "util.h"
 
-/*
- * An event of a directory names that itself, not its place: find out, for the watchers of the
- * directory that it is in. *ret stays empty if the guest does not know that one.
- */
-static void locate_dir(struct vfsd_fan_source *source, const struct vfsd_fan_found *dir,
-		       const struct vfsd_file_handle *handle, struct vfsd_fan_found *ret,
-		       char name[VFSD_SOURCE_NAME_BYTES])
+/* The name that the directory @dir will lose, if the host's queue says so. */
+static bool will_lose(struct vfsd_fan_source *source, const struct vfsd_file_handle *dir,
+		      struct vfsd_fan_place *ret)
+{
+	struct vfsd_fan_event later;
+	uint32_t cursor = 0;
+
+	while (vfsd_fan_ahead_object(source->ahead, dir, &cursor, &later))
+		if (later.mask & (DIRENT | FAN_RENAME)) {
+			*ret = *vfsd_fan_lost_place(&later);
+			return (later.mask & (FAN_DELETE | FAN_RENAME)) && ret->name;
+		}
+	return false;
+}
+
+static bool is_nameless(const struct vfsd_fan_nameless *nameless,
+			const struct vfsd_file_handle *dir)
+{
+	for (uint32_t i = 0; i < nameless->count; i++)
+		if (vfsd_file_handle_equal(&nameless->at[i].handle, dir))
+			return true;
+	return false;
+}
+
+/* Where the directory @dir, which the guest may know as @self, is now. False: it is gone. */
+static bool look_up_dir(struct vfsd_fan_source *source, const struct vfsd_fan_found *self,
+			const struct vfsd_file_handle *dir, struct vfsd_fan_found *ret,
+			char name[VFSD_SOURCE_NAME_BYTES])
 {
 	struct vfsd_inodes *inodes = source->config.inodes;
-	bool transient = true;
-	int fd;
+	bool transient = true, is_there;
+	struct stat st;
+	int fd = self->inode ? vfsd_inode_fd_get(inodes, self->inode, &transient) :
+			       vfsd_inode_handle_open(inodes, dir);
 
-	if (dir->inode && dir->inode->nodeid == VFSD_NODEID_ROOT)
-		return;
-	fd = dir->inode ? vfsd_inode_fd_get(inodes, dir->inode, &transient) :
-			  vfsd_inode_handle_open(inodes, handle);
 	if (fd < 0)
-		return;
+		return fd != -ESTALE;
 	ret->inode = vfsd_source_parent_of(inodes, source->config.proc_self_fd, fd, name);
 	ret->name = name;
 	ret->name_bytes = (uint32_t)strlen(name);
+	is_there = ret->inode || fstat(fd, &st) < 0 || st.st_nlink > 0;
 	if (transient)
 		vfsd_fan_let_go_dir(source, fd);
+	return is_there;
+}
+
+/*
+ * An event of a directory names that itself, not its place: find out, for the watchers of the
+ * directory that it is in. *ret stays empty if the guest does not know that one. False: it is gone, and
+ * the host's queue does not have its name yet. @gone: its name, if that is known.
+ */
+static bool locate_dir(struct vfsd_fan_source *source, const struct vfsd_source_sink *sink,
+		       const struct vfsd_fan_found *self, const struct vfsd_file_handle *dir,
+		       const struct vfsd_fan_place *gone, struct vfsd_fan_found *ret,
+		       char name[VFSD_SOURCE_NAME_BYTES])
+{
+	struct vfsd_fan_place lost;
+	bool is_gone = false;
+
+	if (self->inode && self->inode->nodeid == VFSD_NODEID_ROOT)
+		return true;
+	if (!gone && will_lose(source, dir, &lost))
+		gone = &lost;
+	if (!gone)
+		is_gone = is_nameless(&source->nameless, dir) ||
+			  !look_up_dir(source, self, dir, ret, name);
+	/* It may have gone since the queue was read. */
+	if (is_gone && will_lose(source, dir, &lost))
+		gone = &lost;
+	if (!gone)
+		return !is_gone;
+	vfsd_fan_tell_nameless(source, sink, dir, gone);
+	*ret = vfsd_fan_find_dir(source, gone);
+	return true;
+}
+
+/* The host will say what it was called, if somebody watches where: what waits longest gives way. */
+static void await_name(struct vfsd_fan_source *source, const struct vfsd_file_handle *dir,
+		       uint32_t mask, bool parent_only)
+{
+	struct vfsd_fan_nameless *nameless = &source->nameless;
+	struct vfsd_fan_visit *visit;
+
+	if (nameless->count == VFSD_ARRAY_SIZE(nameless->at))
+		memmove(&nameless->at[0], &nameless->at[1],
+			--nameless->count * sizeof(nameless->at[0]));
+	visit = &nameless->at[nameless->count++];
+	vfsd_file_handle_copy(&visit->handle, dir);
+	visit->mask = mask;
+	visit->own = source->base.own;
+	visit->parent_only = parent_only;
+}
+
+void vfsd_fan_tell_nameless(struct vfsd_fan_source *source, const struct vfsd_source_sink *sink,
+			    const struct vfsd_file_handle *dir, const struct vfsd_fan_place *place)
+{
+	struct vfsd_fan_nameless *nameless = &source->nameless;
+	struct vfsd_fan_found where = {0};
+	const bool own = source->base.own;
+	uint32_t kept = 0, bit;
+
+	for (uint32_t i = 0; i < nameless->count; i++) {
+		struct vfsd_fan_visit *visit = &nameless->at[i];
+
+		if (!vfsd_file_handle_equal(&visit->handle, dir)) {
+			nameless->at[kept++] = *visit;
+			continue;
+		}
+		if (!where.inode)
+			where = vfsd_fan_find_dir(source, place);
+		source->base.own = visit->own;
+		while (where.inode && where.name && (bit = vfsd_source_next_bit(&visit->mask)) != 0)
+			vfsd_fan_tell(sink, &where,
+				      (struct vfsd_source_event){
+					      .mask = bit | FAN_ONDIR,
+					      .parent_only = visit->parent_only,
+				      });
+	}
+	nameless->count = kept;
+	source->base.own = own;
+	vfsd_fan_leave(source, &where);
 }
 
 /* @event or a later one may have taken the name away by which the object of @event was opened. */
@@ -106,7 +206,8 @@ static struct vfsd_fan_found find_object(const struct vfsd_fan_source *source,
 }
 
 void vfsd_fan_tell_object(struct vfsd_fan_source *source, const struct vfsd_source_sink *sink,
-			  const struct vfsd_fan_event *event, uint32_t mask, uint32_t on_dir)
+			  const struct vfsd_fan_event *event, uint32_t mask, uint32_t on_dir,
+			  const struct vfsd_fan_place *gone)
 {
 	const bool is_dir = vfsd_fan_is_dir(event);
 	struct vfsd_fan_found self, where = {0};
@@ -118,12 +219,13 @@ void vfsd_fan_tell_object(struct vfsd_fan_source *source, const struct vfsd_sour
 	self = is_dir ? vfsd_fan_find_dir(source, &event->where) :
 			find_object(source, event, &where);
 	child = self.inode ? self.inode->nodeid : 0;
-	if (is_dir && (mask & ON_CHILD) && !self.unknown)
-		locate_dir(source, &self, &event->where.handle, &where, name);
+	if (is_dir && (mask & ON_CHILD) && !self.unknown &&
+	    !locate_dir(source, sink, &self, &event->where.handle, gone, &where, name))
+		await_name(source, &event->where.handle, mask & ON_CHILD, self.inode != NULL);
 	if (self.inode && (mask & (FAN_ATTRIB | FAN_DELETE_SELF)))
 		unlinked = (mask & FAN_DELETE_SELF) ||
 			   vfsd_source_is_unlinked(source->config.inodes, self.inode);
-	unnamed = is_unnamed(source, event, &self, &where);
+	unnamed = !gone && is_unnamed(source, event, &self, &where);
 	/* The guest's own dcache raises DELETE_SELF and IGNORED once it hears of the lost link. */
 	mask &= ~(uint32_t)FAN_DELETE_SELF;
 	/* The end comes last: after it the guest has no watch left to report the other bits to. */

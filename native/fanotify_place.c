@@ -60,13 +60,34 @@ bool vfsd_fan_move_end(struct vfsd_fan_source *source, const struct vfsd_file_ha
 	return true;
 }
 
-/* The event at @at is told elsewhere. */
-static void forget_end(struct vfsd_fan_source *source, const uint8_t *at)
+void vfsd_fan_tell_ends(struct vfsd_fan_source *source, const struct vfsd_source_sink *sink,
+			const uint8_t *at, const struct vfsd_file_handle *handle)
+{
+	struct vfsd_fan_ends *ends = &source->ends;
+	uint32_t kept = 0;
+
+	for (uint32_t i = 0; i < ends->count; i++) {
+		struct vfsd_fan_found self = {0};
+
+		if (ends->at[i].after > at ||
+		    (handle && !vfsd_file_handle_equal(handle, &ends->at[i].handle))) {
+			ends->at[kept++] = ends->at[i];
+			continue;
+		}
+		self.inode = vfsd_inode_find_handle(source->config.inodes, &ends->at[i].handle);
+		if (self.inode)
+			vfsd_fan_tell_end(sink, &self);
+		vfsd_fan_leave(source, &self);
+	}
+	ends->count = kept;
+}
+
+void vfsd_fan_take(struct vfsd_fan_source *source, const uint8_t *at, uint64_t told)
 {
 	struct fanotify_event_metadata event;
 
 	memcpy(&event, at, sizeof(event));
-	event.mask &= ~(uint64_t)FAN_DELETE_SELF;
+	event.mask &= ~told;
 	memcpy(source->batch.buffer + (at - source->batch.buffer), &event, sizeof(event));
 }
 
@@ -117,7 +138,7 @@ static void put_ends_right(struct vfsd_fan_source *source, const uint8_t *fresh,
 			continue;
 		removed = removed_before(source, its, here);
 		if (removed && vfsd_fan_move_end(source, its, removed))
-			forget_end(source, here);
+			vfsd_fan_take(source, here, FAN_DELETE_SELF);
 	}
 }
 

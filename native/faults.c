@@ -14,6 +14,7 @@ enum { HOLD_MS = 10000 }; /* should the host not remove anything */
 static struct {
 	int delay_ms;
 	bool no_barrier;
+	bool old_host;
 	int hold;
 } faults;
 
@@ -28,9 +29,10 @@ void vfsd_faults_init(void)
 {
 	faults.delay_ms = number("VFSD_FAULT_DELAY_MS");
 	faults.no_barrier = number("VFSD_FAULT_NO_BARRIER") != 0;
+	faults.old_host = number("VFSD_FAULT_OLD_HOST") != 0;
 	faults.hold = number("VFSD_FAULT_HOLD");
-	vfsd_log(VFSD_LOG_WARN, "faults: test build delay_ms=%d no_barrier=%d hold=%d",
-		 faults.delay_ms, faults.no_barrier, faults.hold);
+	vfsd_log(VFSD_LOG_WARN, "faults: test build delay_ms=%d no_barrier=%d old_host=%d hold=%d",
+		 faults.delay_ms, faults.no_barrier, faults.old_host, faults.hold);
 }
 
 void vfsd_faults_delay(int stop_fd)
@@ -44,6 +46,11 @@ void vfsd_faults_delay(int stop_fd)
 bool vfsd_faults_no_barrier(void)
 {
 	return faults.no_barrier;
+}
+
+bool vfsd_faults_old_host(void)
+{
+	return faults.old_host;
 }
 
 /*

@@ -7,6 +7,7 @@
  *   VFSD_FAULT_NO_BARRIER=1  replies do not wait for older events
  *   VFSD_FAULT_HOLD=1        the event thread holds what it looks up by name until the name is gone,
  *                            2: until the directory is, 3: until the one that that is in is
+ *   VFSD_FAULT_OLD_HOST=1    fanotify does not say what came or went by a name, as before Linux 5.17
  *
  * Owner thread: create by the control thread; the rest by any, it is constant then.
  */
@@ -25,6 +26,8 @@ void vfsd_faults_delay(int stop_fd);
 
 bool vfsd_faults_no_barrier(void);
 
+bool vfsd_faults_old_host(void);
+
 /* @name in @dir_fd is being looked up, and that takes its time: until the host has removed it. */
 void vfsd_faults_hold(int dir_fd, const char *name);
 
@@ -40,6 +43,11 @@ static inline void vfsd_faults_delay(int stop_fd)
 }
 
 static inline bool vfsd_faults_no_barrier(void)
+{
+	return false;
+}
+
+static inline bool vfsd_faults_old_host(void)
 {
 	return false;
 }

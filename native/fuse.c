@@ -317,6 +317,8 @@ int vfsd_fuse_create(const struct vfsd_fuse_config *config, const struct vfsd_fu
 		return -ENOMEM;
 	fuse->config = *config;
 	error = make_rows(fuse);
+	if (!error)
+		error = vfsd_numbers_create(inodes, &fuse->numbers);
 	if (error) {
 		vfsd_fuse_destroy(fuse);
 		return error;
@@ -340,6 +342,7 @@ void vfsd_fuse_destroy(struct vfsd_fuse *fuse)
 	if (fuse->rows != rows)
 		free((void *)(uintptr_t)fuse->rows);
 	free(fuse->upcall_opcodes);
+	vfsd_numbers_destroy(fuse->numbers);
 	free(fuse);
 }
 

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "fuse_internal.h"
@@ -33,11 +34,21 @@ static uint32_t guest_id(const struct vfsd_fuse *fuse, enum vfsd_id_way way, uin
 	return id;
 }
 
-void vfsd_fuse_fill_attr(const struct vfsd_fuse *fuse, const struct statx *st,
-			 struct fuse_attr *attr)
+uint64_t vfsd_fuse_number(const struct vfsd_fuse *fuse, bool on_file, const struct statx *st)
+{
+	uint64_t granted = atomic_load_explicit(&fuse->granted, memory_order_relaxed);
+
+	if ((granted & FUSE_SUBMOUNTS) && !on_file)
+		return st->stx_ino;
+	return vfsd_numbers_of(fuse->numbers, makedev(st->stx_dev_major, st->stx_dev_minor),
+			       st->stx_ino);
+}
+
+void vfsd_fuse_fill_attr(const struct vfsd_fuse *fuse, const struct vfsd_inode *inode,
+			 const struct statx *st, struct fuse_attr *attr)
 {
 	*attr = (struct fuse_attr){
-		.ino = st->stx_ino,
+		.ino = vfsd_fuse_number(fuse, inode->on_file, st),
 		.size = st->stx_size,
 		.blocks = st->stx_blocks,
 		.atime = (uint64_t)st->stx_atime.tv_sec,
@@ -66,7 +77,7 @@ void vfsd_fuse_fill_entry(struct vfsd_request *req, struct vfsd_entry *entry,
 		.entry_valid = timeout_s,
 		.attr_valid = timeout_s,
 	};
-	vfsd_fuse_fill_attr(req->fuse, &entry->st, &out->attr);
+	vfsd_fuse_fill_attr(req->fuse, entry->inode, &entry->st, &out->attr);
 	if (entry->submount && req->granted & FUSE_SUBMOUNTS)
 		out->attr.flags |= FUSE_ATTR_SUBMOUNT;
 	vfsd_inode_put(req->fuse->inodes, entry->inode);
@@ -78,7 +89,7 @@ static ssize_t attr_reply(struct vfsd_request *req, const struct statx *st)
 	struct fuse_attr_out *out = req->reply;
 
 	out->attr_valid = vfsd_fuse_timeout_s(req->fuse);
-	vfsd_fuse_fill_attr(req->fuse, st, &out->attr);
+	vfsd_fuse_fill_attr(req->fuse, req->inode, st, &out->attr);
 	return (ssize_t)sizeof(*out);
 }
 
@@ -178,7 +189,8 @@ enum {
 	STATX_FLAGS_TAKEN = AT_STATX_FORCE_SYNC | AT_STATX_DONT_SYNC,
 };
 
-static void fill_statx(const struct vfsd_fuse *fuse, const struct statx *st, struct fuse_statx *out)
+static void fill_statx(const struct vfsd_fuse *fuse, const struct vfsd_inode *inode,
+		       const struct statx *st, struct fuse_statx *out)
 {
 	*out = (struct fuse_statx){
 		.mask = st->stx_mask & STATX_TOLD,
@@ -188,7 +200,7 @@ static void fill_statx(const struct vfsd_fuse *fuse, const struct statx *st, str
 		.uid = guest_id(fuse, VFSD_UID_TO_GUEST, st->stx_uid),
 		.gid = guest_id(fuse, VFSD_GID_TO_GUEST, st->stx_gid),
 		.mode = st->stx_mode,
-		.ino = st->stx_ino,
+		.ino = vfsd_fuse_number(fuse, inode->on_file, st),
 		.size = st->stx_size,
 		.blocks = st->stx_blocks,
 		.attributes_mask = st->stx_attributes_mask & STATX_ATTRS_TOLD,
@@ -225,7 +237,7 @@ ssize_t vfsd_fuse_statx(struct vfsd_request *req)
 	if (error)
 		return error;
 	out->attr_valid = vfsd_fuse_timeout_s(fuse);
-	fill_statx(fuse, &st, &out->stat);
+	fill_statx(fuse, req->inode, &st, &out->stat);
 	return (ssize_t)sizeof(*out);
 }
 

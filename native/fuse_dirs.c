@@ -55,24 +55,54 @@ struct filling {
 	int64_t offset; /* where the guest goes on */
 };
 
+/* Do entries need numbers of ours, so that they are those of what they lead to? */
+static bool is_numbered(const struct vfsd_request *req)
+{
+	return !(req->granted & FUSE_SUBMOUNTS) &&
+	       (!req->fuse->config.announce_submounts || vfsd_numbers_differ(req->fuse->numbers));
+}
+
+/* The number to tell of an entry: a directory tells what is below a mount, and that is another one. */
+static uint64_t number_of(struct vfsd_request *req, int dir_fd, const struct dirent64 *from)
+{
+	struct vfsd_fuse *fuse = req->fuse;
+	bool is_top = req->header.nodeid == VFSD_NODEID_ROOT && strcmp(from->d_name, "..") == 0;
+	struct statx st;
+
+	if (!is_numbered(req))
+		return from->d_ino;
+	if (fuse->ops->list_number(fuse->fs, dir_fd, is_top ? "." : from->d_name, &st) == 0)
+		return vfsd_fuse_number(fuse, false, &st);
+	/* Just removed. */
+	if (fuse->ops->list_number(fuse->fs, dir_fd, ".", &st) < 0)
+		return from->d_ino;
+	st.stx_ino = from->d_ino;
+	return vfsd_fuse_number(fuse, false, &st);
+}
+
 /*
  * The attributes and the node id of an entry. Without a node id (for the dots, and for what cannot
- * be looked up, perhaps just removed) the guest shows the name and asks when it needs more.
+ * be looked up, perhaps just removed) the guest shows the name and asks when it needs more. Returns
+ * the number of the entry.
  */
-static void fill_plus(struct vfsd_request *req, struct vfsd_list *list, const struct dirent64 *from,
-		      bool early, struct fuse_entry_out *out)
+static uint64_t fill_plus(struct vfsd_request *req, struct vfsd_list *list,
+			  const struct dirent64 *from, bool early, struct fuse_entry_out *out)
 {
 	struct vfsd_fuse *fuse = req->fuse;
 	struct vfsd_entry entry;
+	uint64_t number;
 
 	if (!is_dots(from->d_name) && fuse->ops->list_entry(fuse->fs, list, from->d_name,
 							    early ? 0 : from->d_ino, &entry) == 0) {
+		number = is_numbered(req) ? vfsd_fuse_number(fuse, false, &entry.st) : from->d_ino;
 		vfsd_fuse_fill_entry(req, &entry, out);
-		return;
+		return number;
 	}
+	number = number_of(req, list->dir_fd, from);
 	*out = (struct fuse_entry_out){
-		.attr = {.ino = from->d_ino, .mode = (uint32_t)from->d_type << 12},
+		.attr = {.ino = number, .mode = (uint32_t)from->d_type << 12},
 	};
+	return number;
 }
 
 /*
@@ -103,8 +133,10 @@ static bool convert(struct vfsd_request *req, struct filling *fill, size_t dents
 		/* What pads the name; everything else is set. */
 		memset(to + bytes - sizeof(uint64_t), 0, sizeof(uint64_t));
 		if (fill->plus)
-			fill_plus(req, &fill->list, from, at < early, (struct fuse_entry_out *)to);
-		dirent->ino = from->d_ino;
+			dirent->ino = fill_plus(req, &fill->list, from, at < early,
+						(struct fuse_entry_out *)to);
+		else
+			dirent->ino = number_of(req, fill->handle->fd, from);
 		dirent->off = (uint64_t)from->d_off;
 		dirent->namelen = (uint32_t)name_bytes;
 		dirent->type = from->d_type;

@@ -18,6 +18,7 @@
 #include "hostfs.h"
 #include "idmap.h"
 #include "inode.h"
+#include "numbers.h"
 #include "upcall.h"
 #include "wire.h"
 #include "xattrmap.h"
@@ -44,6 +45,7 @@ struct vfsd_fuse {
 	struct vfsd_hostfs *fs;
 	struct vfsd_inodes *inodes;
 	struct vfsd_handles *handles;
+	struct vfsd_numbers *numbers;
 	_Atomic uint64_t granted; /* FUSE_* INIT flags and VFSD_FUSE_READY, 0: no session */
 };
 
@@ -100,9 +102,14 @@ int vfsd_request_creation(struct vfsd_request *req, uint32_t umask);
 
 /* How long the guest may believe names and attributes, in seconds. */
 uint64_t vfsd_fuse_timeout_s(const struct vfsd_fuse *fuse);
+/*
+ * The inode number of @st: the host's, but for what has to share a filesystem of the guest with inodes
+ * of another, as what is mounted on a file always has.
+ */
+uint64_t vfsd_fuse_number(const struct vfsd_fuse *fuse, bool on_file, const struct statx *st);
 /* In the guest's ids. */
-void vfsd_fuse_fill_attr(const struct vfsd_fuse *fuse, const struct statx *st,
-			 struct fuse_attr *attr);
+void vfsd_fuse_fill_attr(const struct vfsd_fuse *fuse, const struct vfsd_inode *inode,
+			 const struct statx *st, struct fuse_attr *attr);
 /* Encode @entry and drop its reference (the lookup stays counted). */
 void vfsd_fuse_fill_entry(struct vfsd_request *req, struct vfsd_entry *entry,
 			  struct fuse_entry_out *out);

@@ -44,6 +44,7 @@ const struct vfsd_hostfs_ops vfsd_hostfs_ops = {
 	.readdir = vfsd_hostfs_readdir,
 	.list = vfsd_hostfs_list,
 	.list_entry = vfsd_hostfs_list_entry,
+	.list_number = vfsd_hostfs_list_number,
 };
 
 struct vfsd_proc_name vfsd_hostfs_proc_name(int fd)

@@ -175,6 +175,8 @@ struct vfsd_hostfs_ops {
 	/* @ino: as read after the begin; 0: it was earlier. */
 	int (*list_entry)(struct vfsd_hostfs *fs, struct vfsd_list *list, const char *name,
 			  uint64_t ino, struct vfsd_entry *ret);
+	/* What an entry leads to, across mounts: filesystem, number and type only. */
+	int (*list_number)(struct vfsd_hostfs *fs, int dir_fd, const char *name, struct statx *ret);
 };
 
 /* The real one. */

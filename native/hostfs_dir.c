@@ -4,6 +4,8 @@
  */
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "handle.h"
@@ -86,4 +88,12 @@ int vfsd_hostfs_list_entry(struct vfsd_hostfs *fs, struct vfsd_list *list, const
 	if (ino)
 		vfsd_listing_note(fs->inodes, &list->listing, ino, ret->inode, &ret->st);
 	return 0;
+}
+
+int vfsd_hostfs_list_number(struct vfsd_hostfs *fs, int dir_fd, const char *name, struct statx *ret)
+{
+	const int flags = AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC;
+
+	(void)fs;
+	return statx(dir_fd, name, flags, STATX_TYPE | STATX_INO, ret) < 0 ? -errno : 0;
 }

@@ -169,5 +169,7 @@ void vfsd_hostfs_list(struct vfsd_hostfs *fs, struct vfsd_inode *dir, int dir_fd
 		      struct vfsd_list *ret);
 int vfsd_hostfs_list_entry(struct vfsd_hostfs *fs, struct vfsd_list *list, const char *name,
 			   uint64_t ino, struct vfsd_entry *ret);
+int vfsd_hostfs_list_number(struct vfsd_hostfs *fs, int dir_fd, const char *name,
+			    struct statx *ret);
 
 #endif

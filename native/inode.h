@@ -41,6 +41,7 @@ struct vfsd_inode {
 	uint64_t ino;
 	uint64_t mnt_id; /* statx STATX_MNT_ID, 0 if unknown */
 	uint32_t type;	 /* S_IFMT bits */
+	bool on_file;	 /* mounted on what is no directory, so it has no filesystem of its own */
 			 /* More follows, which belongs to inode.c. All of the above is constant. */
 };
 

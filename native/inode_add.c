@@ -63,6 +63,7 @@ static int slot_create(struct vfsd_inodes *inodes, uint64_t nodeid, const struct
 		.ino = st->stx_ino,
 		.mnt_id = vfsd_statx_mnt(st),
 		.type = st->stx_mode & S_IFMT,
+		.on_file = (st->stx_attributes & STATX_ATTR_MOUNT_ROOT) && !S_ISDIR(st->stx_mode),
 	};
 	slot->mount = mount;
 	slot->closing_fd = -1;

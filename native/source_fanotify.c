@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "fanotify_internal.h"
+#include "faults.h"
 #include "log.h"
 #include "marks.h"
 #include "util.h"
@@ -68,6 +69,29 @@ static void destroy(struct vfsd_source *base)
 	free(source);
 }
 
+/*
+ * With FAN_REPORT_TARGET_FID the host says which object came or went by a name. Directories are gone
+ * before we look, and nothing else names their events; and what came and went by one name a hundred
+ * times is a hundred events, not one. It costs the order of an object's CREATE, bits and DELETE, which
+ * come as one event then. Linux before 5.17 does without.
+ */
+static int open_group(struct vfsd_fan_source *source)
+{
+	const unsigned int flags = FAN_CLASS_NOTIF | FAN_NONBLOCK | FAN_CLOEXEC | FAN_REPORT_FID |
+				   FAN_REPORT_DFID_NAME;
+	const int files = O_RDONLY | O_CLOEXEC;
+
+	source->base.fd = fanotify_init(flags | FAN_REPORT_TARGET_FID, files);
+	if (source->base.fd >= 0 && vfsd_faults_old_host()) {
+		(void)close(source->base.fd);
+		source->base.fd = -1;
+		errno = EINVAL;
+	}
+	if (source->base.fd < 0 && errno == EINVAL)
+		source->base.fd = fanotify_init(flags, files);
+	return source->base.fd < 0 ? -errno : 0;
+}
+
 static int create(const struct vfsd_source_config *config, struct vfsd_source **ret)
 {
 	struct vfsd_fan_source *source = calloc(1, sizeof(*source));
@@ -79,13 +103,8 @@ static int create(const struct vfsd_source_config *config, struct vfsd_source **
 	source->config = *config;
 	source->self = getpid();
 	source->dir_fd = -1;
-	/* No FAN_REPORT_TARGET_FID: it would let the host merge a CREATE with later MODIFYs. */
-	source->base.fd = fanotify_init(FAN_CLASS_NOTIF | FAN_NONBLOCK | FAN_CLOEXEC |
-						FAN_REPORT_FID | FAN_REPORT_DFID_NAME,
-					O_RDONLY | O_CLOEXEC);
-	if (source->base.fd < 0)
-		err = -errno;
-	else
+	err = open_group(source);
+	if (!err)
 		err = vfsd_batch_init(&source->batch, source->base.fd);
 	if (!err)
 		err = vfsd_fan_ahead_create(&source->batch, &source->ahead);
@@ -116,6 +135,9 @@ static uint64_t host_mask(const struct vfsd_fan_source *source, uint32_t mask, b
 	/* What takes names away, see is_unnamed(). */
 	if ((mask & VFSD_SOURCE_EXCL_UNLINK) && (host & BY_NAME))
 		host |= is_dir ? FAN_DELETE | MOVED : FAN_MOVE_SELF;
+	/* An event of a directory has no name; one that is gone has that of its DELETE. */
+	if ((mask & FAN_EVENT_ON_CHILD) && (mask & OF_DIRECTORIES))
+		host |= FAN_DELETE;
 	if (!is_dir)
 		return host & ~(uint64_t)DIRENT;
 	if (source->has_rename && (host & MOVED))
@@ -200,15 +222,29 @@ static void let_go(struct vfsd_source *base)
 		vfsd_whole_let_go(source->whole);
 }
 
+/*
+ * What is wanted of @event. Our own doing is an echo, except for the end of an object: whoever drops
+ * the last reference is named as its author, and that may well be a descriptor of ours. The guest
+ * treats an end that it knows already as nothing.
+ */
+static uint32_t begin_event(struct vfsd_fan_source *source, const struct vfsd_fan_event *event)
+{
+	uint32_t mask = (uint32_t)event->mask & REPORTABLE;
+
+	source->base.own = event->pid == source->self;
+	return source->base.own && !source->config.everything ? mask & FAN_DELETE_SELF : mask;
+}
+
 static void handle_event(struct vfsd_fan_source *source, const struct vfsd_source_sink *sink,
 			 const struct vfsd_fan_event *event)
 {
 	uint32_t on_dir = (uint32_t)event->mask & FAN_ONDIR;
-	uint32_t mask = (uint32_t)event->mask & REPORTABLE;
+	uint32_t mask;
 
 	vfsd_source_took(&source->base, sink, event->mask & FAN_Q_OVERFLOW);
 	if (event->mask & FAN_Q_OVERFLOW) {
 		vfsd_names_forget(source->names);
+		source->nameless.count = 0;
 		return;
 	}
 	if (event->mask & VFSD_SOURCE_FS_ERROR) {
@@ -216,24 +252,16 @@ static void handle_event(struct vfsd_fan_source *source, const struct vfsd_sourc
 			vfsd_fan_tell_error(source, sink, event);
 		return;
 	}
-	/*
-	 * Our own doing is an echo, except for the end of an object: whoever drops the last reference
-	 * is named as its author, and that may well be a descriptor of ours. The guest treats an end
-	 * that it knows already as nothing.
-	 */
-	source->base.own = event->pid == source->self;
-	if (source->base.own && !source->config.everything)
-		mask &= FAN_DELETE_SELF;
-	else if (event->mask & FAN_RENAME)
-		mask |= MOVED;
-	if ((event->mask & FAN_RENAME) && (mask & MOVED)) {
-		vfsd_fan_tell_renames(source, sink, event);
-		mask &= ~(uint32_t)MOVED;
-	}
-	if (mask & DIRENT)
-		vfsd_fan_tell_dirents(source, sink, event, mask & DIRENT, on_dir);
-	if (mask & ~(uint32_t)DIRENT)
-		vfsd_fan_tell_object(source, sink, event, mask & ~(uint32_t)DIRENT, on_dir);
+	if (event->mask & (FAN_DELETE | FAN_RENAME))
+		vfsd_fan_tell_nameless(source, sink, &event->object.handle,
+				       vfsd_fan_lost_place(event));
+	mask = begin_event(source, event);
+	if ((event->mask & FAN_RENAME) && (!source->base.own || source->config.everything))
+		vfsd_fan_tell_renames(source, sink, event); /* it is merged with nothing else */
+	else if (mask & DIRENT)
+		vfsd_fan_tell_dirents(source, sink, event, mask, on_dir);
+	else if (mask != 0)
+		vfsd_fan_tell_object(source, sink, event, mask, on_dir, NULL);
 }
 
 /*
@@ -270,26 +298,24 @@ static bool put_off(struct vfsd_fan_source *source, const struct vfsd_fan_event 
 	return after && vfsd_fan_move_end(source, handle, after);
 }
 
-/* Tell the ends that belong before @at, in their order. */
-static void tell_ends(struct vfsd_fan_source *source, const struct vfsd_source_sink *sink,
-		      const uint8_t *at)
+void vfsd_fan_tell_early(struct vfsd_fan_source *source, const struct vfsd_source_sink *sink,
+			 const uint8_t *at, const struct vfsd_fan_place *gone)
 {
-	struct vfsd_fan_ends *ends = &source->ends;
-	uint32_t kept = 0;
+	const uint8_t *next = at;
+	const bool own = source->base.own;
+	struct vfsd_fan_event event;
+	uint32_t mask;
 
-	for (uint32_t i = 0; i < ends->count; i++) {
-		struct vfsd_fan_found self = {0};
-
-		if (ends->at[i].after > at) {
-			ends->at[kept++] = ends->at[i];
-			continue;
-		}
-		self.inode = vfsd_inode_find_handle(source->config.inodes, &ends->at[i].handle);
-		if (self.inode)
-			vfsd_fan_tell_end(sink, &self);
-		vfsd_fan_leave(source, &self);
-	}
-	ends->count = kept;
+	if (!vfsd_fan_next(&next, source->batch.end, &event) || (event.mask & FAN_Q_OVERFLOW))
+		return;
+	if (put_off(source, &event, next, source->batch.end))
+		event.mask &= ~(uint64_t)FAN_DELETE_SELF;
+	mask = begin_event(source, &event);
+	vfsd_fan_take(source, at, REPORTABLE);
+	if (mask != 0)
+		vfsd_fan_tell_object(source, sink, &event, mask, (uint32_t)event.mask & FAN_ONDIR,
+				     gone);
+	source->base.own = own;
 }
 
 /* The events of the batch. Returns how many. */
@@ -311,11 +337,11 @@ static uint64_t handle_events(struct vfsd_fan_source *source, const struct vfsd_
 			if (whole)
 				vfsd_whole_enter(source->whole, &event);
 			handle_event(source, sink, &event);
-			tell_ends(source, sink, batch->at);
+			vfsd_fan_tell_ends(source, sink, batch->at, NULL);
 		}
 		/* An open directory does not end as long as it is; what does now is in the batch. */
 		vfsd_fan_close_dir(source);
-		tell_ends(source, sink, batch->at);
+		vfsd_fan_tell_ends(source, sink, batch->at, NULL);
 	} while (count > before && batch->at < batch->end);
 	if (whole && vfsd_whole_lost(source->whole))
 		sink->lost(sink->ctx);

@@ -343,7 +343,8 @@ OPTIONS: Final[Mapping[str, tuple[Option, ...]]] = {
             name="no-announce-submounts",
             field="announce_submounts",
             sets=False,
-            help="show them as plain directories",
+            help="show them as plain directories, for overlays with a mount in a lower layer, say; "
+            "inode numbers of other filesystems than the share's are made to differ then",
         ),
         Option(
             name="inode-file-handles",

@@ -67,6 +67,39 @@ EXAMPLES = [
         refused=(". MODIFY f, . ATTRIB f", ". ATTRIB f, . MODIFY f, . CLOSE_WRITE f"),
     ),
     Example(
+        "host-merge",
+        ":: file f; mknod g; unlink f :: .:ALL",
+        actor="host-burst",
+        other="host",
+        local=". CREATE f, . MODIFY f, . CREATE g, . CLOSE_WRITE f, . DELETE f",
+        excused=". CREATE f, . MODIFY f, . CLOSE_WRITE f, . DELETE f, . CREATE g",
+        refused=(
+            ". CREATE f, . DELETE f, . MODIFY f, . CLOSE_WRITE f, . CREATE g",  # used when gone
+            ". CREATE f, . CREATE g, . DELETE f, . MODIFY f, . CLOSE_WRITE f",
+        ),
+    ),
+    Example(
+        "host-merge",
+        ":: file f; unlink f; file f :: .:ALL",
+        actor="host-burst",
+        other="host",
+        local=". CREATE f, . MODIFY f, . DELETE f, . CREATE f, . CREATE g, . MODIFY f",
+        excused=". CREATE f, . MODIFY f, . DELETE f, . CREATE f, . MODIFY f, . CREATE g",
+        refused=(". CREATE f, . MODIFY f, . CREATE g",),  # they are two objects
+    ),
+    Example(
+        "host-merge",
+        ":: mkdir d; chmod d 0700; rmdir d :: .:ALL",
+        actor="host-burst",
+        other="host",
+        local=". CREATE|ISDIR d, . CREATE g, . ATTRIB|ISDIR d, . DELETE|ISDIR d",
+        excused=". CREATE|ISDIR d, . ATTRIB|ISDIR d, . DELETE|ISDIR d, . CREATE g",
+        refused=(
+            ". CREATE|ISDIR d, . DELETE|ISDIR d, . CREATE g",
+            ". CREATE|ISDIR d, . DELETE|ISDIR d, . ATTRIB|ISDIR d, . CREATE g",
+        ),
+    ),
+    Example(
         "host-merge-in-branches",
         "file f; file g :: (append f; append f | append g) :: .:ALL",
         actor="host",
@@ -88,6 +121,18 @@ EXAMPLES = [
         ),
     ),
     Example(
+        "merged-beyond-the-end",
+        "file f; link f g :: open 1 f w >> unlink f; w 1; unlink g; w 1; close 1 :: f:ALL",
+        actor="host-burst",
+        other="host",
+        local="f ATTRIB, f MODIFY, f ATTRIB, f DELETE_SELF, f IGNORED",
+        excused="f ATTRIB, f MODIFY, f ATTRIB, f MODIFY, f CLOSE_WRITE, f DELETE_SELF, f IGNORED",
+        refused=(
+            "f ATTRIB, f CLOSE_WRITE, f DELETE_SELF, f IGNORED",  # MODIFY is lost
+            "f ATTRIB, f MODIFY, f ATTRIB, f MOVE_SELF, f DELETE_SELF, f IGNORED",
+        ),
+    ),
+    Example(
         "gone-directory-late",
         "mkdir d :: rmdir d :: .:ALL",
         actor="host",
@@ -95,15 +140,6 @@ EXAMPLES = [
         local=". OPEN|ISDIR d, . DELETE|ISDIR d, . CLOSE_NOWRITE|ISDIR d",
         excused=". OPEN|ISDIR d, . DELETE|ISDIR d",
         refused=(". OPEN|ISDIR d", ". OPEN|ISDIR d, . CLOSE_NOWRITE|ISDIR d"),
-    ),
-    Example(
-        "gone-directory",
-        "mkdir d; mkdir e :: rm d; ls e :: .:ALL",
-        actor="host-burst",
-        other="guest",
-        local=". OPEN|ISDIR d, . CLOSE_NOWRITE|ISDIR d, . DELETE|ISDIR d, . OPEN|ISDIR e",
-        excused=". DELETE|ISDIR d, . OPEN|ISDIR e",
-        refused=(". DELETE|ISDIR d", ". OPEN|ISDIR e"),
     ),
     Example(
         "which-link",

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import stat
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -162,10 +161,13 @@ def test_a_filesystem_mark_and_a_watch_hear_of_each_name_once(server_scene: Scen
 
 # -- a daemon that may not watch everything ------------------------------------------------------
 
+REFUSED_GID: Final = 4321
+"""As refuse.c has it."""
+
 
 @pytest.fixture(scope="session")
 def refusing_stage(vmm: str, make_guest: Callable[..., Guest], case_root: Path) -> Iterator[Stage]:
-    """The daemon reports everybody's changes, but of what has its sticky bit set it may not."""
+    """The daemon reports everybody's changes, but of what belongs to one group it may not."""
     library = case_root / "refuse.so"
     source = Path(__file__).with_name("refuse.c")
     gcc = ["gcc", "-shared", "-fPIC", "-Wall", "-Werror", "-o", os.fspath(library)]
@@ -207,7 +209,7 @@ def test_what_the_daemon_may_not_watch_is_watched_locally(
             scene.host.run(case.given)
             for label in refused:
                 path = scene.directory / os.fsdecode(case.watches[label])
-                path.chmod(path.stat().st_mode | stat.S_ISVTX)
+                os.chown(path, -1, REFUSED_GID, follow_symlinks=False)
             scene.guest.run(case.before)
             for label, name in case.watches.items():
                 scene.watch(label, name)
@@ -226,7 +228,7 @@ def test_what_the_daemon_may_not_watch_is_not_told_of_the_host(
             scene.host.run(case.given)
             for label in refused:
                 path = scene.directory / os.fsdecode(case.watches[label])
-                path.chmod(path.stat().st_mode | stat.S_ISVTX)
+                os.chown(path, -1, REFUSED_GID, follow_symlinks=False)
             for label in refused:
                 scene.watch(label, case.watches[label])
             scene.host.run([*case.before, *case.act])

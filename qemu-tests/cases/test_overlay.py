@@ -93,3 +93,51 @@ def test_share_is_an_upper_layer(
     assert whiteout.st_rdev == 0
     assert (upper / "linked").read_bytes() == b"nameless"
     assert not (upper / "dir/file").exists()
+
+
+MOUNTED_LOWER = """
+mount -t tmpfs none "$0/lower/mount"
+echo mounted > "$0/lower/mount/file"
+exec "$@"
+"""
+OVER_MOUNT = """
+set -e
+mkdir /tmp/top /tmp/merged
+mount -t tmpfs top /tmp/top
+mkdir /tmp/top/upper /tmp/top/work
+mount -t overlay overlay /tmp/merged \\
+    -o lowerdir=/mnt/share/lower,upperdir=/tmp/top/upper,workdir=/tmp/top/work
+cat /tmp/merged/file
+cat /tmp/merged/mount/file 2>&1 || true
+umount /tmp/merged
+"""
+
+
+@pytest.mark.only("uml")
+@pytest.mark.parametrize(
+    ("daemon_arguments", "said"),
+    [
+        (["--daemon-arg=--no-announce-submounts"], "mounted"),
+        # Overlay file systems take no submounts: the rest of the lower layer is there.
+        ([], "cat: /tmp/merged/mount/file: Object is remote"),
+    ],
+    ids=["directory", "submount"],
+)
+def test_mount_in_a_lower_layer(tmp_path: Path, daemon_arguments: list[str], said: str) -> None:
+    share = tmp_path / "share"
+    (share / "lower/mount").mkdir(parents=True)
+    (share / "lower/file").write_text("plain\n")
+    done = subprocess.run(
+        [
+            *("unshare", "--mount", "sh", "-e", "-c", MOUNTED_LOWER, os.fspath(share)),
+            *(os.fspath(paths.RUN_GUEST), "--vmm", "uml", "--share", os.fspath(share)),
+            *daemon_arguments,
+            *("--", "sh", "-c", OVER_MOUNT),
+        ],
+        capture_output=True,
+        timeout=DEADLINE_S,
+        check=False,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines() == ["plain", said]

@@ -154,3 +154,61 @@ def test_without_remote_fsnotify_it_does_not(boot: Boot) -> None:
         for _ in range(LOOKS):
             assert guest.ask("which", "d") == "plain d"
         assert guest.ask("mounted", "d") == "False"
+
+
+# The same in two filesystems of the host, which give the same numbers.
+TWINS = """
+for place in . m; do
+    mount -t tmpfs none "$0/$place"
+    mkdir "$0/$place/a" "$0/$place/m"
+    echo "in $place" > "$0/$place/a/f"
+    ln "$0/$place/a/f" "$0/$place/a/g"
+done
+cd /
+exec "$@"
+"""
+LOOK = """
+set -e
+cd /mnt/share
+test ! a/f -ef m/a/f
+test a/f -ef a/g
+test m/a/f -ef m/a/g
+stat -c %d . m | sort -u | wc -l
+find . -type f | sort
+ls -R | grep -c f
+mkdir /tmp/tar
+tar cf - . | tar -C /tmp/tar -xf -
+cp -a . /tmp/cp
+for copy in /tmp/tar /tmp/cp; do
+    diff -r . $copy
+    cat $copy/m/a/f
+done
+rm -r m/a
+find . -type f | sort
+"""
+
+
+@pytest.mark.only("uml")
+@pytest.mark.parametrize(("argument", "devices"), [("--no-announce-submounts", 1), ("", 2)])
+def test_two_filesystems_of_the_same_numbers(tmp_path: Path, argument: str, devices: int) -> None:
+    share = tmp_path / "share"
+    share.mkdir()
+    done = subprocess.run(
+        [
+            *("unshare", "--mount", "sh", "-e", "-c", TWINS, os.fspath(share)),
+            *(os.fspath(paths.RUN_GUEST), "--vmm", "uml", "--share", os.fspath(share)),
+            *([f"--daemon-arg={argument}"] if argument else []),
+            *("--", "sh", "-c", LOOK),
+        ],
+        capture_output=True,
+        timeout=DEADLINE_S,
+        check=False,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    own, below = ["./a/f", "./a/g"], ["./m/a/f", "./m/a/g"]
+    assert done.stdout.splitlines() == [
+        *(str(devices), *own, *below, "2"),
+        *("in m", "in m"),
+        *own,
+    ]

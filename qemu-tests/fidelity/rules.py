@@ -8,6 +8,7 @@ what it must not. Rules are combined only where one does not do.
 
 from __future__ import annotations
 
+import collections
 import itertools
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -160,35 +161,81 @@ _NAMES: Final = ("CREATE", "DELETE")
 _SELVES: Final = ("MOVE_SELF", "DELETE_SELF", "IGNORED")
 
 
+def _short_lived(window: Sequence[str]) -> set[str]:
+    """The names of directories that come and go."""
+    return {
+        name_of(event)
+        for event in window
+        if is_of_directory(event)
+        and kind_of(event) == "DELETE"
+        and event.replace("DELETE", "CREATE") in window
+    }
+
+
+def _heirs(window: Sequence[str]) -> Iterable[int | None]:
+    """How many events an object may have that gets the name of one that is still open.
+
+    What follows is of that one. None: it is one object, that has lost its name and got it back.
+    """
+    gone: set[str] = set()
+    for event in window:
+        if kind_of(event) == "CREATE" and name_of(event) in gone:
+            return (None, *range(len(window)))
+        if kind_of(event) == "DELETE":
+            gone.add(name_of(event))
+    return (None, len(window))
+
+
+def _groups(
+    window: Sequence[str], attrib_of_self: bool, heirs: int | None
+) -> Iterable[Sequence[str]]:
+    """The events that become one each."""
+    short_lived = _short_lived(window)
+    groups: dict[tuple[object, ...], list[str]] = {}
+    moves = 0
+    life: dict[str, int] = {}
+    left: dict[str, int] = {}
+    for event in window:
+        kind, name, is_dir = kind_of(event), name_of(event), is_of_directory(event)
+        if kind == "CREATE" and heirs is not None:
+            life[name] = life.get(name, 0) + 1
+            left[name] = heirs
+        now = life.get(name, 0)
+        if kind in ("MOVED_FROM", "MOVED_TO"):
+            key: tuple[object, ...] = (name, "move", kind, is_dir)
+        elif kind in _NAMES and is_dir and name not in short_lived:
+            key = (name, "name", now)
+        elif not name and (kind in _SELVES or (kind == "ATTRIB" and attrib_of_self)):
+            moves += kind == "MOVE_SELF"
+            key = ("", "self")
+        else:
+            if kind not in _NAMES and now > 0:
+                now -= left[name] <= 0
+                left[name] -= 1
+            key = (name, "object", moves, is_dir, now)  # it has another name when it has moved
+        group = groups.setdefault(key, [])
+        if event not in group:
+            group.append(event)
+    return groups.values()
+
+
 def _pieces(window: Sequence[str]) -> list[tuple[str, ...]]:
-    """How the unread events ``window`` of one watch may come out: one object's bits together."""
+    """How the unread events ``window`` of one watch may come out: one object's bits together.
+
+    Those of a file with its name's. A directory's are apart from its name's, and are told before it
+    goes if they were read together with its whole life.
+    """
     pieces = []
-    for attrib_of_self in (False, True):
-        groups: dict[tuple[object, ...], list[str]] = {}
-        moves = 0
-        for event in window:
-            kind, name = kind_of(event), name_of(event)
-            if kind in ("MOVED_FROM", "MOVED_TO"):
-                key: tuple[object, ...] = (name, "move", kind, is_of_directory(event))
-            elif kind in _NAMES:
-                key = (name, "name", is_of_directory(event))
-            elif not name and (kind in _SELVES or (kind == "ATTRIB" and attrib_of_self)):
-                moves += kind == "MOVE_SELF"
-                key = ("", "self")
-            else:
-                key = (name, "object", moves, is_of_directory(event))  # it has another name then
-            group = groups.setdefault(key, [])
-            if event not in group:
-                group.append(event)
+    for attrib_of_self, heirs in itertools.product((False, True), _heirs(window)):
         # Ends come when all else has that is known of the object.
         ends = [event for event in window if kind_of(event) in _ENDS]
         orders = []
-        for group in groups.values():
+        for group in _groups(window, attrib_of_self, heirs):
             rest = [event for event in group if kind_of(event) not in _ENDS]
             rest.sort(key=lambda event: _CANONICAL.index(kind_of(event)))
             # Of a name that came and went, its presence now tells which was last.
-            both = [kind_of(event) for event in rest] == list(_NAMES)
-            orders.append([rest, rest[::-1]] if both else [rest])
+            both = set(_NAMES) <= {kind_of(event) for event in rest}
+            orders.append([rest, [rest[-1], *rest[:-1]]] if both else [rest])
         pieces += [
             (*(event for group in choice for event in group), *ends)
             for choice in itertools.product(*orders)
@@ -250,41 +297,37 @@ def without_what_follows_the_end(about: About, pair: Pair) -> Pair:
     local, seen = pair
     ended = {watch_of(event) for event in local if kind_of(event) == "IGNORED"}
     ended |= about.flagged(Mask.EXCL_UNLINK)
-    known = set(map(uncookied, local))
-    return local, only(
-        seen, lambda e: e in known or watch_of(e) not in ended or kind_of(e) not in _ON_CHILD
-    )
+    known = collections.Counter(map(uncookied, local))
+    met: collections.Counter[str] = collections.Counter()
+
+    def keep(event: str) -> bool:
+        met[event] += 1
+        within = met[event] <= known[uncookied(event)]
+        return within or watch_of(event) not in ended or kind_of(event) not in _ON_CHILD
+
+    return local, only(seen, keep)
 
 
 # -- what is not there to be known -----------------------------------------------------------------
 
 
-def without_visits_of_gone_directories(late_only: bool) -> Callable[[About, Pair], Pair]:
-    """Without events, by name, of directories that are then removed; or only what follows that."""
+def without_late_visits_of_gone_directories(about: About, pair: Pair) -> Pair:
+    """Without events, by name, of directories behind their removal."""
+    blind = {watch.name for watch in about.watches if not watch.mask & Mask.DELETE}
 
-    def strip(about: About, pair: Pair) -> Pair:
-        blind = {watch.name for watch in about.watches if not watch.mask & Mask.DELETE}
-        removed = {
-            _watch_and_name(event)
-            for event in pair[0]
-            if is_of_directory(event)
-            and (kind_of(event) == "DELETE" or (name_of(event) and watch_of(event) in blind))
-        }
+    def kept(sighting: Sighting) -> Sighting:
+        gone: set[tuple[str, str]] = set()
+        result = []
+        for event in sighting:
+            key = _watch_and_name(event)
+            if kind_of(event) == "DELETE" and is_of_directory(event):
+                gone.add(key)
+            late = key in gone or key[0] in blind
+            if not (late and key[1] and kind_of(event) in _ON_CHILD and is_of_directory(event)):
+                result.append(event)
+        return squeeze(result)
 
-        def kept(sighting: Sighting) -> Sighting:
-            gone = {key for key in removed if not late_only or key[0] in blind}
-            result = []
-            for event in sighting:
-                key = _watch_and_name(event)
-                if kind_of(event) == "DELETE" and key in removed:
-                    gone.add(key)
-                if key not in gone or kind_of(event) not in _ON_CHILD or not is_of_directory(event):
-                    result.append(event)
-            return squeeze(result)
-
-        return kept(pair[0]), kept(pair[1])
-
-    return strip
+    return kept(pair[0]), kept(pair[1])
 
 
 def without_names_of_links(about: About, pair: Pair) -> Pair:
@@ -456,7 +499,7 @@ RULES: Final[Sequence[Rule]] = [
     Rule(
         "merged-beyond-the-end",
         "What happens to an open object after its end is merged with what happened before, and a "
-        "watch that has ended locally sees it.",
+        "watch that has ended locally sees it, also what it has seen before.",
         _BURSTS,
         strip=without_what_follows_the_end,
         about=lambda about: about.does("open"),
@@ -464,18 +507,11 @@ RULES: Final[Sequence[Rule]] = [
     Rule(
         "gone-directory-late",
         "fanotify names a directory's own events by nothing but a handle, which is of no use when "
-        "it is gone. Watchers of the directory that it was in miss its last close.",
+        "it is gone. Until then the queue says what its name was; watchers of the directory that "
+        "it was in miss what somebody does who has it open, its last close at least.",
         _HOST,
-        strip=without_visits_of_gone_directories(late_only=True),
+        strip=without_late_visits_of_gone_directories,
         about=lambda about: about.does("rmdir"),
-    ),
-    Rule(
-        "gone-directory",
-        "The same in a burst that removes a directory: its parent's watchers may miss that it was "
-        "visited before. They are told that it is gone, its own watchers everything.",
-        _HOST,
-        strip=without_visits_of_gone_directories(late_only=False),
-        about=lambda about: about.does("rm", "rmdir"),
     ),
     Rule(
         "which-link",

@@ -22,6 +22,7 @@ from tests.daemon.test_events import (
     ACCESS,
     ALL,
     ATTRIB,
+    CLOSE_NOWRITE,
     CLOSE_WRITE,
     CREATE,
     DELETE,
@@ -43,6 +44,7 @@ DIRENT = CREATE | DELETE | MOVED_FROM | MOVED_TO
 FAN_RENAME = 0x1000_0000
 FAN_ONDIR = 0x4000_0000
 ALWAYS = ATTRIB | DELETE_SELF  # the end of an object is always watched for
+OF_DIRECTORIES = OPEN | ACCESS | ATTRIB | CLOSE_NOWRITE
 TOLD_BY_SERVER = DIRENT | MODIFY | ATTRIB | MOVE_SELF
 
 
@@ -96,6 +98,8 @@ class Guest:
                 host &= ~DIRENT
             elif self.mode == "merged":
                 host |= FAN_ONDIR
+                if mask & OF_DIRECTORIES:
+                    host |= DELETE  # which says what a directory was called that is gone
                 if host & (MOVED_FROM | MOVED_TO):
                     host = host & ~(MOVED_FROM | MOVED_TO) | FAN_RENAME
             masks[(self.daemon.share / name).stat().st_ino] = host

@@ -18,8 +18,9 @@ import pytest
 
 from tests.daemon.running import DEADLINE_S, Daemon
 from tests.daemon.test_mounts import Host
-from tests.daemon.test_syscalls import DOTS, Tracer, traced
-from tests.frontend import ROOT_ID, Session
+from tests.daemon.test_syscalls import DOTS, WAITING, Tracer, traced
+from tests.frontend import ROOT_ID, InitFlag, Session
+from tests.frontend.fuse import DEFAULT_INIT_FLAGS
 from tests.frontend.fuse_wire import Dirent
 from tests.frontend.notify import FSN_UNLINKED
 
@@ -28,6 +29,7 @@ __all__ = ["traced"]
 NAMES = [f"f{i}" for i in range(12)]
 HOT = 4
 OLD_S = 6.1
+QUICK_S = 0.5
 IN_DELETE_SELF, IN_ATTRIB = 0x400, 0x4
 
 
@@ -76,10 +78,10 @@ def listing(
     return {name: entry for name, entry in zip(names, found, strict=True) if name not in DOTS}
 
 
-def heat(guest: Session, **kwargs: int) -> dict[str, Dirent]:
+def heat(guest: Session, fh: int | None = None) -> dict[str, Dirent]:
     """List so often that numbers do, and once more."""
     for _ in range(HOT):
-        found = listing(guest, **kwargs)
+        found = listing(guest, fh=fh)
     return found
 
 
@@ -118,6 +120,33 @@ def only_by_name(lines: list[str], expected: set[str]) -> None:
     assert len(names - expected) <= 1
 
 
+def hot_listing(
+    daemon: Daemon,
+    guest: Session,
+    traced: Tracer,
+    fh: int | None = None,
+    prepare: Callable[[], None] = lambda: None,
+) -> tuple[dict[str, Dirent], list[str]]:
+    """List a directory that is listed often; return also the system calls that it took.
+
+    Descriptors are kept for a second, and a machine that is busy may need that long: what took too
+    long says nothing, and is done again, also what prepares for it.
+    """
+    end = time.monotonic() + DEADLINE_S
+    with traced(daemon, guest) as trace:
+        while True:
+            prepare()
+            begun = time.monotonic()
+            heat(guest, fh)
+            guest.fuse.statfs()  # where to look from
+            found = listing(guest, fh=fh)
+            if time.monotonic() - begun < QUICK_S:
+                break
+            assert time.monotonic() < end, "it is always slow"
+    begin = max(at for at, line in enumerate(trace.lines) if line.startswith("fstatfs("))
+    return found, trace.lines[begin + 1 :]
+
+
 def statxes(lines: list[str]) -> int:
     """Return how often attributes were asked for."""
     return sum(line.startswith("statx(") for line in lines)
@@ -128,12 +157,11 @@ def test_listed_often_means_by_number(
 ) -> None:
     fh = guest.fuse.opendir(ROOT_ID).fh
     first = listing(guest, fh=fh)
-    heat(guest, fh=fh)
-    with traced(daemon, guest) as trace:
-        found = listing(guest, fh=fh)
-    only_by_name(trace.lines, set())
-    assert statxes(trace.lines) == len(NAMES) + 1
-    others = [call for call in trace.served() if call != "statx"]
+    found, lines = hot_listing(daemon, guest, traced, fh)
+    only_by_name(lines, set())
+    assert statxes(lines) == len(NAMES) + 1
+    calls = [line.partition("(")[0] for line in lines if "(" in line]
+    others = [call for call in calls if call not in {"statx", *WAITING}]
     assert others == ["lseek", "getdents64", "getdents64"]
     assert {name: entry.entry and entry.entry.nodeid for name, entry in found.items()} == {
         name: entry.entry and entry.entry.nodeid for name, entry in first.items()
@@ -155,9 +183,10 @@ def test_listed_now_and_then_means_by_name(
 def test_idle_daemon_holds_none_of_them(daemon: Daemon, guest: Session) -> None:
     listing(guest)
     held = len(os.listdir(f"/proc/{daemon.pid}/fd"))
-    heat(guest)
-    assert len(os.listdir(f"/proc/{daemon.pid}/fd")) >= held + len(NAMES)
     end = time.monotonic() + DEADLINE_S
+    while len(os.listdir(f"/proc/{daemon.pid}/fd")) < held + len(NAMES):
+        assert time.monotonic() < end
+        heat(guest)
     while len(os.listdir(f"/proc/{daemon.pid}/fd")) > held:
         assert time.monotonic() < end
         time.sleep(0.05)
@@ -166,21 +195,22 @@ def test_idle_daemon_holds_none_of_them(daemon: Daemon, guest: Session) -> None:
 def test_young_files_are_known_by_name(
     daemon: Daemon, guest: Session, tree: Path, traced: Tracer
 ) -> None:
-    (tree / "young").write_text("y")
-    heat(guest)
-    with traced(daemon, guest) as trace:
-        check(listing(guest), tree)
-    only_by_name(trace.lines, {"young"})
+    def make() -> None:
+        (tree / "young").unlink(missing_ok=True)
+        (tree / "young").write_text("y")
+
+    found, lines = hot_listing(daemon, guest, traced, prepare=make)
+    check(found, tree)
+    only_by_name(lines, {"young"})
 
 
 def test_files_with_two_names_are_known_by_name(
     daemon: Daemon, guest: Session, tree: Path, traced: Tracer
 ) -> None:
     (tree / "again").hardlink_to(tree / "f3")
-    heat(guest)
-    with traced(daemon, guest) as trace:
-        check(listing(guest), tree)
-    only_by_name(trace.lines, {"f3", "again"})
+    found, lines = hot_listing(daemon, guest, traced)
+    check(found, tree)
+    only_by_name(lines, {"f3", "again"})
 
 
 def test_watched_files_are_known_by_name_and_end(
@@ -190,10 +220,9 @@ def test_watched_files_are_known_by_name_and_end(
     entry = heat(guest)["f3"].entry
     assert entry is not None
     guest.fuse.fsnotify(entry.nodeid, IN_ATTRIB | IN_DELETE_SELF)
-    heat(guest)
-    with traced(daemon, guest) as trace:
-        check(listing(guest), tree)
-    only_by_name(trace.lines, {"f3"})
+    found, lines = hot_listing(daemon, guest, traced)
+    check(found, tree)
+    only_by_name(lines, {"f3"})
     (tree / "f3").unlink()
     assert guest.notifications is not None
     records = guest.notifications.read_until(lambda record: bool(record.flags & FSN_UNLINKED))
@@ -267,21 +296,19 @@ def test_what_is_mounted_upon_a_name_is_told(tree: Path, tmp_path: Path, traced:
             Daemon(tmp_path, "--cache=never", share=tree, launcher=host.enter) as daemon,
             Session.connect(daemon.socket) as guest,
         ):
-            guest.fuse.init()
+            guest.fuse.init(DEFAULT_INIT_FLAGS | InitFlag.SUBMOUNTS)
             before = sizes(heat(guest))
             for _ in range(5):
                 host.run("mount", "--bind", "d/large", "f3")
                 assert sizes(listing(guest)) == {**before, "f3": 1000}
-                heat(guest)
-                with traced(daemon, guest) as trace:
-                    assert sizes(listing(guest)) == {**before, "f3": 1000}
-                only_by_name(trace.lines, {"f3"})
+                found, lines = hot_listing(daemon, guest, traced)
+                assert sizes(found) == {**before, "f3": 1000}
+                only_by_name(lines, {"f3"})
                 host.run("umount", "-l", "f3")
                 assert sizes(listing(guest)) == before
-                heat(guest)
-                with traced(daemon, guest) as trace:
-                    assert sizes(listing(guest)) == before
-                only_by_name(trace.lines, set())
+                found, lines = hot_listing(daemon, guest, traced)
+                assert sizes(found) == before
+                only_by_name(lines, set())
             host.run("mount", "-t", "tmpfs", "none", "d")
             mounted = listing(guest)["d"].entry
             assert mounted is not None

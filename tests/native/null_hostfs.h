@@ -419,6 +419,13 @@ static inline ssize_t null_readdir(struct vfsd_hostfs *fs, struct vfsd_handle *h
 	return (ssize_t)used;
 }
 
+static inline int null_list_number(struct vfsd_hostfs *fs, int dir_fd, const char *name,
+				   struct statx *ret)
+{
+	(void)name;
+	return null_getattr(fs, NULL, dir_fd, ret);
+}
+
 static const struct vfsd_hostfs_ops null_hostfs_ops = {
 	.lookup = null_lookup,
 	.again = null_again,
@@ -455,6 +462,7 @@ static const struct vfsd_hostfs_ops null_hostfs_ops = {
 	.readdir = null_readdir,
 	.list = null_list,
 	.list_entry = null_list_entry,
+	.list_number = null_list_number,
 };
 
 #endif
