@@ -19,7 +19,7 @@ enum {
 	DEPTH_MAX = 4096,
 };
 
-/* Where a directory is, by numbers. */
+/* Where a directory is, by numbers: good as long as it is open. */
 struct spot {
 	uint64_t dev;
 	uint64_t ino;
@@ -45,7 +45,11 @@ struct vfsd_ancestry {
 	bool cross_mounts;
 	uint32_t n_roots;
 	uint32_t n_moved;
-	struct spot roots[ROOTS_MAX];
+	struct root {
+		uint64_t nodeid;
+		struct spot spot;
+		struct vfsd_file_handle handle;
+	} roots[ROOTS_MAX];
 	struct moved *moved; /* VFSD_ANCESTRY_MOVED_MAX, the last one is the next */
 	struct known *cache; /* by hash of the handle, newer ones take the place */
 };
@@ -84,41 +88,53 @@ static bool same(const struct spot *a, const struct spot *b)
 	return a->ino == b->ino && a->dev == b->dev && a->mnt_id == b->mnt_id;
 }
 
-static struct spot spot_of(const struct vfsd_inode *inode)
-{
-	return (struct spot){.dev = inode->dev, .ino = inode->ino, .mnt_id = inode->mnt_id};
-}
-
-static uint32_t find_root(const struct vfsd_ancestry *ancestry, const struct spot *spot)
+static uint32_t find_root(const struct vfsd_ancestry *ancestry, uint64_t nodeid)
 {
 	uint32_t i = 0;
 
-	while (i < ancestry->n_roots && !same(&ancestry->roots[i], spot))
+	while (i < ancestry->n_roots && ancestry->roots[i].nodeid != nodeid)
 		i++;
 	return i;
 }
 
 int vfsd_ancestry_add_root(struct vfsd_ancestry *ancestry, const struct vfsd_inode *inode)
 {
-	struct spot spot = spot_of(inode);
-	uint32_t i = find_root(ancestry, &spot);
+	uint32_t i = find_root(ancestry, inode->nodeid);
+	const struct vfsd_file_handle *handle = vfsd_inode_handle(inode);
 
 	if (i == ROOTS_MAX)
 		return -ENOSPC;
-	if (i == ancestry->n_roots)
-		ancestry->roots[ancestry->n_roots++] = spot;
+	if (handle->bytes == 0)
+		return -EOPNOTSUPP;
+	if (i == ancestry->n_roots) {
+		struct root *root = &ancestry->roots[ancestry->n_roots++];
+
+		root->nodeid = inode->nodeid;
+		root->spot = (struct spot){
+			.dev = inode->dev, .ino = inode->ino, .mnt_id = inode->mnt_id};
+		vfsd_file_handle_copy(&root->handle, handle);
+	}
 	vfsd_ancestry_forget(ancestry);
 	return 0;
 }
 
-void vfsd_ancestry_remove_root(struct vfsd_ancestry *ancestry, const struct vfsd_inode *inode)
+void vfsd_ancestry_remove_root(struct vfsd_ancestry *ancestry, uint64_t nodeid)
 {
-	struct spot spot = spot_of(inode);
-	uint32_t i = find_root(ancestry, &spot);
+	uint32_t i = find_root(ancestry, nodeid);
 
 	if (i < ancestry->n_roots)
 		ancestry->roots[i] = ancestry->roots[--ancestry->n_roots];
 	vfsd_ancestry_forget(ancestry);
+}
+
+/* Is the directory @fd, which is @here, a root? */
+static bool is_root(const struct vfsd_ancestry *ancestry, int fd, const struct spot *here)
+{
+	for (uint32_t i = 0; i < ancestry->n_roots; i++)
+		if (same(&ancestry->roots[i].spot, here) &&
+		    vfsd_inode_handle_is_at(&ancestry->roots[i].handle, fd, ""))
+			return true;
+	return false;
 }
 
 /* Looking */
@@ -166,7 +182,7 @@ static enum vfsd_side climb(const struct vfsd_ancestry *ancestry, int fd, uint32
 		struct spot above;
 		int up;
 
-		if (find_root(ancestry, &here) < ancestry->n_roots)
+		if (is_root(ancestry, guard, &here))
 			return VFSD_INSIDE;
 		from = was_in(ancestry, guard);
 		/* The host does not let us leave a mount of a part of a filesystem by "..". */

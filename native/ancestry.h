@@ -29,9 +29,12 @@ enum vfsd_side {
 int vfsd_ancestry_create(struct vfsd_inodes *inodes, bool cross_mounts, struct vfsd_ancestry **ret);
 void vfsd_ancestry_destroy(struct vfsd_ancestry *ancestry);
 
-/* 0 or -ENOSPC. A root is known by its numbers; @inode is not kept. */
+/*
+ * 0, -ENOSPC, or -EOPNOTSUPP for what has no handle. A root is known by its handle, on its mount: its
+ * numbers may come to mean another directory. @inode is not kept.
+ */
 int vfsd_ancestry_add_root(struct vfsd_ancestry *ancestry, const struct vfsd_inode *inode);
-void vfsd_ancestry_remove_root(struct vfsd_ancestry *ancestry, const struct vfsd_inode *inode);
+void vfsd_ancestry_remove_root(struct vfsd_ancestry *ancestry, uint64_t nodeid);
 
 /* The side of @dir now. Asks the host. */
 enum vfsd_side vfsd_ancestry_look(struct vfsd_ancestry *ancestry,
@@ -45,7 +48,10 @@ bool vfsd_ancestry_recall(const struct vfsd_ancestry *ancestry, const struct vfs
 			  enum vfsd_side *ret);
 void vfsd_ancestry_remember(struct vfsd_ancestry *ancestry, const struct vfsd_file_handle *dir,
 			    enum vfsd_side side);
-/* A directory has changed sides, or a root has come or gone. */
+/*
+ * A directory has changed sides, or a root has come or gone, or a mount has. (That a directory ends is
+ * no reason: no other will have its handle, which is more than a number.)
+ */
 void vfsd_ancestry_forget(struct vfsd_ancestry *ancestry);
 
 enum { VFSD_ANCESTRY_MOVED_MAX = 1024 };

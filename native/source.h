@@ -64,6 +64,11 @@ struct vfsd_source_config {
 	/* Of what is kept for the guest, see whole.h: nobody holds it any more. */
 	void *ctx;
 	void (*forgotten)(void *ctx, struct vfsd_inode *inode);
+	/*
+	 * Roots of what is watched as a whole may have been removed or unmounted: have it watched no
+	 * more if so. Called by drain(). NULL: nobody minds.
+	 */
+	void (*roots_may_end)(void *ctx);
 };
 
 /* What every source begins with. */
@@ -94,8 +99,8 @@ struct vfsd_source_ops {
 
 	/*
 	 * Watch the whole filesystem that @root is the root of, as the guest sees it, for @mask (0: no
-	 * more). NULL: only inodes can be watched. 0 or -errno, then things are as before; -EPERM: not
-	 * by us.
+	 * more, which never fails). NULL: only inodes can be watched. 0 or -errno, then things are as
+	 * before; -EPERM: not by us.
 	 */
 	int (*watch_whole)(struct vfsd_source *source, struct vfsd_inode *root, uint32_t mask);
 

@@ -136,8 +136,8 @@ static int set_marks(struct vfsd_fan_source *source, struct vfsd_inode *inode, u
 		return 0;
 	fd = vfsd_source_begin(&source->config, inode, source->watches, old == 0, &transient);
 	if (fd < 0) {
-		/* An inode that is gone has lost its marks too. */
-		err = new != 0 ? fd : 0;
+		/* An inode that is gone has lost its marks too: there is less of them, never more. */
+		err = new & ~old ? fd : 0;
 		goto count;
 	}
 	if (new & ~old)
@@ -184,6 +184,8 @@ static int watch_whole(struct vfsd_source *base, struct vfsd_inode *root, uint32
 		err = vfsd_whole_create(&source->config, base->fd, &source->batch, &source->whole);
 	if (err || !source->whole)
 		return err;
+	if (mask == 0)
+		return vfsd_whole_watch(source->whole, root, 0);
 	if (mask & MOVED)
 		host |= FAN_RENAME;
 	err = vfsd_whole_watch(source->whole, root, host | (mask & VFSD_SOURCE_FS_ERROR));
@@ -294,7 +296,7 @@ static void tell_ends(struct vfsd_fan_source *source, const struct vfsd_source_s
 /* The events of the batch. Returns how many. */
 static uint64_t handle_events(struct vfsd_fan_source *source, const struct vfsd_source_sink *sink)
 {
-	const bool whole = vfsd_whole_active(source->whole);
+	const bool whole = source->whole != NULL;
 	struct vfsd_batch *batch = &source->batch;
 	struct vfsd_fan_event event;
 	uint64_t count = 0, before;
@@ -316,7 +318,7 @@ static uint64_t handle_events(struct vfsd_fan_source *source, const struct vfsd_
 		vfsd_fan_close_dir(source);
 		tell_ends(source, sink, batch->at);
 	} while (count > before && batch->at < batch->end);
-	if (whole && vfsd_whole_lost(source->whole))
+	if (whole && vfsd_whole_end(source->whole))
 		sink->lost(sink->ctx);
 	return count;
 }
@@ -350,8 +352,14 @@ static void drain(struct vfsd_source *base, const struct vfsd_source_sink *sink)
 		left -= count < left ? count : left;
 	}
 	vfsd_source_end_drain(base, sink);
-	if (waiting(source) == 0)
-		vfsd_names_forget(source->names);
+	if (waiting(source) > 0)
+		return;
+	vfsd_names_forget(source->names);
+	/* Nor is there anything left that only its mark has reported. */
+	if (source->whole && !vfsd_whole_active(source->whole)) {
+		vfsd_whole_destroy(source->whole);
+		source->whole = NULL;
+	}
 }
 
 const struct vfsd_source_ops vfsd_source_fanotify = {

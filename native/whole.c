@@ -17,14 +17,9 @@
 #include "marks.h"
 #include "source.h"
 #include "util.h"
+#include "whole_roots.h"
 
 enum { RENAMES_MAX = VFSD_ANCESTRY_MOVED_MAX, TRIES_MAX = 8 };
-
-struct filesystem {
-	uint64_t nodeid; /* of its root */
-	uint64_t fsid;
-	uint64_t mask;
-};
 
 /* A directory that was renamed, by an event that is not told yet. */
 struct rename {
@@ -36,11 +31,15 @@ struct rename {
 
 struct vfsd_whole {
 	struct vfsd_source_config config;
-	int group;
 	struct vfsd_ancestry *ancestry;
-	uint32_t n_filesystems;
-	struct filesystem filesystems[VFSD_SOURCE_FILESYSTEMS_MAX];
-	uint64_t kept[VFSD_WHOLE_KEPT]; /* node ids, each at its index modulo the size */
+	struct vfsd_whole_roots roots;
+	uint32_t mount_changes; /* that ancestry goes by */
+	bool roots_may_end;	/* a directory was removed */
+	/* Node ids, each at its index modulo the size. */
+	struct kept {
+		uint64_t nodeid; /* 0: none */
+		bool given;	 /* to the guest */
+	} kept[VFSD_WHOLE_KEPT];
 
 	struct vfsd_batch *batch;
 	const uint8_t *seen;	/* how far the batch was searched for renames of directories */
@@ -66,8 +65,8 @@ int vfsd_whole_create(const struct vfsd_source_config *config, int group, struct
 	if (!whole)
 		return -ENOMEM;
 	whole->config = *config;
-	whole->group = group;
 	whole->batch = batch;
+	whole->mount_changes = vfsd_inodes_mount_changes(config->inodes);
 	whole->renames = malloc(RENAMES_MAX * sizeof(*whole->renames));
 	err = whole->renames ?
 		      vfsd_ancestry_create(config->inodes, config->cross_mounts, &whole->ancestry) :
@@ -76,6 +75,8 @@ int vfsd_whole_create(const struct vfsd_source_config *config, int group, struct
 		vfsd_whole_destroy(whole);
 		return err;
 	}
+	whole->roots = (struct vfsd_whole_roots){
+		.group = group, .proc_self_fd = config->proc_self_fd, .ancestry = whole->ancestry};
 	*ret = whole;
 	return 0;
 }
@@ -85,10 +86,10 @@ static void drop(struct vfsd_whole *whole, size_t slot)
 {
 	struct vfsd_inode *inode;
 
-	if (whole->kept[slot] == 0)
+	if (whole->kept[slot].nodeid == 0)
 		return;
-	inode = vfsd_inode_forget(whole->config.inodes, whole->kept[slot], 1);
-	whole->kept[slot] = 0;
+	inode = vfsd_inode_forget(whole->config.inodes, whole->kept[slot].nodeid, 1);
+	whole->kept[slot].nodeid = 0;
 	if (inode && whole->config.forgotten)
 		whole->config.forgotten(whole->config.ctx, inode);
 	vfsd_inode_put(whole->config.inodes, inode);
@@ -110,93 +111,45 @@ void vfsd_whole_destroy(struct vfsd_whole *whole)
 	free(whole);
 }
 
-/* Marks */
-
-static uint64_t mask_of(const struct vfsd_whole *whole, uint64_t fsid)
-{
-	uint64_t mask = 0;
-
-	for (uint32_t i = 0; i < whole->n_filesystems; i++)
-		if (whole->filesystems[i].fsid == fsid)
-			mask |= whole->filesystems[i].mask;
-	return mask;
-}
-
-/* Have the host's mark of the filesystem that @root is on, carrying @old, carry @new. */
-static int mark(const struct vfsd_whole *whole, const struct vfsd_inode *root, uint64_t old,
-		uint64_t new)
-{
-	bool transient;
-	char link[16];
-	int fd, err = 0;
-
-	fd = vfsd_inode_fd_get(whole->config.inodes, (struct vfsd_inode *)(uintptr_t)root,
-			       &transient);
-	if (fd < 0)
-		return fd;
-	(void)snprintf(link, sizeof(link), "%d", fd);
-	if ((new & ~old) && fanotify_mark(whole->group, FAN_MARK_ADD | FAN_MARK_FILESYSTEM,
-					  new & ~old, whole->config.proc_self_fd, link) < 0)
-		err = -errno;
-	if (!err && (old & ~new))
-		(void)fanotify_mark(whole->group, FAN_MARK_REMOVE | FAN_MARK_FILESYSTEM, old & ~new,
-				    whole->config.proc_self_fd, link);
-	vfsd_inode_fd_put(fd, transient);
-	return err;
-}
-
-static struct filesystem *find(struct vfsd_whole *whole, uint64_t nodeid)
-{
-	for (uint32_t i = 0; i < whole->n_filesystems; i++)
-		if (whole->filesystems[i].nodeid == nodeid)
-			return &whole->filesystems[i];
-	return NULL;
-}
+/* Roots */
 
 int vfsd_whole_watch(struct vfsd_whole *whole, const struct vfsd_inode *root, uint64_t mask)
 {
-	struct filesystem *filesystem = find(whole, root->nodeid);
-	uint64_t fsid = vfsd_inode_handle(root)->fsid;
-	uint64_t before = mask_of(whole, fsid);
-	uint64_t old = filesystem ? filesystem->mask : 0;
-	int err;
-
-	if (mask == old)
-		return 0;
-	/* What leaves, and what comes, has to be known, and directories are a part of the whole. */
-	if (mask != 0)
-		mask |= FAN_RENAME | FAN_ONDIR;
-	if (!filesystem) {
-		if (whole->n_filesystems == VFSD_SOURCE_FILESYSTEMS_MAX)
-			return -ENOSPC;
-		err = vfsd_ancestry_add_root(whole->ancestry, root);
-		if (err)
-			return err;
-		filesystem = &whole->filesystems[whole->n_filesystems++];
-		*filesystem = (struct filesystem){.nodeid = root->nodeid, .fsid = fsid};
-	}
-	filesystem->mask = mask;
-	err = mark(whole, root, before, mask_of(whole, fsid));
-	if (err)
-		filesystem->mask = old;
-	if (filesystem->mask == 0) {
-		*filesystem = whole->filesystems[--whole->n_filesystems];
-		vfsd_ancestry_remove_root(whole->ancestry, root);
-	}
-	return mask == 0 ? 0 : err;
+	return vfsd_whole_roots_watch(&whole->roots, root, mask);
 }
 
 bool vfsd_whole_active(const struct vfsd_whole *whole)
 {
-	return whole && whole->n_filesystems > 0;
+	return whole->roots.count > 0;
 }
 
 uint64_t vfsd_whole_root(const struct vfsd_whole *whole, uint64_t fsid, uint32_t nth)
 {
-	for (uint32_t i = 0; i < whole->n_filesystems; i++)
-		if (whole->filesystems[i].fsid == fsid && nth-- == 0)
-			return whole->filesystems[i].nodeid;
+	const struct vfsd_whole_roots *roots = &whole->roots;
+
+	for (uint32_t i = 0; i < roots->count; i++)
+		if (roots->at[i].fsid == fsid && nth-- == 0)
+			return roots->at[i].nodeid;
 	return 0;
+}
+
+static void end_roots(struct vfsd_whole *whole)
+{
+	whole->roots_may_end = false;
+	if (whole->config.roots_may_end)
+		whole->config.roots_may_end(whole->config.ctx);
+}
+
+/* What is below what, by mounts, may have changed since the last batch. */
+static void see_mounts(struct vfsd_whole *whole)
+{
+	const uint32_t changes = vfsd_inodes_mount_changes(whole->config.inodes);
+
+	if (changes == whole->mount_changes)
+		return;
+	whole->mount_changes = changes;
+	vfsd_ancestry_forget(whole->ancestry);
+	end_roots(whole);
 }
 
 /* Sides */
@@ -353,6 +306,7 @@ void vfsd_whole_begin(struct vfsd_whole *whole)
 {
 	bool renamed;
 
+	see_mounts(whole);
 	vfsd_ancestry_unannounce(whole->ancestry);
 	whole->n_announced = 0;
 	whole->seen = whole->batch->at;
@@ -389,8 +343,23 @@ static enum vfsd_side side_of(struct vfsd_whole *whole, const struct vfsd_file_h
 	return VFSD_OUTSIDE;
 }
 
+/* Others have read on in the batch, for reasons of their own: see what directories are renamed there. */
+static void catch_up(struct vfsd_whole *whole)
+{
+	bool renamed;
+
+	if (!collect(whole, &renamed))
+		whole->hopeless = true;
+	if (renamed)
+		foresee_all(whole);
+}
+
 void vfsd_whole_enter(struct vfsd_whole *whole, const struct vfsd_fan_event *event)
 {
+	if (whole->seen != whole->batch->end)
+		catch_up(whole);
+	if ((event->mask & FAN_DELETE) && (event->mask & FAN_ONDIR))
+		whole->roots_may_end = true;
 	if (!is_rename_of_dir(event))
 		return;
 	/* Who cannot foresee forgets whenever it may matter. */
@@ -413,29 +382,35 @@ void vfsd_whole_enter(struct vfsd_whole *whole, const struct vfsd_fan_event *eve
 	}
 }
 
-bool vfsd_whole_lost(struct vfsd_whole *whole)
+bool vfsd_whole_end(struct vfsd_whole *whole)
 {
 	bool lost = whole->lost;
 
 	whole->lost = false;
+	if (whole->roots_may_end)
+		end_roots(whole);
 	return lost;
 }
 
 /* Directories */
 
-/* Does the guest know the directory only by what is kept for it? */
-static bool is_kept_only(const struct vfsd_whole *whole, const struct vfsd_inode *inode)
+static struct kept *kept_of(struct vfsd_whole *whole, const struct vfsd_inode *inode)
 {
-	return whole->kept[(uint32_t)inode->nodeid % VFSD_WHOLE_KEPT] == inode->nodeid &&
-	       vfsd_inode_lookups(inode) == 1;
+	return &whole->kept[(uint32_t)inode->nodeid % VFSD_WHOLE_KEPT];
 }
 
-/* A node id for a directory inside that has none. */
+/* Does the guest know the directory only by what is kept for it? */
+static bool is_kept_only(struct vfsd_whole *whole, const struct vfsd_inode *inode)
+{
+	return kept_of(whole, inode)->nodeid == inode->nodeid && vfsd_inode_lookups(inode) == 1;
+}
+
+/* An id for a directory inside that has none. */
 static struct vfsd_inode *keep(struct vfsd_whole *whole, const struct vfsd_file_handle *handle)
 {
 	struct vfsd_inode *inode = NULL;
+	struct kept *kept;
 	struct statx st;
-	size_t slot;
 	int fd = -ENOENT;
 
 	/* On that of the mounts through which it is inside. */
@@ -454,29 +429,46 @@ static struct vfsd_inode *keep(struct vfsd_whole *whole, const struct vfsd_file_
 	}
 	if (vfsd_inode_lookup_fd(whole->config.inodes, fd, &st, &inode) < 0)
 		return NULL;
-	slot = (uint32_t)inode->nodeid % VFSD_WHOLE_KEPT;
-	if (whole->kept[slot] != inode->nodeid)
-		drop(whole, slot);
+	vfsd_inode_note_event(inode);
+	kept = kept_of(whole, inode);
+	if (kept->nodeid != inode->nodeid)
+		drop(whole, (size_t)(kept - whole->kept));
 	else /* a queue thread was faster to forget than we to find */
 		vfsd_inode_put(whole->config.inodes,
 			       vfsd_inode_forget(whole->config.inodes, inode->nodeid, 1));
-	whole->kept[slot] = inode->nodeid;
+	*kept = (struct kept){.nodeid = inode->nodeid};
 	return inode;
 }
 
+/* May the guest have the id of what is kept for it? Only if that is inside now, not just when. */
+static bool may_give(struct vfsd_whole *whole, struct vfsd_inode *inode)
+{
+	struct kept *kept = kept_of(whole, inode);
+	bool transient;
+	int fd;
+
+	if (kept->given)
+		return true;
+	fd = vfsd_inode_fd_get(whole->config.inodes, inode, &transient);
+	kept->given = fd >= 0 && vfsd_inode_is_below_root(whole->config.inodes, fd);
+	vfsd_inode_fd_put(fd, transient);
+	return kept->given;
+}
+
 struct vfsd_inode *vfsd_whole_find_dir(struct vfsd_whole *whole,
-				       const struct vfsd_file_handle *handle, bool *unknown)
+				       const struct vfsd_file_handle *handle, bool *unknown,
+				       bool *left)
 {
 	struct vfsd_inode *inode = vfsd_inode_find_handle(whole->config.inodes, handle);
 	enum vfsd_side side;
 
-	*unknown = false;
+	*unknown = *left = false;
 	if (handle->bytes == 0)
 		return NULL;
 	/* A watch of a directory stays with it, wherever it goes. */
 	if (inode && vfsd_marks_union(whole->config.marks, inode->nodeid) != 0)
 		return inode;
-	side = side_of(whole, handle);
+	side = vfsd_whole_active(whole) ? side_of(whole, handle) : VFSD_OUTSIDE;
 	/* What the guest knows was inside, and still is unless something has ever left. */
 	if (side == VFSD_OUTSIDE || (side == VFSD_GONE && (!inode || whole->something_left))) {
 		vfsd_inode_put(whole->config.inodes, inode);
@@ -488,5 +480,6 @@ struct vfsd_inode *vfsd_whole_find_dir(struct vfsd_whole *whole,
 	} else {
 		*unknown = is_kept_only(whole, inode);
 	}
+	*left = *unknown && !may_give(whole, inode);
 	return inode;
 }
