@@ -22,7 +22,8 @@ struct vfsd_inodes;
 enum vfsd_side {
 	VFSD_OUTSIDE,
 	VFSD_INSIDE,
-	VFSD_GONE, /* there is no such directory any more, nobody can tell */
+	VFSD_GONE,     /* there is no such directory any more, nobody can tell */
+	VFSD_DOUBTFUL, /* it is not known which renames have moved it */
 };
 
 /* @cross_mounts: what is mounted below a root belongs to it. 0 or -ENOMEM. */
@@ -66,5 +67,9 @@ bool vfsd_ancestry_announce(struct vfsd_ancestry *ancestry, const struct vfsd_fi
 /* The next one is told now. */
 void vfsd_ancestry_arrive(struct vfsd_ancestry *ancestry);
 void vfsd_ancestry_unannounce(struct vfsd_ancestry *ancestry);
+
+/* What is @dir, or below it, is VFSD_DOUBTFUL, until all is trusted again. */
+void vfsd_ancestry_doubt(struct vfsd_ancestry *ancestry, const struct vfsd_file_handle *dir);
+void vfsd_ancestry_trust(struct vfsd_ancestry *ancestry);
 
 #endif

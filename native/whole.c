@@ -17,17 +17,10 @@
 #include "marks.h"
 #include "source.h"
 #include "util.h"
+#include "whole_renames.h"
 #include "whole_roots.h"
 
 enum { RENAMES_MAX = VFSD_ANCESTRY_MOVED_MAX, TRIES_MAX = 8 };
-
-/* A directory that was renamed, by an event that is not told yet. */
-struct rename {
-	const uint8_t *end; /* of its event */
-	struct vfsd_fan_event event;
-	enum vfsd_side side; /* of where it was; and of where it came to, unless */
-	bool crosses;	     /* the border */
-};
 
 struct vfsd_whole {
 	struct vfsd_source_config config;
@@ -42,14 +35,13 @@ struct vfsd_whole {
 	} kept[VFSD_WHOLE_KEPT];
 
 	struct vfsd_batch *batch;
-	const uint8_t *seen;	/* how far the batch was searched for renames of directories */
-	uint32_t n_announced;	/* the last ones of renames, told to ancestry */
-	bool some_cross;	/* the border, of those */
-	struct rename *renames; /* of directories in the batch, at most RENAMES_MAX */
-	uint32_t n_renames;
-	uint32_t next_rename; /* those before are told */
-	bool something_left;  /* a directory was renamed out of reach, once */
-	bool hopeless;	      /* nobody can say what was inside when, in this queue */
+	const uint8_t *seen;  /* how far the batch was searched for renames of directories */
+	uint32_t n_announced; /* the last ones of renames, told to ancestry */
+	bool some_cross;      /* the border, of those */
+	struct vfsd_whole_renames renames; /* of directories in the batch, at most RENAMES_MAX */
+	uint32_t next_rename;		   /* those before are told */
+	bool something_left;		   /* a directory was renamed out of reach, once */
+	bool hopeless;			   /* nobody can say what was inside when, in this queue */
 	bool lost;
 };
 
@@ -67,8 +59,8 @@ int vfsd_whole_create(const struct vfsd_source_config *config, int group, struct
 	whole->config = *config;
 	whole->batch = batch;
 	whole->mount_changes = vfsd_inodes_mount_changes(config->inodes);
-	whole->renames = malloc(RENAMES_MAX * sizeof(*whole->renames));
-	err = whole->renames ?
+	whole->renames.at = malloc(RENAMES_MAX * sizeof(*whole->renames.at));
+	err = whole->renames.at ?
 		      vfsd_ancestry_create(config->inodes, config->cross_mounts, &whole->ancestry) :
 		      -ENOMEM;
 	if (err) {
@@ -107,7 +99,7 @@ void vfsd_whole_destroy(struct vfsd_whole *whole)
 		return;
 	vfsd_whole_let_go(whole);
 	vfsd_ancestry_destroy(whole->ancestry);
-	free(whole->renames);
+	free(whole->renames.at);
 	free(whole);
 }
 
@@ -140,16 +132,17 @@ static void end_roots(struct vfsd_whole *whole)
 		whole->config.roots_may_end(whole->config.ctx);
 }
 
-/* What is below what, by mounts, may have changed since the last batch. */
-static void see_mounts(struct vfsd_whole *whole)
+/* What is below what, by mounts, may have changed by the time of what was read last: true. */
+static bool see_mounts(struct vfsd_whole *whole)
 {
 	const uint32_t changes = vfsd_inodes_mount_changes(whole->config.inodes);
 
 	if (changes == whole->mount_changes)
-		return;
+		return false;
 	whole->mount_changes = changes;
 	vfsd_ancestry_forget(whole->ancestry);
 	end_roots(whole);
+	return true;
 }
 
 /* Sides */
@@ -157,42 +150,6 @@ static void see_mounts(struct vfsd_whole *whole)
 static bool is_rename_of_dir(const struct vfsd_fan_event *event)
 {
 	return (event->mask & FAN_RENAME) && (event->mask & FAN_ONDIR);
-}
-
-static bool same_place(const struct vfsd_fan_place *a, const struct vfsd_fan_place *b)
-{
-	return a->name && b->name && vfsd_file_handle_equal(&a->handle, &b->handle) &&
-	       a->name_bytes == b->name_bytes && memcmp(a->name, b->name, a->name_bytes) == 0;
-}
-
-/* The handle of what the rename at @i of @renames moved, wherever it was moved later. */
-static void identify(const struct vfsd_whole *whole, const struct rename *renames, uint32_t n,
-		     uint32_t i, struct vfsd_file_handle *ret)
-{
-	const struct vfsd_fan_place *place = &renames[i].event.new_name;
-	char name[VFSD_SOURCE_NAME_BYTES];
-	bool reopenable;
-	int dir, fd;
-
-	ret->bytes = 0;
-	ret->fsid = place->handle.fsid;
-	for (uint32_t later = i + 1; later < n; later++)
-		if (same_place(&renames[later].event.old_name, place))
-			place = &renames[later].event.new_name;
-	if (!place->name || place->name_bytes >= sizeof(name))
-		return;
-	dir = vfsd_inode_handle_open(whole->config.inodes, &place->handle);
-	if (dir < 0)
-		return;
-	memcpy(name, place->name, place->name_bytes);
-	name[place->name_bytes] = '\0';
-	fd = openat(dir, name, O_PATH | O_NOFOLLOW | O_DIRECTORY | O_CLOEXEC);
-	if (fd >= 0 && vfsd_inode_encode(fd, ret, &reopenable) < 0)
-		ret->bytes = 0;
-	ret->fsid = place->handle.fsid;
-	if (fd >= 0)
-		(void)close(fd);
-	(void)close(dir);
 }
 
 /* Search what has come to the batch for renames of directories. False: there are too many. */
@@ -206,9 +163,10 @@ static bool collect(struct vfsd_whole *whole, bool *found)
 	while (vfsd_fan_next(&at, whole->seen, &event)) {
 		if (!is_rename_of_dir(&event))
 			continue;
-		if (whole->n_renames == RENAMES_MAX)
+		if (whole->renames.count == RENAMES_MAX)
 			return false;
-		whole->renames[whole->n_renames++] = (struct rename){.end = at, .event = event};
+		whole->renames.at[whole->renames.count++] =
+			(struct vfsd_whole_rename){.end = at, .event = event};
 		*found = true;
 	}
 	return true;
@@ -219,14 +177,40 @@ static bool all_stay(const struct vfsd_whole *whole)
 {
 	enum vfsd_side from, to;
 
-	for (uint32_t i = whole->next_rename; i < whole->n_renames; i++) {
-		const struct vfsd_fan_event *event = &whole->renames[i].event;
+	for (uint32_t i = whole->next_rename; i < whole->renames.count; i++) {
+		const struct vfsd_fan_event *event = &whole->renames.at[i].event;
 
 		if (!vfsd_ancestry_recall(whole->ancestry, &event->old_name.handle, &from) ||
 		    !vfsd_ancestry_recall(whole->ancestry, &event->new_name.handle, &to) ||
 		    from != to)
 			return false;
-		whole->renames[i].side = from;
+		whole->renames.at[i].side = from;
+	}
+	return true;
+}
+
+/* Announce the renames to come, the last one first. False: too many. */
+static bool announce(struct vfsd_whole *whole)
+{
+	struct vfsd_file_handle dir;
+
+	vfsd_ancestry_unannounce(whole->ancestry);
+	whole->n_announced = 0;
+	whole->some_cross = false;
+	for (uint32_t i = whole->renames.count; i-- > whole->next_rename;) {
+		struct vfsd_whole_rename *rename = &whole->renames.at[i];
+		const struct vfsd_fan_event *event = &rename->event;
+		enum vfsd_side to;
+
+		rename->side = vfsd_ancestry_look(whole->ancestry, &event->old_name.handle);
+		to = vfsd_ancestry_look(whole->ancestry, &event->new_name.handle);
+		/* Of what is not to be found any more nobody knows that it did not. */
+		rename->crosses = rename->side != to || to >= VFSD_GONE;
+		whole->some_cross = whole->some_cross || rename->crosses;
+		vfsd_whole_renames_identify(&whole->renames, whole->config.inodes, i, &dir);
+		if (!vfsd_ancestry_announce(whole->ancestry, &dir, &event->old_name.handle))
+			return false;
+		whole->n_announced++;
 	}
 	return true;
 }
@@ -234,27 +218,19 @@ static bool all_stay(const struct vfsd_whole *whole)
 /* Find out which directories change sides by the renames to come. False: too many. */
 static bool foresee(struct vfsd_whole *whole)
 {
-	struct rename *renames = whole->renames;
-	struct vfsd_file_handle dir;
-
 	vfsd_ancestry_unannounce(whole->ancestry);
+	vfsd_ancestry_trust(whole->ancestry);
 	whole->n_announced = 0;
 	whole->some_cross = false;
 	if (all_stay(whole))
 		return true;
-	for (uint32_t i = whole->n_renames; i-- > whole->next_rename;) {
-		const struct vfsd_fan_event *event = &renames[i].event;
-
-		renames[i].side = vfsd_ancestry_look(whole->ancestry, &event->old_name.handle);
-		renames[i].crosses = renames[i].side !=
-				     vfsd_ancestry_look(whole->ancestry, &event->new_name.handle);
-		whole->some_cross = whole->some_cross || renames[i].crosses;
-		identify(whole, renames, whole->n_renames, i, &dir);
-		if (!vfsd_ancestry_announce(whole->ancestry, &dir, &event->old_name.handle))
-			return false;
-		whole->n_announced++;
-	}
-	return true;
+	if (!announce(whole))
+		return false;
+	/* As long as all stay on one side it does not matter which of them was moved. */
+	if (!whole->some_cross ||
+	    !vfsd_whole_renames_doubt(&whole->renames, whole->config.inodes, whole->ancestry))
+		return true;
+	return announce(whole);
 }
 
 /*
@@ -269,16 +245,16 @@ static bool is_behind(struct vfsd_whole *whole)
 		;
 	if (!collect(whole, &renamed) || !all)
 		whole->hopeless = true;
-	return renamed;
+	return see_mounts(whole) || renamed;
 }
 
 /* No rename to come crosses the border: their directories need not be looked at again. */
 static void remember_sides(struct vfsd_whole *whole)
 {
-	for (uint32_t i = whole->next_rename; i < whole->n_renames; i++) {
-		const struct rename *rename = &whole->renames[i];
+	for (uint32_t i = whole->next_rename; i < whole->renames.count; i++) {
+		const struct vfsd_whole_rename *rename = &whole->renames.at[i];
 
-		if (rename->side == VFSD_GONE)
+		if (rename->side >= VFSD_GONE)
 			continue;
 		vfsd_ancestry_remember(whole->ancestry, &rename->event.old_name.handle,
 				       rename->side);
@@ -306,11 +282,12 @@ void vfsd_whole_begin(struct vfsd_whole *whole)
 {
 	bool renamed;
 
-	see_mounts(whole);
+	(void)see_mounts(whole);
 	vfsd_ancestry_unannounce(whole->ancestry);
+	vfsd_ancestry_trust(whole->ancestry);
 	whole->n_announced = 0;
 	whole->seen = whole->batch->at;
-	whole->n_renames = whole->next_rename = 0;
+	whole->renames.count = whole->next_rename = 0;
 	whole->hopeless = !collect(whole, &renamed);
 	if (renamed)
 		foresee_all(whole);
@@ -331,6 +308,8 @@ static enum vfsd_side side_of(struct vfsd_whole *whole, const struct vfsd_file_h
 		if (whole->hopeless)
 			break;
 		if (!again) {
+			if (side == VFSD_DOUBTFUL)
+				break;
 			if (side != VFSD_GONE)
 				vfsd_ancestry_remember(whole->ancestry, dir, side);
 			return side;
@@ -350,7 +329,7 @@ static void catch_up(struct vfsd_whole *whole)
 
 	if (!collect(whole, &renamed))
 		whole->hopeless = true;
-	if (renamed)
+	if (see_mounts(whole) || renamed)
 		foresee_all(whole);
 }
 
@@ -367,9 +346,9 @@ void vfsd_whole_enter(struct vfsd_whole *whole, const struct vfsd_fan_event *eve
 		vfsd_ancestry_forget(whole->ancestry);
 		whole->something_left = true;
 	}
-	while (whole->next_rename < whole->n_renames &&
-	       whole->renames[whole->next_rename].end <= whole->batch->at) {
-		const struct rename *rename = &whole->renames[whole->next_rename++];
+	while (whole->next_rename < whole->renames.count &&
+	       whole->renames.at[whole->next_rename].end <= whole->batch->at) {
+		const struct vfsd_whole_rename *rename = &whole->renames.at[whole->next_rename++];
 
 		if (whole->n_announced == 0)
 			continue;
