@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""File systems of a test's own: what is mounted ends with the test, however that ends."""
+"""File systems of a test's own, which end with the test, and what Python cannot do to them."""
 
 from __future__ import annotations
 
+import ctypes
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -11,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+_LIBC = ctypes.CDLL(None, use_errno=True)
 _MKFS = {
     # Few inodes, so that the numbers of those that are removed are soon used again.
     "ext4": ("64M", ("mkfs.ext4", "-q", "-F", "-N", "512")),
@@ -31,6 +34,12 @@ def mounted(target: Path, *what: str) -> Iterator[None]:
 def unmount(target: Path) -> None:
     """Unmount it, if it is mounted, from under whoever uses it."""
     subprocess.run(["umount", "-l", target], check=False, stderr=subprocess.DEVNULL)
+
+
+def exchange(one: Path, other: Path) -> None:
+    """Have two names change places: renameat2(2) with RENAME_EXCHANGE."""
+    if _LIBC.renameat2(-100, bytes(one), -100, bytes(other), 2):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
 @contextmanager

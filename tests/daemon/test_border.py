@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.daemon.disks import mounted
+from tests.daemon.disks import exchange, mounted
 from tests.daemon.running import Daemon
 from tests.daemon.test_events import ATTRIB, CREATE, DELETE, MODIFY
 from tests.daemon.test_whole import PRIVILEGED, Whole
@@ -181,6 +181,61 @@ def test_what_leaves_further_on_in_the_queue(whole: Whole) -> None:
     names = [r.name for r in whole.events()]
     assert b"early" in names
     assert b"secret" not in names
+
+
+def test_what_was_exchanged_across_the_border(whole: Whole) -> None:
+    """Reported by the host as two renames, as if one directory had gone there and back."""
+    (whole.share / "in").mkdir()
+    (whole.outside / "out").mkdir()
+    whole.events()
+    with whole.daemon.stopped():
+        (whole.outside / "out" / "secret").touch()
+        exchange(whole.share / "in", whole.outside / "out")
+        (whole.outside / "out" / "secret2").touch()
+        (whole.share / "in" / "public").touch()
+        (whole.outside / "out").rename(whole.outside / "elsewhere")
+    names = [r.name for r in whole.events()]
+    assert not [name for name in names if name.startswith(b"secret")]
+    (whole.share / "in" / "then").touch()
+    assert [r.name for r in whole.events()] == [b"then"]
+
+
+def test_what_was_removed_but_is_open_somewhere(whole: Whole) -> None:
+    """Its last place is not the one that it had before."""
+    (whole.share / "d").mkdir()
+    (whole.share / "d" / "public").touch()
+    assert [r.name for r in whole.events()] == [b"d", b"public"]
+    held = os.open(whole.share / "d", os.O_PATH)
+    try:
+        with whole.daemon.stopped():
+            (whole.share / "d").rename(whole.outside / "d")
+            (whole.outside / "d" / "secret").touch()
+            (whole.outside / "d" / "secret").unlink()
+            (whole.outside / "d" / "public").unlink()
+            (whole.outside / "d").rename(whole.share / "e")
+            (whole.share / "e").rmdir()
+        names = [r.name for r in whole.events()]
+    finally:
+        os.close(held)
+    assert b"e" in names
+    assert b"secret" not in names
+
+
+def test_what_was_between_directories_that_are_gone(whole: Whole) -> None:
+    """A rename from and to what cannot be found any more may have crossed the border."""
+    for top in (whole.share, whole.outside):
+        (top / "gone").mkdir()
+    (whole.share / "gone" / "d").mkdir()
+    (whole.share / "gone" / "d" / "public").touch()
+    whole.events()
+    with whole.daemon.stopped():
+        (whole.share / "gone" / "d").rename(whole.outside / "gone" / "d")
+        (whole.outside / "gone" / "d" / "secret").touch()
+        (whole.outside / "gone" / "d" / "secret").unlink()
+        (whole.outside / "gone" / "d").rename(whole.share / "d")
+        for top in (whole.share, whole.outside):
+            (top / "gone").rmdir()
+    assert b"secret" not in [r.name for r in whole.events()]
 
 
 def test_what_a_directory_is_called_outside(whole: Whole) -> None:

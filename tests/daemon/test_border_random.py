@@ -7,7 +7,6 @@ share, and what is mounted in it, uses each node id that events have given it, h
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -17,7 +16,7 @@ from random import Random
 
 import pytest
 
-from tests.daemon.disks import disk, mounted, unmount
+from tests.daemon.disks import disk, exchange, mounted, unmount
 from tests.daemon.running import Daemon
 from tests.daemon.test_events import ATTRIB, CREATE, DELETE, MODIFY, MOVED_FROM, MOVED_TO
 from tests.daemon.test_whole import FSNOTIFY_SB, PRIVILEGED
@@ -29,14 +28,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
 
 MASK = ATTRIB | CREATE | DELETE | MODIFY | MOVED_FROM | MOVED_TO | FS_ISDIR
 MARK, SECRET = "OUT", b"SECRET"
-_LIBC = ctypes.CDLL(None, use_errno=True)
 STEPS_MAX, DIRECTORIES_MAX, IDS_AT_ONCE = 12, 50, 24
-
-
-def _exchange(one: Path, other: Path) -> None:
-    """renameat2(2) with RENAME_EXCHANGE."""
-    if _LIBC.renameat2(-100, bytes(one), -100, bytes(other), 2):
-        raise OSError(ctypes.get_errno(), f"cannot exchange {one} and {other}")
 
 
 class Host:
@@ -134,7 +126,7 @@ class Host:
             return
         mine, theirs = (self.random.choice(side[1:]) for side in (self.inside, self.outside))
         self.rename_all(theirs, False)
-        _exchange(mine, theirs)
+        exchange(mine, theirs)
         self.fill(theirs, True)
         self.rename_all(theirs, True)
         for side, top in ((self.inside, mine), (self.outside, theirs)):
