@@ -61,7 +61,7 @@ bool vfsd_inode_is_mounted(struct vfsd_inodes *inodes, struct vfsd_inode *inode)
 	struct statx st;
 	int fd;
 
-	if (inode->type != S_IFDIR)
+	if (inode->type != S_IFDIR && inode->nodeid != VFSD_NODEID_ROOT)
 		return false;
 	fd = vfsd_inode_fd_get(inodes, inode, &transient);
 	if (fd < 0)

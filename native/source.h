@@ -31,11 +31,11 @@ struct vfsd_marks;
 enum { VFSD_SOURCE_FILESYSTEMS_MAX = 64 };
 
 struct vfsd_source_event {
-	uint64_t nodeid;     /* the directory if there is a name, else the object */
-	uint64_t child;	     /* the object called name, 0 = the guest does not know it */
-	uint32_t mask;	     /* one FAN_* bit, plus FAN_ONDIR; 0 with unlinked set is possible */
-	uint32_t cookie;     /* pairs MOVED_FROM and MOVED_TO, else 0 */
-	bool unlinked;	     /* the object (child, or nodeid without a name) has no links left */
+	uint64_t nodeid; /* the directory if there is a name (0: has left since), else the object */
+	uint64_t child;	 /* the object called name, 0 = the guest does not know it */
+	uint32_t mask;	 /* one FAN_* bit, plus FAN_ONDIR; 0 with unlinked set is possible */
+	uint32_t cookie; /* pairs MOVED_FROM and MOVED_TO, else 0 */
+	bool unlinked;	 /* the object (child, or nodeid without a name) has no links left */
 	bool parent_only;    /* the object's own watchers are told by an event of their own */
 	bool unnamed;	     /* the name that it was opened by was gone; only where asked for */
 	bool unknown_dir;    /* nodeid is a directory that the guest has not looked up */

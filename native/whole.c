@@ -444,8 +444,9 @@ struct vfsd_inode *vfsd_whole_find_dir(struct vfsd_whole *whole,
 	*unknown = *left = false;
 	if (handle->bytes == 0)
 		return NULL;
-	/* A watch of a directory stays with it, wherever it goes. */
-	if (inode && vfsd_marks_union(whole->config.marks, inode->nodeid) != 0)
+	/* A watch of a directory that the guest has looked up stays with it, wherever it goes. */
+	if (inode && vfsd_marks_union(whole->config.marks, inode->nodeid) != 0 &&
+	    !is_kept_only(whole, inode))
 		return inode;
 	side = vfsd_whole_active(whole) ? side_of(whole, handle) : VFSD_OUTSIDE;
 	/* What the guest knows was inside, and still is unless something has ever left. */

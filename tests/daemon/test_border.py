@@ -16,7 +16,7 @@ import pytest
 
 from tests.daemon.disks import exchange, mounted
 from tests.daemon.running import Daemon
-from tests.daemon.test_events import ATTRIB, CREATE, DELETE, MODIFY
+from tests.daemon.test_events import CREATE, MODIFY
 from tests.daemon.test_whole import PRIVILEGED, Whole
 from tests.frontend import ROOT_ID, FuseClient, FuseError, InitFlag, Session
 from tests.frontend.fuse import DEFAULT_INIT_FLAGS
@@ -120,6 +120,22 @@ def test_it_is_looked_at_each_time(whole: Whole) -> None:
     assert not is_stale(lambda: fuse.getattr(held))
     fuse.forget(held)
     assert is_stale(lambda: fuse.getattr(held))
+
+
+def test_a_watch_by_such_an_id_ends_there_too(whole: Whole) -> None:
+    fuse = whole.guest.fuse
+    leaves, held = id_by_event(whole, "leaves"), id_by_event(whole, "held")
+    assert fuse.lookup(held, ".").nodeid == held
+    for nodeid in (leaves, held):
+        fuse.fsnotify(nodeid, CREATE)
+    for name in ("leaves", "held"):
+        (whole.share / name / "in").touch()
+    assert [(r.nodeid, r.name) for r in whole.events()] == [(leaves, b"in"), (held, b"in")]
+    for name in ("leaves", "held"):
+        (whole.share / name).rename(whole.outside / name)
+        (whole.outside / name / "outside").touch()
+    told = [(r.nodeid, r.name) for r in whole.events() if r.mask & CREATE]
+    assert told == [(held, b"outside")]
 
 
 def test_what_has_left_when_it_is_told_gets_no_id(whole: Whole) -> None:
@@ -241,7 +257,6 @@ def test_what_was_between_directories_that_are_gone(whole: Whole) -> None:
 def test_what_a_directory_is_called_outside(whole: Whole) -> None:
     """In another one that the guest knows, and that has left before."""
     fuse = whole.guest.fuse
-    fuse.fsnotify(ROOT_ID, ATTRIB | CREATE | DELETE | 1 << 30, 1)
     for name in ("a", "b"):
         (whole.share / name).mkdir()
         fuse.lookup(ROOT_ID, name)
