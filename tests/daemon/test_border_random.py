@@ -241,6 +241,14 @@ class Guest:
                 self.ids.pop(nodeid, None)
                 self.ids[nodeid] = None
 
+    def hold(self, path: Path) -> None:
+        """Look up a directory by its path in the share, all the way."""
+        nodeid = ROOT_ID
+        for name in path.parts:
+            nodeid = self.fuse.lookup(nodeid, name).nodeid
+            self.held.add(nodeid)
+            self.ids.pop(nodeid, None)
+
     def use_ids(self) -> None:
         """Use the latest ones, and some of those before."""
         known = list(self.ids)
@@ -324,6 +332,8 @@ def test_nothing_of_the_outside_comes_in(
             root = guest.fuse.lookup(ROOT_ID, "m").nodeid
             guest.held.add(root)
             guest.fuse.fsnotify(root, MASK, FSNOTIFY_SB)
+        if random.random() < 0.3:
+            guest.hold(host.pick(False).relative_to(host.inside[0]))
         with daemon.stopped() if random.random() < 0.6 else nullcontext():
             for _ in range(random.randrange(1, STEPS_MAX)):
                 host.act()
