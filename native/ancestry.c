@@ -19,11 +19,12 @@ enum {
 	DEPTH_MAX = 4096,
 };
 
-/* Where a directory is, by numbers. */
+/* Where a directory is, by numbers: good as long as it is open. */
 struct spot {
 	uint64_t dev;
 	uint64_t ino;
 	uint64_t mnt_id;
+	bool removed;
 };
 
 struct known {
@@ -45,8 +46,15 @@ struct vfsd_ancestry {
 	bool cross_mounts;
 	uint32_t n_roots;
 	uint32_t n_moved;
-	struct spot roots[ROOTS_MAX];
-	struct moved *moved; /* VFSD_ANCESTRY_MOVED_MAX, the last one is the next */
+	struct root {
+		uint64_t nodeid;
+		struct spot spot;
+		struct vfsd_file_handle handle;
+	} roots[ROOTS_MAX];
+	struct moved *moved;		  /* VFSD_ANCESTRY_MOVED_MAX, the last one is the next */
+	struct vfsd_file_handle *doubted; /* as many */
+	uint32_t n_doubted;
+	bool all_doubted;    /* there were more */
 	struct known *cache; /* by hash of the handle, newer ones take the place */
 };
 
@@ -60,7 +68,8 @@ int vfsd_ancestry_create(struct vfsd_inodes *inodes, bool cross_mounts, struct v
 	ancestry->cross_mounts = cross_mounts;
 	ancestry->cache = calloc(CACHE_ENTRIES, sizeof(*ancestry->cache));
 	ancestry->moved = malloc(VFSD_ANCESTRY_MOVED_MAX * sizeof(*ancestry->moved));
-	if (!ancestry->cache || !ancestry->moved) {
+	ancestry->doubted = malloc(VFSD_ANCESTRY_MOVED_MAX * sizeof(*ancestry->doubted));
+	if (!ancestry->cache || !ancestry->moved || !ancestry->doubted) {
 		vfsd_ancestry_destroy(ancestry);
 		return -ENOMEM;
 	}
@@ -74,6 +83,7 @@ void vfsd_ancestry_destroy(struct vfsd_ancestry *ancestry)
 		return;
 	free(ancestry->cache);
 	free(ancestry->moved);
+	free(ancestry->doubted);
 	free(ancestry);
 }
 
@@ -84,58 +94,94 @@ static bool same(const struct spot *a, const struct spot *b)
 	return a->ino == b->ino && a->dev == b->dev && a->mnt_id == b->mnt_id;
 }
 
-static struct spot spot_of(const struct vfsd_inode *inode)
-{
-	return (struct spot){.dev = inode->dev, .ino = inode->ino, .mnt_id = inode->mnt_id};
-}
-
-static uint32_t find_root(const struct vfsd_ancestry *ancestry, const struct spot *spot)
+static uint32_t find_root(const struct vfsd_ancestry *ancestry, uint64_t nodeid)
 {
 	uint32_t i = 0;
 
-	while (i < ancestry->n_roots && !same(&ancestry->roots[i], spot))
+	while (i < ancestry->n_roots && ancestry->roots[i].nodeid != nodeid)
 		i++;
 	return i;
 }
 
 int vfsd_ancestry_add_root(struct vfsd_ancestry *ancestry, const struct vfsd_inode *inode)
 {
-	struct spot spot = spot_of(inode);
-	uint32_t i = find_root(ancestry, &spot);
+	uint32_t i = find_root(ancestry, inode->nodeid);
+	const struct vfsd_file_handle *handle = vfsd_inode_handle(inode);
 
 	if (i == ROOTS_MAX)
 		return -ENOSPC;
-	if (i == ancestry->n_roots)
-		ancestry->roots[ancestry->n_roots++] = spot;
+	if (handle->bytes == 0)
+		return -EOPNOTSUPP;
+	if (i == ancestry->n_roots) {
+		struct root *root = &ancestry->roots[ancestry->n_roots++];
+
+		root->nodeid = inode->nodeid;
+		root->spot = (struct spot){
+			.dev = inode->dev, .ino = inode->ino, .mnt_id = inode->mnt_id};
+		vfsd_file_handle_copy(&root->handle, handle);
+	}
 	vfsd_ancestry_forget(ancestry);
 	return 0;
 }
 
-void vfsd_ancestry_remove_root(struct vfsd_ancestry *ancestry, const struct vfsd_inode *inode)
+void vfsd_ancestry_remove_root(struct vfsd_ancestry *ancestry, uint64_t nodeid)
 {
-	struct spot spot = spot_of(inode);
-	uint32_t i = find_root(ancestry, &spot);
+	uint32_t i = find_root(ancestry, nodeid);
 
 	if (i < ancestry->n_roots)
 		ancestry->roots[i] = ancestry->roots[--ancestry->n_roots];
 	vfsd_ancestry_forget(ancestry);
 }
 
+/* Is the directory @fd, which is @here, a root? */
+static bool is_root(const struct vfsd_ancestry *ancestry, int fd, const struct spot *here)
+{
+	for (uint32_t i = 0; i < ancestry->n_roots; i++)
+		if (same(&ancestry->roots[i].spot, here) &&
+		    vfsd_inode_handle_is_at(&ancestry->roots[i].handle, fd, ""))
+			return true;
+	return false;
+}
+
 /* Looking */
 
-/* Where the directory @fd was before the next rename of it that is to come; NULL: where it is. */
-static const struct vfsd_file_handle *was_in(const struct vfsd_ancestry *ancestry, int fd)
+static bool is_doubted(const struct vfsd_ancestry *ancestry, struct vfsd_file_handle *handle)
+{
+	for (uint32_t i = 0; i < ancestry->n_doubted; i++) {
+		handle->fsid = ancestry->doubted[i].fsid;
+		if (vfsd_file_handle_equal(&ancestry->doubted[i], handle))
+			return true;
+	}
+	return ancestry->all_doubted;
+}
+
+/*
+ * Where the directory @fd was before the next rename of it that is to come; NULL: where it is, if
+ * *side, which is otherwise what there is to say of it, is VFSD_INSIDE.
+ */
+static const struct vfsd_file_handle *was_in(const struct vfsd_ancestry *ancestry, int fd,
+					     bool removed, enum vfsd_side *side)
 {
 	struct vfsd_file_handle handle;
 	bool reopenable;
 
-	if (ancestry->n_moved == 0 || vfsd_inode_encode(fd, &handle, &reopenable) < 0)
+	*side = VFSD_INSIDE;
+	if (ancestry->n_moved == 0 && ancestry->n_doubted == 0)
 		return NULL;
+	if (vfsd_inode_encode(fd, &handle, &reopenable) < 0)
+		return NULL;
+	if (is_doubted(ancestry, &handle)) {
+		*side = VFSD_DOUBTFUL;
+		return NULL;
+	}
 	for (uint32_t i = ancestry->n_moved; i-- > 0;) {
 		handle.fsid = ancestry->moved[i].dir.fsid;
 		if (vfsd_file_handle_equal(&ancestry->moved[i].dir, &handle))
 			return &ancestry->moved[i].from;
 	}
+	/* Somebody has it open. What is moved and then removed is not found, and would be this one. */
+	if (removed)
+		*side = VFSD_GONE;
 	return NULL;
 }
 
@@ -143,12 +189,13 @@ static bool locate(int fd, struct spot *ret)
 {
 	struct statx st;
 
-	if (statx(fd, "", AT_EMPTY_PATH, STATX_INO | STATX_MNT_ID, &st) < 0)
+	if (statx(fd, "", AT_EMPTY_PATH, STATX_INO | STATX_NLINK | STATX_MNT_ID, &st) < 0)
 		return false;
 	*ret = (struct spot){
 		.dev = makedev(st.stx_dev_major, st.stx_dev_minor),
 		.ino = st.stx_ino,
 		.mnt_id = st.stx_mask & STATX_MNT_ID ? st.stx_mnt_id : 0,
+		.removed = st.stx_nlink == 0,
 	};
 	return true;
 }
@@ -163,12 +210,15 @@ static enum vfsd_side climb(const struct vfsd_ancestry *ancestry, int fd, uint32
 		return VFSD_OUTSIDE;
 	for (int depth = 0; depth < DEPTH_MAX; depth++) {
 		const struct vfsd_file_handle *from;
+		enum vfsd_side side;
 		struct spot above;
 		int up;
 
-		if (find_root(ancestry, &here) < ancestry->n_roots)
+		if (is_root(ancestry, guard, &here))
 			return VFSD_INSIDE;
-		from = was_in(ancestry, guard);
+		from = was_in(ancestry, guard, here.removed, &side);
+		if (side != VFSD_INSIDE)
+			return side;
 		/* The host does not let us leave a mount of a part of a filesystem by "..". */
 		up = from ? vfsd_inode_handle_open_nth(ancestry->inodes, from, nth) :
 			    openat(guard, "..", O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -199,7 +249,7 @@ enum vfsd_side vfsd_ancestry_look(struct vfsd_ancestry *ancestry,
 	int fd;
 
 	/* One filesystem can be mounted below the roots more than once, each time a part of it. */
-	for (uint32_t nth = 0; side != VFSD_INSIDE; nth++) {
+	for (uint32_t nth = 0; side != VFSD_INSIDE && side != VFSD_DOUBTFUL; nth++) {
 		fd = vfsd_inode_handle_open_nth(ancestry->inodes, dir, nth);
 		if (fd == -ENOENT)
 			break;
@@ -278,4 +328,18 @@ void vfsd_ancestry_arrive(struct vfsd_ancestry *ancestry)
 void vfsd_ancestry_unannounce(struct vfsd_ancestry *ancestry)
 {
 	ancestry->n_moved = 0;
+}
+
+void vfsd_ancestry_doubt(struct vfsd_ancestry *ancestry, const struct vfsd_file_handle *dir)
+{
+	if (ancestry->n_doubted == VFSD_ANCESTRY_MOVED_MAX)
+		ancestry->all_doubted = true;
+	else
+		vfsd_file_handle_copy(&ancestry->doubted[ancestry->n_doubted++], dir);
+}
+
+void vfsd_ancestry_trust(struct vfsd_ancestry *ancestry)
+{
+	ancestry->n_doubted = 0;
+	ancestry->all_doubted = false;
 }

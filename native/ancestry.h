@@ -22,16 +22,20 @@ struct vfsd_inodes;
 enum vfsd_side {
 	VFSD_OUTSIDE,
 	VFSD_INSIDE,
-	VFSD_GONE, /* there is no such directory any more, nobody can tell */
+	VFSD_GONE,     /* there is no such directory any more, nobody can tell */
+	VFSD_DOUBTFUL, /* it is not known which renames have moved it */
 };
 
 /* @cross_mounts: what is mounted below a root belongs to it. 0 or -ENOMEM. */
 int vfsd_ancestry_create(struct vfsd_inodes *inodes, bool cross_mounts, struct vfsd_ancestry **ret);
 void vfsd_ancestry_destroy(struct vfsd_ancestry *ancestry);
 
-/* 0 or -ENOSPC. A root is known by its numbers; @inode is not kept. */
+/*
+ * 0, -ENOSPC, or -EOPNOTSUPP for what has no handle. A root is known by its handle, on its mount: its
+ * numbers may come to mean another directory. @inode is not kept.
+ */
 int vfsd_ancestry_add_root(struct vfsd_ancestry *ancestry, const struct vfsd_inode *inode);
-void vfsd_ancestry_remove_root(struct vfsd_ancestry *ancestry, const struct vfsd_inode *inode);
+void vfsd_ancestry_remove_root(struct vfsd_ancestry *ancestry, uint64_t nodeid);
 
 /* The side of @dir now. Asks the host. */
 enum vfsd_side vfsd_ancestry_look(struct vfsd_ancestry *ancestry,
@@ -45,7 +49,10 @@ bool vfsd_ancestry_recall(const struct vfsd_ancestry *ancestry, const struct vfs
 			  enum vfsd_side *ret);
 void vfsd_ancestry_remember(struct vfsd_ancestry *ancestry, const struct vfsd_file_handle *dir,
 			    enum vfsd_side side);
-/* A directory has changed sides, or a root has come or gone. */
+/*
+ * A directory has changed sides, or a root has come or gone, or a mount has. (That a directory ends is
+ * no reason: no other will have its handle, which is more than a number.)
+ */
 void vfsd_ancestry_forget(struct vfsd_ancestry *ancestry);
 
 enum { VFSD_ANCESTRY_MOVED_MAX = 1024 };
@@ -60,5 +67,9 @@ bool vfsd_ancestry_announce(struct vfsd_ancestry *ancestry, const struct vfsd_fi
 /* The next one is told now. */
 void vfsd_ancestry_arrive(struct vfsd_ancestry *ancestry);
 void vfsd_ancestry_unannounce(struct vfsd_ancestry *ancestry);
+
+/* What is @dir, or below it, is VFSD_DOUBTFUL, until all is trusted again. */
+void vfsd_ancestry_doubt(struct vfsd_ancestry *ancestry, const struct vfsd_file_handle *dir);
+void vfsd_ancestry_trust(struct vfsd_ancestry *ancestry);
 
 #endif

@@ -91,7 +91,7 @@ int vfsd_engine_answer_upcall(vfsd_engine *engine, int error, const void *payloa
 
 int vfsd_engine_open_node(vfsd_engine *engine, uint64_t nodeid, int flags)
 {
-	struct vfsd_inode *inode = vfsd_inode_get(engine->inodes, nodeid);
+	struct vfsd_inode *inode = vfsd_fuse_inode(engine->fuse, nodeid);
 	int fd;
 
 	if (!inode)
@@ -229,8 +229,10 @@ void vfsd_engine_expire(vfsd_engine *engine, uint64_t dev, uint64_t ino, const c
 {
 	struct expiry expiry = {.events = engine->events, .name = name};
 
-	if (engine->events)
-		vfsd_inodes_find_ident(engine->inodes, dev, ino, expire_one, &expiry);
+	if (!engine->events)
+		return;
+	vfsd_events_see_mounts(engine->events);
+	vfsd_inodes_find_ident(engine->inodes, dev, ino, expire_one, &expiry);
 }
 
 enum { KEPT_MAX = 4096 };

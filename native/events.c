@@ -72,6 +72,7 @@ static int open_source(struct vfsd_events *events, struct vfsd_source **ret)
 		.cross_mounts = events->config.cross_mounts,
 		.ctx = events,
 		.forgotten = vfsd_events_drop_interest,
+		.roots_may_end = vfsd_events_end_roots,
 	};
 
 	return events->config.source->create(&config, ret);

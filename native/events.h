@@ -85,6 +85,9 @@ int vfsd_events_watch(struct vfsd_events *events, struct vfsd_inode *inode, uint
  */
 void vfsd_events_expire(struct vfsd_events *events, uint64_t nodeid, const char *name);
 
+/* Something was mounted or unmounted: what is not there any more is not watched as a whole either. */
+void vfsd_events_see_mounts(struct vfsd_events *events);
+
 /* Nobody knows what happened until now: have the guest told that it missed events. */
 void vfsd_events_tell_loss(struct vfsd_events *events);
 

@@ -31,16 +31,26 @@ static struct filesystem *find_filesystem(struct vfsd_events *events, uint64_t n
 	return NULL;
 }
 
-/* Event lock held. */
+/* Is @root what a guest can take for the root of a filesystem? */
+static bool is_root(const struct vfsd_events *events, struct vfsd_inode *root)
+{
+	if (root->nodeid != VFSD_NODEID_ROOT && events->config.cross_mounts)
+		return false; /* it has been told of no other */
+	return vfsd_inode_is_mounted(events->config.inodes, root);
+}
+
+/* Event lock held. Never fails for @mask 0. */
 static int set_whole(struct vfsd_events *events, struct vfsd_inode *root, uint32_t mask)
 {
 	struct filesystem *filesystem = find_filesystem(events, root->nodeid);
 	int err;
 
-	if (!events->source)
-		return -ENOSYS;
 	if (!filesystem && mask == 0)
 		return 0;
+	if (!events->source)
+		return -ENOSYS;
+	if (mask != 0 && !is_root(events, root))
+		return -EINVAL;
 	if (!events->source->ops->watch_whole)
 		return -EPERM; /* the guest then watches this filesystem locally */
 	if (!filesystem && events->n_filesystems == VFSD_SOURCE_FILESYSTEMS_MAX)
@@ -51,10 +61,28 @@ static int set_whole(struct vfsd_events *events, struct vfsd_inode *root, uint32
 	if (!filesystem)
 		filesystem = &events->filesystems[events->n_filesystems++];
 	*filesystem = (struct filesystem){.nodeid = root->nodeid, .mask = mask};
-	if (mask == 0)
+	if (mask == 0) {
+		vfsd_fserrors_drop(&events->errors, root->nodeid);
 		*filesystem = events->filesystems[--events->n_filesystems];
+	}
 	count_watched(events);
 	return 0;
+}
+
+void vfsd_events_end_roots(void *ctx)
+{
+	struct vfsd_events *events = ctx;
+
+	/* The last one takes the place of one that goes. */
+	for (uint32_t i = events->n_filesystems; i-- > 0;) {
+		struct vfsd_inode *root =
+			vfsd_inode_get(events->config.inodes, events->filesystems[i].nodeid);
+
+		/* One that is forgotten just now is dropped by whoever forgets it. */
+		if (root && !is_root(events, root))
+			(void)set_whole(events, root, 0);
+		vfsd_inode_put(events->config.inodes, root);
+	}
 }
 
 void vfsd_events_drop_interest(void *ctx, struct vfsd_inode *inode)
@@ -107,6 +135,7 @@ static int set_whole_interest(struct vfsd_events *events, struct vfsd_inode *roo
 	int err;
 
 	vfsd_events_enter(events);
+	vfsd_events_end_roots(events); /* there may be many, and room for this one */
 	err = set_whole(events, root, mask);
 	vfsd_events_leave(events);
 	return err;

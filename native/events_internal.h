@@ -70,6 +70,9 @@ void vfsd_events_pump(struct vfsd_events *events);
 /* Nobody holds @inode any more: nor do we watch it. Event lock held. */
 void vfsd_events_drop_interest(void *ctx, struct vfsd_inode *inode);
 
+/* Watch no filesystem any more whose root was removed or unmounted. Event lock held. */
+void vfsd_events_end_roots(void *ctx);
+
 /* As struct vfsd_fuse_hooks has them. */
 int vfsd_events_hook_subscribe(void *ctx, struct vfsd_inode *inode,
 			       const struct vfsd_fuse_interest *interest);

@@ -169,6 +169,13 @@ void vfsd_events_expire(struct vfsd_events *events, uint64_t nodeid, const char 
 	vfsd_events_leave(events);
 }
 
+void vfsd_events_see_mounts(struct vfsd_events *events)
+{
+	vfsd_events_enter(events);
+	vfsd_events_end_roots(events);
+	vfsd_events_leave(events);
+}
+
 void vfsd_events_tell_loss(struct vfsd_events *events)
 {
 	vfsd_events_enter(events);

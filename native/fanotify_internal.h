@@ -83,6 +83,7 @@ struct vfsd_fan_found {
 	const char *name;
 	uint32_t name_bytes;
 	bool unknown; /* a directory that the guest does not know by itself */
+	bool left;    /* nor must it know it: it is outside by now */
 };
 
 /* Holds a reference to the inode until vfsd_fan_leave(). */
@@ -92,6 +93,10 @@ struct vfsd_fan_found vfsd_fan_find(const struct vfsd_fan_source *source,
 struct vfsd_fan_found vfsd_fan_find_dir(const struct vfsd_fan_source *source,
 					const struct vfsd_fan_place *place);
 void vfsd_fan_leave(const struct vfsd_fan_source *source, const struct vfsd_fan_found *place);
+
+/* May the guest hear what the directory @dir_fd is called in @parent now? */
+bool vfsd_fan_may_name(const struct vfsd_fan_source *source, const struct vfsd_inode *parent,
+		       int dir_fd);
 
 /* @event says what is not about the place. */
 void vfsd_fan_tell(const struct vfsd_source_sink *sink, const struct vfsd_fan_found *place,

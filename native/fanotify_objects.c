@@ -47,6 +47,10 @@ static bool look_up_dir(struct vfsd_fan_source *source, const struct vfsd_fan_fo
 	if (fd < 0)
 		return fd != -ESTALE;
 	ret->inode = vfsd_source_parent_of(inodes, source->config.proc_self_fd, fd, name);
+	if (ret->inode && !vfsd_fan_may_name(source, ret->inode, fd)) {
+		vfsd_inode_put(inodes, ret->inode);
+		ret->inode = NULL;
+	}
 	ret->name = name;
 	ret->name_bytes = (uint32_t)strlen(name);
 	is_there = ret->inode || fstat(fd, &st) < 0 || st.st_nlink > 0;
@@ -197,8 +201,8 @@ static struct vfsd_fan_found find_object(const struct vfsd_fan_source *source,
 	struct vfsd_fan_found self = vfsd_fan_find(source, &event->object);
 
 	*where = vfsd_fan_find_dir(source, &event->where);
-	if (vfsd_whole_active(source->whole) && self.inode && event->where.handle.bytes != 0 &&
-	    !where->inode && vfsd_marks_union(source->config.marks, self.inode->nodeid) == 0) {
+	if (source->whole && self.inode && event->where.handle.bytes != 0 && !where->inode &&
+	    vfsd_marks_union(source->config.marks, self.inode->nodeid) == 0) {
 		vfsd_fan_leave(source, &self);
 		self.inode = NULL;
 	}
@@ -256,7 +260,7 @@ void vfsd_fan_tell_error(const struct vfsd_fan_source *source, const struct vfsd
 	struct vfsd_source_event error = {
 		.mask = VFSD_SOURCE_FS_ERROR, .error = event->error, .errors = event->error_count};
 
-	for (uint32_t nth = 0;; nth++) {
+	for (uint32_t nth = 0; source->whole; nth++) {
 		error.root = vfsd_whole_root(source->whole, event->object.handle.fsid, nth);
 		if (error.root == 0)
 			break;

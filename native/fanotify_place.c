@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "marks.h"
 #include "util.h"
 
 struct vfsd_fan_found vfsd_fan_find(const struct vfsd_fan_source *source,
@@ -21,11 +22,20 @@ struct vfsd_fan_found vfsd_fan_find_dir(const struct vfsd_fan_source *source,
 {
 	struct vfsd_fan_found found;
 
-	if (!vfsd_whole_active(source->whole))
+	if (!source->whole)
 		return vfsd_fan_find(source, place);
 	found = (struct vfsd_fan_found){.name = place->name, .name_bytes = place->name_bytes};
-	found.inode = vfsd_whole_find_dir(source->whole, &place->handle, &found.unknown);
+	found.inode =
+		vfsd_whole_find_dir(source->whole, &place->handle, &found.unknown, &found.left);
 	return found;
+}
+
+bool vfsd_fan_may_name(const struct vfsd_fan_source *source, const struct vfsd_inode *parent,
+		       int dir_fd)
+{
+	/* The name is that of now. Who watches the parent hears of it wherever that is. */
+	return !source->whole || vfsd_marks_union(source->config.marks, parent->nodeid) != 0 ||
+	       vfsd_inode_is_below_root(source->config.inodes, dir_fd);
 }
 
 void vfsd_fan_leave(const struct vfsd_fan_source *source, const struct vfsd_fan_found *place)
@@ -36,7 +46,10 @@ void vfsd_fan_leave(const struct vfsd_fan_source *source, const struct vfsd_fan_
 void vfsd_fan_tell(const struct vfsd_source_sink *sink, const struct vfsd_fan_found *place,
 		   struct vfsd_source_event event)
 {
-	event.nodeid = place->inode->nodeid;
+	/* Without an id and without a name there is nothing to tell. */
+	if (place->left && !place->name)
+		return;
+	event.nodeid = place->left ? 0 : place->inode->nodeid;
 	event.unknown_dir = place->unknown;
 	event.name = place->name;
 	event.name_bytes = place->name ? place->name_bytes : 0;

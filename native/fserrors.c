@@ -52,6 +52,13 @@ void vfsd_fserrors_taken(struct vfsd_fserrors *errors)
 		errors->at[i].told = false;
 }
 
+void vfsd_fserrors_drop(struct vfsd_fserrors *errors, uint64_t root)
+{
+	for (uint32_t i = 0; i < VFSD_FSERRORS_MAX; i++)
+		if (errors->at[i].root == root)
+			errors->at[i] = (struct vfsd_fserror){0};
+}
+
 void vfsd_fserrors_clear(struct vfsd_fserrors *errors)
 {
 	memset(errors, 0, sizeof(*errors));

@@ -35,6 +35,9 @@ void vfsd_fserrors_told(struct vfsd_fserrors *errors, const struct vfsd_fserror 
 /* All that was told has been taken. */
 void vfsd_fserrors_taken(struct vfsd_fserrors *errors);
 
+/* Nobody is to hear of @root any more. */
+void vfsd_fserrors_drop(struct vfsd_fserrors *errors, uint64_t root);
+
 void vfsd_fserrors_clear(struct vfsd_fserrors *errors);
 
 #endif

@@ -106,6 +106,12 @@ int vfsd_fuse_resume(struct vfsd_fuse *fuse, uint64_t session);
 /* Everything of this session is void, as after INIT; no ring runs. */
 void vfsd_fuse_end_session(struct vfsd_fuse *fuse);
 
+/*
+ * What a request of the guest means by @nodeid. Transient reference; NULL (-ESTALE for the guest): no id
+ * that it holds, or one that it has by an event alone, of a directory that has left the share since.
+ */
+struct vfsd_inode *vfsd_fuse_inode(struct vfsd_fuse *fuse, uint64_t nodeid);
+
 /* Scratch memory of one queue thread. */
 int vfsd_fuse_worker_create(struct vfsd_fuse *fuse, struct vfsd_fuse_worker **ret);
 void vfsd_fuse_worker_destroy(struct vfsd_fuse_worker *worker);

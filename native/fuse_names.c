@@ -159,7 +159,7 @@ static ssize_t rename_to(struct vfsd_request *req, uint64_t new_parent_id, unsig
 		error = only_name(req, &new_name);
 	if (error)
 		return error;
-	new_parent = vfsd_inode_get(fuse->inodes, new_parent_id);
+	new_parent = vfsd_fuse_inode(fuse, new_parent_id);
 	if (!new_parent)
 		return -ESTALE;
 	error = fuse->ops->rename(fuse->fs, req->inode, name, new_parent, new_name, flags);
@@ -192,7 +192,7 @@ ssize_t vfsd_fuse_link(struct vfsd_request *req)
 
 	if (error)
 		return error;
-	old = vfsd_inode_get(fuse->inodes, in->oldnodeid);
+	old = vfsd_fuse_inode(fuse, in->oldnodeid);
 	if (!old)
 		return -ESTALE;
 	error = fuse->ops->link(fuse->fs, old, req->inode, name, &entry);

@@ -118,7 +118,7 @@ int vfsd_hostfs_again(struct vfsd_hostfs *fs, struct vfsd_inode *inode, struct v
 int vfsd_hostfs_parent(struct vfsd_hostfs *fs, struct vfsd_inode *inode, struct vfsd_entry *ret)
 {
 	VFSD_PATH_FD path = vfsd_path_fd(fs, inode);
-	int fd;
+	int fd, error;
 
 	if (path.fd < 0)
 		return path.fd;
@@ -132,7 +132,9 @@ int vfsd_hostfs_parent(struct vfsd_hostfs *fs, struct vfsd_inode *inode, struct 
 		(void)close(fd);
 		return -ESTALE;
 	}
-	return entry_of_path_fd(fs, inode, fd, ret);
+	error = entry_of_path_fd(fs, inode, fd, ret);
+	ret->submount = false; /* what is above one is none for that */
+	return error;
 }
 
 void vfsd_hostfs_entry_drop(struct vfsd_hostfs *fs, struct vfsd_entry *entry)

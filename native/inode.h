@@ -14,6 +14,7 @@
 #ifndef VFSD_INODE_H
 #define VFSD_INODE_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/stat.h>
@@ -42,7 +43,8 @@ struct vfsd_inode {
 	uint64_t mnt_id; /* statx STATX_MNT_ID, 0 if unknown */
 	uint32_t type;	 /* S_IFMT bits */
 	bool on_file;	 /* mounted on what is no directory, so it has no filesystem of its own */
-			 /* More follows, which belongs to inode.c. All of the above is constant. */
+	/* All of the above is constant. What follows, here and behind it, belongs to inode.c. */
+	_Atomic uint32_t by_event; /* see vfsd_inode_note_event() */
 };
 
 struct vfsd_inodes;
@@ -110,6 +112,12 @@ struct vfsd_inode *vfsd_inode_lookup_known(struct vfsd_inodes *inodes, const str
  */
 struct vfsd_inode *vfsd_inode_lookup_name(struct vfsd_inodes *inodes, int dir_fd, const char *name,
 					  const struct statx *st);
+
+/*
+ * A number that changes with the mount table, to be compared for equality; 0: nobody can say whether
+ * it has changed.
+ */
+uint32_t vfsd_inodes_mount_changes(struct vfsd_inodes *inodes);
 
 /* One READDIRPLUS: what of a directory's entries may be known by their numbers. */
 struct vfsd_listing {
@@ -199,8 +207,34 @@ int vfsd_inode_handle_open(struct vfsd_inodes *inodes, const struct vfsd_file_ha
 int vfsd_inode_handle_open_nth(struct vfsd_inodes *inodes, const struct vfsd_file_handle *handle,
 			       uint32_t nth);
 
+/*
+ * A descriptor on the mount of @inode, for what concerns its filesystem: also when @inode is gone.
+ * Borrowed while the reference lasts; -1 where inodes cannot be opened by handle.
+ */
+int vfsd_inode_mount_fd(const struct vfsd_inode *inode);
+
 /* Is the directory @fd (O_PATH) the root or somewhere below it, across mounts? */
 bool vfsd_inode_is_below_root(struct vfsd_inodes *inodes, int fd);
+
+/* Is @inode the root, or that of something mounted below it, and not removed? */
+bool vfsd_inode_is_mounted(struct vfsd_inodes *inodes, struct vfsd_inode *inode);
+
+/*
+ * An event gives the guest the id of @inode, a directory, and holds one of its lookups. The guest has
+ * not come to it by a name: until it does, the id is good only for what is below the root.
+ */
+void vfsd_inode_note_event(struct vfsd_inode *inode);
+static inline bool vfsd_inode_is_by_event(const struct vfsd_inode *inode)
+{
+	return atomic_load_explicit(&inode->by_event, memory_order_relaxed) != 0;
+}
+
+/*
+ * For such an inode, whenever the guest uses its id: 0, or -ESTALE if it has left the share. *lost is
+ * then as vfsd_inode_forget() returns it: the id is void.
+ */
+int vfsd_inode_check_place(struct vfsd_inodes *inodes, struct vfsd_inode *inode,
+			   struct vfsd_inode **lost);
 
 /*
  * Open the inode for real; @flags are open(2)'s, O_CLOEXEC is added. Only regular files and

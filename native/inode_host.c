@@ -285,6 +285,11 @@ void vfsd_inode_fd_put(int fd, bool transient)
 		(void)close(fd);
 }
 
+int vfsd_inode_mount_fd(const struct vfsd_inode *inode)
+{
+	return atomic_load_explicit(&vfsd_inode_slot(inode)->mount->fd, memory_order_acquire);
+}
+
 int vfsd_inode_handle_open_nth(struct vfsd_inodes *inodes, const struct vfsd_file_handle *handle,
 			       uint32_t nth)
 {
@@ -310,32 +315,6 @@ int vfsd_inode_handle_open(struct vfsd_inodes *inodes, const struct vfsd_file_ha
 	int fd = vfsd_inode_handle_open_nth(inodes, handle, 0);
 
 	return fd == -ENOENT ? -EOPNOTSUPP : fd;
-}
-
-bool vfsd_inode_is_below_root(struct vfsd_inodes *inodes, int fd)
-{
-	const struct vfsd_inode *root = &vfsd_slot_at(inodes, VFSD_NODEID_ROOT)->inode;
-	VFSD_FD_GUARD own = -1;
-	struct statx st, below = {.stx_ino = 0};
-
-	while (statx(fd, "", AT_EMPTY_PATH, STATX_INO | STATX_MNT_ID, &st) == 0) {
-		uint64_t mnt_id = st.stx_mask & STATX_MNT_ID ? st.stx_mnt_id : 0;
-		uint64_t dev = vfsd_statx_dev(&st);
-		int up;
-
-		if (st.stx_ino == root->ino && dev == root->dev && mnt_id == root->mnt_id)
-			return true;
-		if (own >= 0 && st.stx_ino == below.stx_ino && st.stx_mnt_id == below.stx_mnt_id)
-			return false; /* the top of all */
-		below = st;
-		up = openat(fd, "..", O_PATH | O_DIRECTORY | O_CLOEXEC);
-		if (own >= 0)
-			(void)close(own);
-		own = fd = up;
-		if (fd < 0)
-			return false;
-	}
-	return false;
 }
 
 int vfsd_inode_open(struct vfsd_inodes *inodes, struct vfsd_inode *inode, int flags)

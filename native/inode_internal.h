@@ -2,8 +2,8 @@
 /*
  * inode_internal - what inode.c (the table), inode_index.c (finding in it), inode_add.c (what comes
  * into it), inode_slot.c (its memory and reference counts), inode_host.c (descriptors, handles,
- * mounts), inode_keep.c (descriptors for a while), inode_listing.c (directories listed often) and
- * inode_restore.c (migration) share.
+ * mounts), inode_keep.c (descriptors for a while), inode_listing.c (directories listed often),
+ * inode_place.c (where directories are) and inode_restore.c (migration) share.
  * Nobody else includes this.
  */
 #ifndef VFSD_INODE_INTERNAL_H

@@ -46,8 +46,8 @@ void vfsd_inodes_open_mount_table(struct vfsd_inodes *inodes)
 	inodes->mount_changes = 1;
 }
 
-/* How often the mount table has changed, never 0; 0 if that cannot be told. */
-static uint32_t mount_changes(struct vfsd_inodes *inodes)
+/* How often the mount table has changed. */
+uint32_t vfsd_inodes_mount_changes(struct vfsd_inodes *inodes)
 {
 	struct pollfd table = {.fd = inodes->mount_table_fd, .events = POLLPRI};
 	uint32_t changes;
@@ -95,7 +95,7 @@ void vfsd_listing_begin(struct vfsd_inodes *inodes, struct vfsd_inode *dir, bool
 	ret->dir = dir;
 	ret->mount_changes = 0;
 	if (numbers && inodes->config.kept_max > 0 && is_hot(slot, from_start))
-		ret->mount_changes = mount_changes(inodes);
+		ret->mount_changes = vfsd_inodes_mount_changes(inodes);
 }
 
 /* With its one name, or a directory, which has never more. */

@@ -39,6 +39,7 @@ static ssize_t path_of(const struct vfsd_local *local, int fd, char path[PATH_MA
 	return readlinkat(local->config.proc_self_fd, link, path, PATH_MAX);
 }
 
+/* Both are open, so that their numbers are theirs alone. */
 static bool is_at(int root_fd, const char *path, int fd)
 {
 	int found = vfsd_local_open(root_fd, path);

@@ -127,7 +127,10 @@ int vfsd_source_begin(const struct vfsd_source_config *config, struct vfsd_inode
 	return vfsd_inode_fd_get(config->inodes, inode, transient);
 }
 
-/* What the directory @fd is called in its parent @up; checked, for the path is only a hint. */
+/*
+ * What the directory @fd is called in its parent @up; checked, for the path is only a hint. By numbers:
+ * nothing else has those of what is open.
+ */
 static bool name_in(int proc_self_fd, int up, int fd, char name[VFSD_SOURCE_NAME_BYTES])
 {
 	char link[16], path[PATH_MAX];

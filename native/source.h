@@ -31,11 +31,11 @@ struct vfsd_marks;
 enum { VFSD_SOURCE_FILESYSTEMS_MAX = 64 };
 
 struct vfsd_source_event {
-	uint64_t nodeid;     /* the directory if there is a name, else the object */
-	uint64_t child;	     /* the object called name, 0 = the guest does not know it */
-	uint32_t mask;	     /* one FAN_* bit, plus FAN_ONDIR; 0 with unlinked set is possible */
-	uint32_t cookie;     /* pairs MOVED_FROM and MOVED_TO, else 0 */
-	bool unlinked;	     /* the object (child, or nodeid without a name) has no links left */
+	uint64_t nodeid; /* the directory if there is a name (0: has left since), else the object */
+	uint64_t child;	 /* the object called name, 0 = the guest does not know it */
+	uint32_t mask;	 /* one FAN_* bit, plus FAN_ONDIR; 0 with unlinked set is possible */
+	uint32_t cookie; /* pairs MOVED_FROM and MOVED_TO, else 0 */
+	bool unlinked;	 /* the object (child, or nodeid without a name) has no links left */
 	bool parent_only;    /* the object's own watchers are told by an event of their own */
 	bool unnamed;	     /* the name that it was opened by was gone; only where asked for */
 	bool unknown_dir;    /* nodeid is a directory that the guest has not looked up */
@@ -66,6 +66,11 @@ struct vfsd_source_config {
 	/* Of what is kept for the guest, see whole.h: nobody holds it any more. */
 	void *ctx;
 	void (*forgotten)(void *ctx, struct vfsd_inode *inode);
+	/*
+	 * Roots of what is watched as a whole may have been removed or unmounted: have it watched no
+	 * more if so. Called by drain(). NULL: nobody minds.
+	 */
+	void (*roots_may_end)(void *ctx);
 };
 
 /* What every source begins with. */
@@ -96,8 +101,8 @@ struct vfsd_source_ops {
 
 	/*
 	 * Watch the whole filesystem that @root is the root of, as the guest sees it, for @mask (0: no
-	 * more). NULL: only inodes can be watched. 0 or -errno, then things are as before; -EPERM: not
-	 * by us.
+	 * more, which never fails). NULL: only inodes can be watched. 0 or -errno, then things are as
+	 * before; -EPERM: not by us.
 	 */
 	int (*watch_whole)(struct vfsd_source *source, struct vfsd_inode *root, uint32_t mask);
 

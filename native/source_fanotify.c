@@ -159,8 +159,8 @@ static int set_marks(struct vfsd_fan_source *source, struct vfsd_inode *inode, u
 	fd = vfsd_source_begin(&source->config, inode, source->watches, source->config.max_marks,
 			       old == 0, &transient);
 	if (fd < 0) {
-		/* An inode that is gone has lost its marks too. */
-		err = new != 0 ? fd : 0;
+		/* An inode that is gone has lost its marks too: there is less of them, never more. */
+		err = new & ~old ? fd : 0;
 		goto count;
 	}
 	if (new & ~old)
@@ -207,6 +207,8 @@ static int watch_whole(struct vfsd_source *base, struct vfsd_inode *root, uint32
 		err = vfsd_whole_create(&source->config, base->fd, &source->batch, &source->whole);
 	if (err || !source->whole)
 		return err;
+	if (mask == 0)
+		return vfsd_whole_watch(source->whole, root, 0);
 	if (mask & MOVED)
 		host |= FAN_RENAME;
 	err = vfsd_whole_watch(source->whole, root, host | (mask & VFSD_SOURCE_FS_ERROR));
@@ -321,7 +323,7 @@ void vfsd_fan_tell_early(struct vfsd_fan_source *source, const struct vfsd_sourc
 /* The events of the batch. Returns how many. */
 static uint64_t handle_events(struct vfsd_fan_source *source, const struct vfsd_source_sink *sink)
 {
-	const bool whole = vfsd_whole_active(source->whole);
+	const bool whole = source->whole != NULL;
 	struct vfsd_batch *batch = &source->batch;
 	struct vfsd_fan_event event;
 	uint64_t count = 0, before;
@@ -343,7 +345,7 @@ static uint64_t handle_events(struct vfsd_fan_source *source, const struct vfsd_
 		vfsd_fan_close_dir(source);
 		vfsd_fan_tell_ends(source, sink, batch->at, NULL);
 	} while (count > before && batch->at < batch->end);
-	if (whole && vfsd_whole_lost(source->whole))
+	if (whole && vfsd_whole_end(source->whole))
 		sink->lost(sink->ctx);
 	return count;
 }
@@ -377,8 +379,14 @@ static void drain(struct vfsd_source *base, const struct vfsd_source_sink *sink)
 		left -= count < left ? count : left;
 	}
 	vfsd_source_end_drain(base, sink);
-	if (waiting(source) == 0)
-		vfsd_names_forget(source->names);
+	if (waiting(source) > 0)
+		return;
+	vfsd_names_forget(source->names);
+	/* Nor is there anything left that only its mark has reported. */
+	if (source->whole && !vfsd_whole_active(source->whole)) {
+		vfsd_whole_destroy(source->whole);
+		source->whole = NULL;
+	}
 }
 
 const struct vfsd_source_ops vfsd_source_fanotify = {

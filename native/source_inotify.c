@@ -226,13 +226,18 @@ static int watch(struct vfsd_source *base, struct vfsd_inode *inode, uint32_t ol
 		 uint32_t new_mask)
 {
 	struct source *source = (struct source *)base;
-	uint32_t mask = host_mask(source, new_mask, S_ISDIR(inode->type));
+	const uint32_t old = host_mask(source, old_mask, S_ISDIR(inode->type));
+	const uint32_t mask = host_mask(source, new_mask, S_ISDIR(inode->type));
 	struct watch *watch;
+	int err;
 
-	if (mask == host_mask(source, old_mask, S_ISDIR(inode->type)))
+	if (mask == old)
 		return 0;
-	if (mask != 0)
-		return begin(source, inode, mask);
+	if (mask != 0) {
+		err = begin(source, inode, mask);
+		/* Who wants less can always have it: an inode that is gone reports nothing anyway. */
+		return err == -ESTALE && !(mask & ~old) ? 0 : err;
+	}
 	watch = find_node(source, inode->nodeid);
 	if (watch) {
 		(void)inotify_rm_watch(base->fd, watch->wd);

@@ -17,40 +17,31 @@
 #include "marks.h"
 #include "source.h"
 #include "util.h"
+#include "whole_renames.h"
+#include "whole_roots.h"
 
 enum { RENAMES_MAX = VFSD_ANCESTRY_MOVED_MAX, TRIES_MAX = 8 };
 
-struct filesystem {
-	uint64_t nodeid; /* of its root */
-	uint64_t fsid;
-	uint64_t mask;
-};
-
-/* A directory that was renamed, by an event that is not told yet. */
-struct rename {
-	const uint8_t *end; /* of its event */
-	struct vfsd_fan_event event;
-	enum vfsd_side side; /* of where it was; and of where it came to, unless */
-	bool crosses;	     /* the border */
-};
-
 struct vfsd_whole {
 	struct vfsd_source_config config;
-	int group;
 	struct vfsd_ancestry *ancestry;
-	uint32_t n_filesystems;
-	struct filesystem filesystems[VFSD_SOURCE_FILESYSTEMS_MAX];
-	uint64_t kept[VFSD_WHOLE_KEPT]; /* node ids, each at its index modulo the size */
+	struct vfsd_whole_roots roots;
+	uint32_t mount_changes; /* that ancestry goes by */
+	bool roots_may_end;	/* a directory was removed */
+	/* Node ids, each at its index modulo the size. */
+	struct kept {
+		uint64_t nodeid; /* 0: none */
+		bool given;	 /* to the guest */
+	} kept[VFSD_WHOLE_KEPT];
 
 	struct vfsd_batch *batch;
-	const uint8_t *seen;	/* how far the batch was searched for renames of directories */
-	uint32_t n_announced;	/* the last ones of renames, told to ancestry */
-	bool some_cross;	/* the border, of those */
-	struct rename *renames; /* of directories in the batch, at most RENAMES_MAX */
-	uint32_t n_renames;
-	uint32_t next_rename; /* those before are told */
-	bool something_left;  /* a directory was renamed out of reach, once */
-	bool hopeless;	      /* nobody can say what was inside when, in this queue */
+	const uint8_t *seen;  /* how far the batch was searched for renames of directories */
+	uint32_t n_announced; /* the last ones of renames, told to ancestry */
+	bool some_cross;      /* the border, of those */
+	struct vfsd_whole_renames renames; /* of directories in the batch, at most RENAMES_MAX */
+	uint32_t next_rename;		   /* those before are told */
+	bool something_left;		   /* a directory was renamed out of reach, once */
+	bool hopeless;			   /* nobody can say what was inside when, in this queue */
 	bool lost;
 };
 
@@ -66,16 +57,18 @@ int vfsd_whole_create(const struct vfsd_source_config *config, int group, struct
 	if (!whole)
 		return -ENOMEM;
 	whole->config = *config;
-	whole->group = group;
 	whole->batch = batch;
-	whole->renames = malloc(RENAMES_MAX * sizeof(*whole->renames));
-	err = whole->renames ?
+	whole->mount_changes = vfsd_inodes_mount_changes(config->inodes);
+	whole->renames.at = malloc(RENAMES_MAX * sizeof(*whole->renames.at));
+	err = whole->renames.at ?
 		      vfsd_ancestry_create(config->inodes, config->cross_mounts, &whole->ancestry) :
 		      -ENOMEM;
 	if (err) {
 		vfsd_whole_destroy(whole);
 		return err;
 	}
+	whole->roots = (struct vfsd_whole_roots){
+		.group = group, .proc_self_fd = config->proc_self_fd, .ancestry = whole->ancestry};
 	*ret = whole;
 	return 0;
 }
@@ -85,10 +78,10 @@ static void drop(struct vfsd_whole *whole, size_t slot)
 {
 	struct vfsd_inode *inode;
 
-	if (whole->kept[slot] == 0)
+	if (whole->kept[slot].nodeid == 0)
 		return;
-	inode = vfsd_inode_forget(whole->config.inodes, whole->kept[slot], 1);
-	whole->kept[slot] = 0;
+	inode = vfsd_inode_forget(whole->config.inodes, whole->kept[slot].nodeid, 1);
+	whole->kept[slot].nodeid = 0;
 	if (inode && whole->config.forgotten)
 		whole->config.forgotten(whole->config.ctx, inode);
 	vfsd_inode_put(whole->config.inodes, inode);
@@ -106,97 +99,50 @@ void vfsd_whole_destroy(struct vfsd_whole *whole)
 		return;
 	vfsd_whole_let_go(whole);
 	vfsd_ancestry_destroy(whole->ancestry);
-	free(whole->renames);
+	free(whole->renames.at);
 	free(whole);
 }
 
-/* Marks */
-
-static uint64_t mask_of(const struct vfsd_whole *whole, uint64_t fsid)
-{
-	uint64_t mask = 0;
-
-	for (uint32_t i = 0; i < whole->n_filesystems; i++)
-		if (whole->filesystems[i].fsid == fsid)
-			mask |= whole->filesystems[i].mask;
-	return mask;
-}
-
-/* Have the host's mark of the filesystem that @root is on, carrying @old, carry @new. */
-static int mark(const struct vfsd_whole *whole, const struct vfsd_inode *root, uint64_t old,
-		uint64_t new)
-{
-	bool transient;
-	char link[16];
-	int fd, err = 0;
-
-	fd = vfsd_inode_fd_get(whole->config.inodes, (struct vfsd_inode *)(uintptr_t)root,
-			       &transient);
-	if (fd < 0)
-		return fd;
-	(void)snprintf(link, sizeof(link), "%d", fd);
-	if ((new & ~old) && fanotify_mark(whole->group, FAN_MARK_ADD | FAN_MARK_FILESYSTEM,
-					  new & ~old, whole->config.proc_self_fd, link) < 0)
-		err = -errno;
-	if (!err && (old & ~new))
-		(void)fanotify_mark(whole->group, FAN_MARK_REMOVE | FAN_MARK_FILESYSTEM, old & ~new,
-				    whole->config.proc_self_fd, link);
-	vfsd_inode_fd_put(fd, transient);
-	return err;
-}
-
-static struct filesystem *find(struct vfsd_whole *whole, uint64_t nodeid)
-{
-	for (uint32_t i = 0; i < whole->n_filesystems; i++)
-		if (whole->filesystems[i].nodeid == nodeid)
-			return &whole->filesystems[i];
-	return NULL;
-}
+/* Roots */
 
 int vfsd_whole_watch(struct vfsd_whole *whole, const struct vfsd_inode *root, uint64_t mask)
 {
-	struct filesystem *filesystem = find(whole, root->nodeid);
-	uint64_t fsid = vfsd_inode_handle(root)->fsid;
-	uint64_t before = mask_of(whole, fsid);
-	uint64_t old = filesystem ? filesystem->mask : 0;
-	int err;
-
-	if (mask == old)
-		return 0;
-	/* What leaves, and what comes, has to be known, and directories are a part of the whole. */
-	if (mask != 0)
-		mask |= FAN_RENAME | FAN_ONDIR;
-	if (!filesystem) {
-		if (whole->n_filesystems == VFSD_SOURCE_FILESYSTEMS_MAX)
-			return -ENOSPC;
-		err = vfsd_ancestry_add_root(whole->ancestry, root);
-		if (err)
-			return err;
-		filesystem = &whole->filesystems[whole->n_filesystems++];
-		*filesystem = (struct filesystem){.nodeid = root->nodeid, .fsid = fsid};
-	}
-	filesystem->mask = mask;
-	err = mark(whole, root, before, mask_of(whole, fsid));
-	if (err)
-		filesystem->mask = old;
-	if (filesystem->mask == 0) {
-		*filesystem = whole->filesystems[--whole->n_filesystems];
-		vfsd_ancestry_remove_root(whole->ancestry, root);
-	}
-	return mask == 0 ? 0 : err;
+	return vfsd_whole_roots_watch(&whole->roots, root, mask);
 }
 
 bool vfsd_whole_active(const struct vfsd_whole *whole)
 {
-	return whole && whole->n_filesystems > 0;
+	return whole->roots.count > 0;
 }
 
 uint64_t vfsd_whole_root(const struct vfsd_whole *whole, uint64_t fsid, uint32_t nth)
 {
-	for (uint32_t i = 0; i < whole->n_filesystems; i++)
-		if (whole->filesystems[i].fsid == fsid && nth-- == 0)
-			return whole->filesystems[i].nodeid;
+	const struct vfsd_whole_roots *roots = &whole->roots;
+
+	for (uint32_t i = 0; i < roots->count; i++)
+		if (roots->at[i].fsid == fsid && nth-- == 0)
+			return roots->at[i].nodeid;
 	return 0;
+}
+
+static void end_roots(struct vfsd_whole *whole)
+{
+	whole->roots_may_end = false;
+	if (whole->config.roots_may_end)
+		whole->config.roots_may_end(whole->config.ctx);
+}
+
+/* What is below what, by mounts, may have changed by the time of what was read last: true. */
+static bool see_mounts(struct vfsd_whole *whole)
+{
+	const uint32_t changes = vfsd_inodes_mount_changes(whole->config.inodes);
+
+	if (changes == whole->mount_changes)
+		return false;
+	whole->mount_changes = changes;
+	vfsd_ancestry_forget(whole->ancestry);
+	end_roots(whole);
+	return true;
 }
 
 /* Sides */
@@ -204,42 +150,6 @@ uint64_t vfsd_whole_root(const struct vfsd_whole *whole, uint64_t fsid, uint32_t
 static bool is_rename_of_dir(const struct vfsd_fan_event *event)
 {
 	return (event->mask & FAN_RENAME) && (event->mask & FAN_ONDIR);
-}
-
-static bool same_place(const struct vfsd_fan_place *a, const struct vfsd_fan_place *b)
-{
-	return a->name && b->name && vfsd_file_handle_equal(&a->handle, &b->handle) &&
-	       a->name_bytes == b->name_bytes && memcmp(a->name, b->name, a->name_bytes) == 0;
-}
-
-/* The handle of what the rename at @i of @renames moved, wherever it was moved later. */
-static void identify(const struct vfsd_whole *whole, const struct rename *renames, uint32_t n,
-		     uint32_t i, struct vfsd_file_handle *ret)
-{
-	const struct vfsd_fan_place *place = &renames[i].event.new_name;
-	char name[VFSD_SOURCE_NAME_BYTES];
-	bool reopenable;
-	int dir, fd;
-
-	ret->bytes = 0;
-	ret->fsid = place->handle.fsid;
-	for (uint32_t later = i + 1; later < n; later++)
-		if (same_place(&renames[later].event.old_name, place))
-			place = &renames[later].event.new_name;
-	if (!place->name || place->name_bytes >= sizeof(name))
-		return;
-	dir = vfsd_inode_handle_open(whole->config.inodes, &place->handle);
-	if (dir < 0)
-		return;
-	memcpy(name, place->name, place->name_bytes);
-	name[place->name_bytes] = '\0';
-	fd = openat(dir, name, O_PATH | O_NOFOLLOW | O_DIRECTORY | O_CLOEXEC);
-	if (fd >= 0 && vfsd_inode_encode(fd, ret, &reopenable) < 0)
-		ret->bytes = 0;
-	ret->fsid = place->handle.fsid;
-	if (fd >= 0)
-		(void)close(fd);
-	(void)close(dir);
 }
 
 /* Search what has come to the batch for renames of directories. False: there are too many. */
@@ -253,9 +163,10 @@ static bool collect(struct vfsd_whole *whole, bool *found)
 	while (vfsd_fan_next(&at, whole->seen, &event)) {
 		if (!is_rename_of_dir(&event))
 			continue;
-		if (whole->n_renames == RENAMES_MAX)
+		if (whole->renames.count == RENAMES_MAX)
 			return false;
-		whole->renames[whole->n_renames++] = (struct rename){.end = at, .event = event};
+		whole->renames.at[whole->renames.count++] =
+			(struct vfsd_whole_rename){.end = at, .event = event};
 		*found = true;
 	}
 	return true;
@@ -266,14 +177,40 @@ static bool all_stay(const struct vfsd_whole *whole)
 {
 	enum vfsd_side from, to;
 
-	for (uint32_t i = whole->next_rename; i < whole->n_renames; i++) {
-		const struct vfsd_fan_event *event = &whole->renames[i].event;
+	for (uint32_t i = whole->next_rename; i < whole->renames.count; i++) {
+		const struct vfsd_fan_event *event = &whole->renames.at[i].event;
 
 		if (!vfsd_ancestry_recall(whole->ancestry, &event->old_name.handle, &from) ||
 		    !vfsd_ancestry_recall(whole->ancestry, &event->new_name.handle, &to) ||
 		    from != to)
 			return false;
-		whole->renames[i].side = from;
+		whole->renames.at[i].side = from;
+	}
+	return true;
+}
+
+/* Announce the renames to come, the last one first. False: too many. */
+static bool announce(struct vfsd_whole *whole)
+{
+	struct vfsd_file_handle dir;
+
+	vfsd_ancestry_unannounce(whole->ancestry);
+	whole->n_announced = 0;
+	whole->some_cross = false;
+	for (uint32_t i = whole->renames.count; i-- > whole->next_rename;) {
+		struct vfsd_whole_rename *rename = &whole->renames.at[i];
+		const struct vfsd_fan_event *event = &rename->event;
+		enum vfsd_side to;
+
+		rename->side = vfsd_ancestry_look(whole->ancestry, &event->old_name.handle);
+		to = vfsd_ancestry_look(whole->ancestry, &event->new_name.handle);
+		/* Of what is not to be found any more nobody knows that it did not. */
+		rename->crosses = rename->side != to || to >= VFSD_GONE;
+		whole->some_cross = whole->some_cross || rename->crosses;
+		vfsd_whole_renames_identify(&whole->renames, whole->config.inodes, i, &dir);
+		if (!vfsd_ancestry_announce(whole->ancestry, &dir, &event->old_name.handle))
+			return false;
+		whole->n_announced++;
 	}
 	return true;
 }
@@ -281,27 +218,19 @@ static bool all_stay(const struct vfsd_whole *whole)
 /* Find out which directories change sides by the renames to come. False: too many. */
 static bool foresee(struct vfsd_whole *whole)
 {
-	struct rename *renames = whole->renames;
-	struct vfsd_file_handle dir;
-
 	vfsd_ancestry_unannounce(whole->ancestry);
+	vfsd_ancestry_trust(whole->ancestry);
 	whole->n_announced = 0;
 	whole->some_cross = false;
 	if (all_stay(whole))
 		return true;
-	for (uint32_t i = whole->n_renames; i-- > whole->next_rename;) {
-		const struct vfsd_fan_event *event = &renames[i].event;
-
-		renames[i].side = vfsd_ancestry_look(whole->ancestry, &event->old_name.handle);
-		renames[i].crosses = renames[i].side !=
-				     vfsd_ancestry_look(whole->ancestry, &event->new_name.handle);
-		whole->some_cross = whole->some_cross || renames[i].crosses;
-		identify(whole, renames, whole->n_renames, i, &dir);
-		if (!vfsd_ancestry_announce(whole->ancestry, &dir, &event->old_name.handle))
-			return false;
-		whole->n_announced++;
-	}
-	return true;
+	if (!announce(whole))
+		return false;
+	/* As long as all stay on one side it does not matter which of them was moved. */
+	if (!whole->some_cross ||
+	    !vfsd_whole_renames_doubt(&whole->renames, whole->config.inodes, whole->ancestry))
+		return true;
+	return announce(whole);
 }
 
 /*
@@ -316,16 +245,16 @@ static bool is_behind(struct vfsd_whole *whole)
 		;
 	if (!collect(whole, &renamed) || !all)
 		whole->hopeless = true;
-	return renamed;
+	return see_mounts(whole) || renamed;
 }
 
 /* No rename to come crosses the border: their directories need not be looked at again. */
 static void remember_sides(struct vfsd_whole *whole)
 {
-	for (uint32_t i = whole->next_rename; i < whole->n_renames; i++) {
-		const struct rename *rename = &whole->renames[i];
+	for (uint32_t i = whole->next_rename; i < whole->renames.count; i++) {
+		const struct vfsd_whole_rename *rename = &whole->renames.at[i];
 
-		if (rename->side == VFSD_GONE)
+		if (rename->side >= VFSD_GONE)
 			continue;
 		vfsd_ancestry_remember(whole->ancestry, &rename->event.old_name.handle,
 				       rename->side);
@@ -353,10 +282,12 @@ void vfsd_whole_begin(struct vfsd_whole *whole)
 {
 	bool renamed;
 
+	(void)see_mounts(whole);
 	vfsd_ancestry_unannounce(whole->ancestry);
+	vfsd_ancestry_trust(whole->ancestry);
 	whole->n_announced = 0;
 	whole->seen = whole->batch->at;
-	whole->n_renames = whole->next_rename = 0;
+	whole->renames.count = whole->next_rename = 0;
 	whole->hopeless = !collect(whole, &renamed);
 	if (renamed)
 		foresee_all(whole);
@@ -377,6 +308,8 @@ static enum vfsd_side side_of(struct vfsd_whole *whole, const struct vfsd_file_h
 		if (whole->hopeless)
 			break;
 		if (!again) {
+			if (side == VFSD_DOUBTFUL)
+				break;
 			if (side != VFSD_GONE)
 				vfsd_ancestry_remember(whole->ancestry, dir, side);
 			return side;
@@ -389,8 +322,23 @@ static enum vfsd_side side_of(struct vfsd_whole *whole, const struct vfsd_file_h
 	return VFSD_OUTSIDE;
 }
 
+/* Others have read on in the batch, for reasons of their own: see what directories are renamed there. */
+static void catch_up(struct vfsd_whole *whole)
+{
+	bool renamed;
+
+	if (!collect(whole, &renamed))
+		whole->hopeless = true;
+	if (see_mounts(whole) || renamed)
+		foresee_all(whole);
+}
+
 void vfsd_whole_enter(struct vfsd_whole *whole, const struct vfsd_fan_event *event)
 {
+	if (whole->seen != whole->batch->end)
+		catch_up(whole);
+	if ((event->mask & FAN_DELETE) && (event->mask & FAN_ONDIR))
+		whole->roots_may_end = true;
 	if (!is_rename_of_dir(event))
 		return;
 	/* Who cannot foresee forgets whenever it may matter. */
@@ -398,9 +346,9 @@ void vfsd_whole_enter(struct vfsd_whole *whole, const struct vfsd_fan_event *eve
 		vfsd_ancestry_forget(whole->ancestry);
 		whole->something_left = true;
 	}
-	while (whole->next_rename < whole->n_renames &&
-	       whole->renames[whole->next_rename].end <= whole->batch->at) {
-		const struct rename *rename = &whole->renames[whole->next_rename++];
+	while (whole->next_rename < whole->renames.count &&
+	       whole->renames.at[whole->next_rename].end <= whole->batch->at) {
+		const struct vfsd_whole_rename *rename = &whole->renames.at[whole->next_rename++];
 
 		if (whole->n_announced == 0)
 			continue;
@@ -413,29 +361,35 @@ void vfsd_whole_enter(struct vfsd_whole *whole, const struct vfsd_fan_event *eve
 	}
 }
 
-bool vfsd_whole_lost(struct vfsd_whole *whole)
+bool vfsd_whole_end(struct vfsd_whole *whole)
 {
 	bool lost = whole->lost;
 
 	whole->lost = false;
+	if (whole->roots_may_end)
+		end_roots(whole);
 	return lost;
 }
 
 /* Directories */
 
-/* Does the guest know the directory only by what is kept for it? */
-static bool is_kept_only(const struct vfsd_whole *whole, const struct vfsd_inode *inode)
+static struct kept *kept_of(struct vfsd_whole *whole, const struct vfsd_inode *inode)
 {
-	return whole->kept[(uint32_t)inode->nodeid % VFSD_WHOLE_KEPT] == inode->nodeid &&
-	       vfsd_inode_lookups(inode) == 1;
+	return &whole->kept[(uint32_t)inode->nodeid % VFSD_WHOLE_KEPT];
 }
 
-/* A node id for a directory inside that has none. */
+/* Does the guest know the directory only by what is kept for it? */
+static bool is_kept_only(struct vfsd_whole *whole, const struct vfsd_inode *inode)
+{
+	return kept_of(whole, inode)->nodeid == inode->nodeid && vfsd_inode_lookups(inode) == 1;
+}
+
+/* An id for a directory inside that has none. */
 static struct vfsd_inode *keep(struct vfsd_whole *whole, const struct vfsd_file_handle *handle)
 {
 	struct vfsd_inode *inode = NULL;
+	struct kept *kept;
 	struct statx st;
-	size_t slot;
 	int fd = -ENOENT;
 
 	/* On that of the mounts through which it is inside. */
@@ -454,29 +408,47 @@ static struct vfsd_inode *keep(struct vfsd_whole *whole, const struct vfsd_file_
 	}
 	if (vfsd_inode_lookup_fd(whole->config.inodes, fd, &st, &inode) < 0)
 		return NULL;
-	slot = (uint32_t)inode->nodeid % VFSD_WHOLE_KEPT;
-	if (whole->kept[slot] != inode->nodeid)
-		drop(whole, slot);
+	vfsd_inode_note_event(inode);
+	kept = kept_of(whole, inode);
+	if (kept->nodeid != inode->nodeid)
+		drop(whole, (size_t)(kept - whole->kept));
 	else /* a queue thread was faster to forget than we to find */
 		vfsd_inode_put(whole->config.inodes,
 			       vfsd_inode_forget(whole->config.inodes, inode->nodeid, 1));
-	whole->kept[slot] = inode->nodeid;
+	*kept = (struct kept){.nodeid = inode->nodeid};
 	return inode;
 }
 
+/* May the guest have the id of what is kept for it? Only if that is inside now, not just when. */
+static bool may_give(struct vfsd_whole *whole, struct vfsd_inode *inode)
+{
+	struct kept *kept = kept_of(whole, inode);
+	bool transient;
+	int fd;
+
+	if (kept->given)
+		return true;
+	fd = vfsd_inode_fd_get(whole->config.inodes, inode, &transient);
+	kept->given = fd >= 0 && vfsd_inode_is_below_root(whole->config.inodes, fd);
+	vfsd_inode_fd_put(fd, transient);
+	return kept->given;
+}
+
 struct vfsd_inode *vfsd_whole_find_dir(struct vfsd_whole *whole,
-				       const struct vfsd_file_handle *handle, bool *unknown)
+				       const struct vfsd_file_handle *handle, bool *unknown,
+				       bool *left)
 {
 	struct vfsd_inode *inode = vfsd_inode_find_handle(whole->config.inodes, handle);
 	enum vfsd_side side;
 
-	*unknown = false;
+	*unknown = *left = false;
 	if (handle->bytes == 0)
 		return NULL;
-	/* A watch of a directory stays with it, wherever it goes. */
-	if (inode && vfsd_marks_union(whole->config.marks, inode->nodeid) != 0)
+	/* A watch of a directory that the guest has looked up stays with it, wherever it goes. */
+	if (inode && vfsd_marks_union(whole->config.marks, inode->nodeid) != 0 &&
+	    !is_kept_only(whole, inode))
 		return inode;
-	side = side_of(whole, handle);
+	side = vfsd_whole_active(whole) ? side_of(whole, handle) : VFSD_OUTSIDE;
 	/* What the guest knows was inside, and still is unless something has ever left. */
 	if (side == VFSD_OUTSIDE || (side == VFSD_GONE && (!inode || whole->something_left))) {
 		vfsd_inode_put(whole->config.inodes, inode);
@@ -488,5 +460,6 @@ struct vfsd_inode *vfsd_whole_find_dir(struct vfsd_whole *whole,
 	} else {
 		*unknown = is_kept_only(whole, inode);
 	}
+	*left = *unknown && !may_give(whole, inode);
 	return inode;
 }

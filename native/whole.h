@@ -7,8 +7,10 @@
  * it. An event belongs to the directory in which, or by a name in which, something was done: it is told
  * if that directory was below a subscribed root when it happened. A directory that the guest does not
  * know gets a node id, kept for the guest until VFSD_WHOLE_KEPT others are told of, so that a file
- * handle with that id can be opened. Nothing is told of a directory that was gone before anybody could
- * see where it is, and that the guest does not know.
+ * handle with that id can be opened. One that was below the root then, and is not any more when that is
+ * told, gets none: it is told of without an id. Nothing is told of a directory that was gone before
+ * anybody could see where it is, and that the guest does not know.
+ * When nothing is watched any more there may still be events in the host's queue: none is told.
  * Owner thread: the source's.
  */
 #ifndef VFSD_WHOLE_H
@@ -38,7 +40,7 @@ void vfsd_whole_destroy(struct vfsd_whole *whole);
 
 /*
  * Watch the filesystem whose root for the guest is @root for @mask, FAN_* bits that the host can tell
- * (0: no more). 0 or -errno: then as before.
+ * (0: no more, which never fails). 0 or -errno: then as before.
  */
 int vfsd_whole_watch(struct vfsd_whole *whole, const struct vfsd_inode *root, uint64_t mask);
 
@@ -53,16 +55,21 @@ uint64_t vfsd_whole_root(const struct vfsd_whole *whole, uint64_t fsid, uint32_t
 
 /*
  * Which directory is @handle to the guest? Transient reference; NULL: none, the guest must not hear of
- * it. *unknown: the guest does not know it by itself.
+ * it. *unknown: the guest does not know it by itself; *left: nor must it get its id, for the directory
+ * is outside by now.
  */
 struct vfsd_inode *vfsd_whole_find_dir(struct vfsd_whole *whole,
-				       const struct vfsd_file_handle *handle, bool *unknown);
+				       const struct vfsd_file_handle *handle, bool *unknown,
+				       bool *left);
 
 /* The batch is to be worked off: directories may have been renamed across the border since. */
 void vfsd_whole_begin(struct vfsd_whole *whole);
 /* @event is what is worked off next, batch.at is behind it. */
 void vfsd_whole_enter(struct vfsd_whole *whole, const struct vfsd_fan_event *event);
-/* Some events were not told because nobody could say where they happened; asked once each time. */
-bool vfsd_whole_lost(struct vfsd_whole *whole);
+/*
+ * The batch is worked off. True: some of its events were not told because nobody could say where they
+ * happened.
+ */
+bool vfsd_whole_end(struct vfsd_whole *whole);
 
 #endif

@@ -622,9 +622,9 @@ struct fuse_fsnotify_in {
  * whose len covers them all), each 8-byte aligned.
  */
 struct fuse_notify_fsnotify_out {
-	uint64_t nodeid;     /* the directory if there is a name, else the object */
-	uint64_t child;	     /* the object called name, 0: the guest never looked it up */
-	uint64_t mask;	     /* FS_*, IN_*, FAN_* bit values, FS_ISDIR */
+	uint64_t nodeid; /* the directory if there is a name (0: has left since), else the object */
+	uint64_t child;	 /* the object called name, 0: the guest never looked it up */
+	uint64_t mask;	 /* FS_*, IN_*, FAN_* bit values, FS_ISDIR */
 	uint32_t generation; /* of nodeid: low 32 bits of fuse_entry_out.generation */
 	uint32_t child_generation;
 	uint32_t flags;	  /* FUSE_FSN_* */

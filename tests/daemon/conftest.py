@@ -26,6 +26,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=1000,
         help="how many a broken filesystem reports; 100000 is the long form",
     )
+    parser.addoption(
+        "--border-rounds",
+        type=int,
+        default=60,
+        help="how often a guest tries what it has heard of; 3000 is the long form",
+    )
 
 
 @pytest.fixture

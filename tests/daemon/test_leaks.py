@@ -12,7 +12,6 @@ import errno
 import itertools
 import os
 import select
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -24,6 +23,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.daemon.disks import mounted
 from tests.daemon.running import DEADLINE_S, Daemon
 from tests.daemon.test_events import CREATE, DELETE, MODIFY, MOVED_FROM, MOVED_TO
 from tests.daemon.test_whole import FSNOTIFY_SB, PRIVILEGED
@@ -352,16 +352,6 @@ class Listeners:
                         waiting.discard((i, at))
             heard.add(now)
         return heard
-
-
-@contextmanager
-def mounted(target: Path, *what: str) -> Iterator[None]:
-    """A mount of what mount(8) is told."""
-    subprocess.run(["mount", *what, target], check=True)
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "-l", target], check=True)
 
 
 @pytest.fixture(scope="module")

@@ -50,6 +50,18 @@ static void test_what_is_told_is_taken_before_there_is_more(void)
 	CHECK(vfsd_fserrors_next(&errors) == NULL);
 }
 
+static void test_who_is_dropped_hears_no_more(void)
+{
+	struct vfsd_fserrors errors = {0};
+
+	add(&errors, 1, EIO);
+	add(&errors, 2, EROFS);
+	vfsd_fserrors_drop(&errors, 1);
+	CHECK_EQ(vfsd_fserrors_next(&errors)->root, 2);
+	vfsd_fserrors_told(&errors, vfsd_fserrors_next(&errors));
+	CHECK(vfsd_fserrors_next(&errors) == NULL);
+}
+
 static void test_too_many_filesystems(void)
 {
 	const struct vfsd_fserror more = {.root = 1000, .error = EIO, .count = 1};
@@ -68,6 +80,7 @@ int main(void)
 {
 	test_the_first_is_kept_and_others_are_counted();
 	test_what_is_told_is_taken_before_there_is_more();
+	test_who_is_dropped_hears_no_more();
 	test_too_many_filesystems();
 	return 0;
 }

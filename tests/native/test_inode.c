@@ -659,6 +659,46 @@ static void test_restore(const struct fixture *f)
 	CHECK_EQ(f->quota.used, 1);
 }
 
+/* An id that an event alone has given is void when its directory has left. */
+static void test_by_event(const struct fixture *f)
+{
+	struct vfsd_inode *inode, *lost;
+	struct tree outside;
+	uint64_t id;
+
+	tree_create(&outside);
+	CHECK_EQ(mkdirat(f->tree.fd, "d", 0700), 0);
+	inode = look_up(f, "d");
+	id = inode->nodeid;
+	CHECK(!vfsd_inode_is_by_event(inode));
+	vfsd_inode_note_event(inode);
+	CHECK(vfsd_inode_is_by_event(inode));
+	CHECK_EQ(vfsd_inode_check_place(f->inodes, inode, &lost), 0);
+	CHECK(!vfsd_inode_is_mounted(f->inodes, inode));
+
+	CHECK_EQ(renameat(f->tree.fd, "d", outside.fd, "d"), 0);
+	CHECK_EQ(renameat(outside.fd, "d", f->tree.fd, "e"), 0);
+	vfsd_inode_put(f->inodes, look_up(f, "e"));
+	CHECK_EQ(renameat(f->tree.fd, "e", outside.fd, "e"), 0);
+	/* The guest holds it itself. */
+	CHECK_EQ(vfsd_inode_check_place(f->inodes, inode, &lost), 0);
+	CHECK(!forget(f, id, 1));
+	CHECK_EQ(vfsd_inode_check_place(f->inodes, inode, &lost), -ESTALE);
+	CHECK(lost == inode);
+	CHECK(!is_held(f, id));
+	vfsd_inode_put(f->inodes, lost);
+	CHECK_EQ(vfsd_inode_check_place(f->inodes, inode, &lost), -ESTALE);
+	CHECK(!lost);
+	vfsd_inode_put(f->inodes, inode);
+	CHECK_EQ(vfsd_inodes_count(f->inodes), 1);
+
+	inode = vfsd_inode_get(f->inodes, VFSD_NODEID_ROOT);
+	CHECK(vfsd_inode_is_mounted(f->inodes, inode));
+	vfsd_inode_put(f->inodes, inode);
+	CHECK_EQ(unlinkat(outside.fd, "e", AT_REMOVEDIR), 0);
+	tree_destroy(&outside);
+}
+
 static bool can_open_handles(void)
 {
 	struct fixture f;
@@ -689,6 +729,7 @@ int main(void)
 		test_number_used_again(&f);
 		test_find(&f);
 		test_types(&f);
+		test_by_event(&f);
 		test_unpin(&f, privileged);
 		test_delete_self(&f, privileged);
 		test_quota(&f);
