@@ -83,6 +83,9 @@ int vfsd_hostfs_lookup(struct vfsd_hostfs *fs, struct vfsd_inode *parent, const 
  */
 int vfsd_hostfs_lookup_at(struct vfsd_hostfs *fs, const struct vfsd_inode *parent, int dir_fd,
 			  const char *name, bool expect_new, struct vfsd_entry *ret);
+/* The same where somebody is about to use what is found: vfsd_inodes_hold_lookups(). */
+int vfsd_hostfs_lookup_to_use(struct vfsd_hostfs *fs, const struct vfsd_inode *parent, int dir_fd,
+			      const char *name, struct vfsd_entry *ret);
 int vfsd_hostfs_again(struct vfsd_hostfs *fs, struct vfsd_inode *inode, struct vfsd_entry *ret);
 int vfsd_hostfs_parent(struct vfsd_hostfs *fs, struct vfsd_inode *inode, struct vfsd_entry *ret);
 /* The entry of an inode just created or opened; @fd is any descriptor of it and stays open. */

@@ -37,6 +37,14 @@ static int entry_of_path_fd(struct vfsd_hostfs *fs, const struct vfsd_inode *par
 	return 0;
 }
 
+static int open_and_look_up(struct vfsd_hostfs *fs, const struct vfsd_inode *parent, int dir_fd,
+			    const char *name, struct vfsd_entry *ret)
+{
+	int fd = openat(dir_fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+
+	return fd < 0 ? -errno : entry_of_path_fd(fs, parent, fd, ret);
+}
+
 /* Of an inode that the guest knows; NULL otherwise, or if there is no such name: *ret is 0 or -errno */
 static struct vfsd_inode *known_by_name(struct vfsd_hostfs *fs, int dir_fd, const char *name,
 					struct statx *st, int *ret)
@@ -57,7 +65,6 @@ int vfsd_hostfs_lookup_at(struct vfsd_hostfs *fs, const struct vfsd_inode *paren
 			  const char *name, bool expect_new, struct vfsd_entry *ret)
 {
 	int error = 0;
-	int fd;
 
 	ret->inode = NULL;
 	ret->added = false;
@@ -72,11 +79,16 @@ int vfsd_hostfs_lookup_at(struct vfsd_hostfs *fs, const struct vfsd_inode *paren
 		ret->submount = is_submount(parent, &ret->st);
 		return 0;
 	}
-	fd = openat(dir_fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
 	/* The name may lead elsewhere by now: what counts is the descriptor. */
-	return entry_of_path_fd(fs, parent, fd, ret);
+	return open_and_look_up(fs, parent, dir_fd, name, ret);
+}
+
+int vfsd_hostfs_lookup_to_use(struct vfsd_hostfs *fs, const struct vfsd_inode *parent, int dir_fd,
+			      const char *name, struct vfsd_entry *ret)
+{
+	if (VFSD_UNLIKELY(vfsd_inodes_hold_lookups(fs->inodes)))
+		return open_and_look_up(fs, parent, dir_fd, name, ret);
+	return vfsd_hostfs_lookup_at(fs, parent, dir_fd, name, false, ret);
 }
 
 int vfsd_hostfs_lookup(struct vfsd_hostfs *fs, struct vfsd_inode *parent, const char *name,
@@ -84,7 +96,7 @@ int vfsd_hostfs_lookup(struct vfsd_hostfs *fs, struct vfsd_inode *parent, const 
 {
 	VFSD_PATH_FD dir = vfsd_path_fd(fs, parent);
 
-	return dir.fd < 0 ? dir.fd : vfsd_hostfs_lookup_at(fs, parent, dir.fd, name, false, ret);
+	return dir.fd < 0 ? dir.fd : vfsd_hostfs_lookup_to_use(fs, parent, dir.fd, name, ret);
 }
 
 int vfsd_hostfs_entry_of_fd(struct vfsd_hostfs *fs, const struct vfsd_inode *parent, int fd,

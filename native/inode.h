@@ -173,6 +173,13 @@ void vfsd_inode_fd_put(int fd, bool transient);
  */
 int vfsd_inode_fd_borrow(struct vfsd_inodes *inodes, struct vfsd_inode *inode, bool *transient);
 
+/*
+ * Was something gone lately that the guest asked for by its node id? The guest looks its name up again
+ * then, but only once, and what the host keeps replacing may be gone again when the guest comes with the
+ * new id. So for a while, what vfsd_inode_lookup_fd() finds stays open, for half a second at least.
+ */
+bool vfsd_inodes_hold_lookups(struct vfsd_inodes *inodes);
+
 /* Is any descriptor kept so, but for those of directories? */
 bool vfsd_inodes_keep_files(struct vfsd_inodes *inodes);
 

@@ -341,6 +341,7 @@ bool vfsd_inode_is_below_root(struct vfsd_inodes *inodes, int fd)
 int vfsd_inode_open(struct vfsd_inodes *inodes, struct vfsd_inode *inode, int flags)
 {
 	struct vfsd_inode_slot *slot = vfsd_inode_slot(inode);
+	int opened;
 	int fd;
 
 	if (inode->type != S_IFREG && inode->type != S_IFDIR)
@@ -348,8 +349,15 @@ int vfsd_inode_open(struct vfsd_inodes *inodes, struct vfsd_inode *inode, int fl
 	fd = atomic_load(&slot->fd);
 	if (fd >= 0 && !(fd & VFSD_FD_KEPT))
 		return reopen(inodes, fd, flags);
-	return vfsd_host_handle_open(atomic_load_explicit(&slot->mount->fd, memory_order_acquire),
-				     vfsd_slot_handle(slot), flags & ~O_NOFOLLOW);
+	opened = vfsd_host_handle_open(atomic_load_explicit(&slot->mount->fd, memory_order_acquire),
+				       vfsd_slot_handle(slot), flags & ~O_NOFOLLOW);
+	if (VFSD_LIKELY(opened != -ESTALE))
+		return opened;
+	/* Not every filesystem finds what has no name any more, though it is held. */
+	if (fd >= 0)
+		return reopen(inodes, vfsd_fd_number(fd), flags);
+	vfsd_inodes_note_stale(inodes);
+	return -ESTALE;
 }
 
 int vfsd_slot_take_fd(struct vfsd_inode_slot *slot)
