@@ -7,8 +7,10 @@
  *   VFSD_FAULT_NO_BARRIER=1  replies do not wait for older events
  *   VFSD_FAULT_HOLD=1        the event thread holds what it looks up by name until the name is gone,
  *                            2: until the directory is, 3: until the one that that is in is
+ *   VFSD_FAULT_TAKE=N        of what each request that changes something takes of memory, tables and
+ *                            quota, the Nth is not there any more
  *
- * Owner thread: create by the control thread; the rest by any, it is constant then.
+ * Owner thread: init by the control thread; the rest by any, what is asked for is constant then.
  */
 #ifndef VFSD_FAULTS_H
 #define VFSD_FAULTS_H
@@ -27,6 +29,12 @@ bool vfsd_faults_no_barrier(void);
 
 /* @name in @dir_fd is being looked up, and that takes its time: until the host has removed it. */
 void vfsd_faults_hold(int dir_fd, const char *name);
+
+/* This thread serves another request. */
+void vfsd_faults_request(bool changes);
+
+/* Something is to be taken: is it not there? */
+bool vfsd_faults_refuse(void);
 
 #else
 
@@ -48,6 +56,16 @@ static inline void vfsd_faults_hold(int dir_fd, const char *name)
 {
 	(void)dir_fd;
 	(void)name;
+}
+
+static inline void vfsd_faults_request(bool changes)
+{
+	(void)changes;
+}
+
+static inline bool vfsd_faults_refuse(void)
+{
+	return false;
 }
 
 #endif

@@ -73,37 +73,58 @@ static int make_file(struct vfsd_hostfs *fs, const struct vfsd_caller *caller, i
 	return fd;
 }
 
-int vfsd_hostfs_create_file(struct vfsd_hostfs *fs, const struct vfsd_caller *caller,
-			    struct vfsd_inode *parent, const char *name, int flags, mode_t mode,
-			    bool kill_priv, struct vfsd_entry *ret, int *ret_fd)
+/*
+ * What CREATE and TMPFILE have made, open as *fd, which is taken if it can be labelled and looked up.
+ */
+static int finish_file(struct vfsd_hostfs *fs, const struct vfsd_caller *caller,
+		       const struct vfsd_inode *parent, int *fd, struct vfsd_entry *ret,
+		       int *ret_fd)
 {
-	VFSD_PATH_FD dir = vfsd_path_fd(fs, parent);
+	int error = caller->label ? vfsd_hostfs_label(*fd, caller->label) : 0;
+
+	if (!error) /* not by name: somebody else may have replaced it */
+		error = vfsd_hostfs_entry_of_fd(fs, parent, *fd, ret);
+	if (!error)
+		*ret_fd = vfsd_fd_take(fd);
+	return error;
+}
+
+/* Make @name, or open it, with what a new one needs reserved. */
+static int create_file(struct vfsd_hostfs *fs, const struct vfsd_caller *caller,
+		       struct vfsd_inode *parent, int dir_fd, const char *name, int flags,
+		       mode_t mode, bool kill_priv, struct vfsd_entry *ret, int *ret_fd)
+{
 	VFSD_FD_GUARD fd = -1;
 	int error;
 
-	if (dir.fd < 0)
-		return dir.fd;
 	for (int tries = 0; tries < REPLACED_TRIES; tries++) {
-		fd = make_file(fs, caller, dir.fd, name, flags, mode);
+		fd = make_file(fs, caller, dir_fd, name, flags, mode);
 		if (fd != -EEXIST || flags & O_EXCL)
 			break;
-		error = open_existing(fs, parent, dir.fd, name, flags, kill_priv, ret, ret_fd);
+		error = open_existing(fs, parent, dir_fd, name, flags, kill_priv, ret, ret_fd);
 		if (error != -EAGAIN)
 			return error;
 		fd = -ESTALE;
 	}
 	if (fd < 0)
 		return fd;
-	error = 0;
-	if (caller->label) {
-		error = vfsd_hostfs_label(fd, caller->label);
-		if (error)
-			(void)unlinkat(dir.fd, name, 0);
-	}
-	if (!error) /* not by name: somebody else may have replaced it */
-		error = vfsd_hostfs_entry_of_fd(fs, parent, fd, ret);
-	if (!error)
-		*ret_fd = vfsd_fd_take(&fd);
+	error = finish_file(fs, caller, parent, &fd, ret, ret_fd);
+	if (error && (caller->label || vfsd_hostfs_is_short(error)))
+		(void)unlinkat(dir_fd, name, 0);
+	return error;
+}
+
+int vfsd_hostfs_create_file(struct vfsd_hostfs *fs, const struct vfsd_caller *caller,
+			    struct vfsd_inode *parent, const char *name, int flags, mode_t mode,
+			    bool kill_priv, struct vfsd_entry *ret, int *ret_fd)
+{
+	VFSD_PATH_FD dir = vfsd_path_fd(fs, parent);
+	int error = dir.fd < 0 ? dir.fd : vfsd_inodes_reserve(fs->inodes, parent, false);
+
+	if (error)
+		return error;
+	error = create_file(fs, caller, parent, dir.fd, name, flags, mode, kill_priv, ret, ret_fd);
+	vfsd_inodes_unreserve(fs->inodes);
 	return error;
 }
 
@@ -114,11 +135,8 @@ int vfsd_hostfs_tmpfile(struct vfsd_hostfs *fs, const struct vfsd_caller *caller
 	VFSD_PATH_FD dir = vfsd_path_fd(fs, parent);
 	VFSD_FD_GUARD fd = -1;
 	struct vfsd_creds creds;
-	int error;
+	int error = dir.fd < 0 ? dir.fd : vfsd_creds_enter(fs, caller, &creds);
 
-	if (dir.fd < 0)
-		return dir.fd;
-	error = vfsd_creds_enter(fs, caller, &creds);
 	if (error)
 		return error;
 	/* Whether it may get a name is kept by the guest's kernel, which alone asks for that. */
@@ -126,13 +144,8 @@ int vfsd_hostfs_tmpfile(struct vfsd_hostfs *fs, const struct vfsd_caller *caller
 		    mode & 07777);
 	error = fd < 0 ? -errno : 0;
 	vfsd_creds_leave(fs, &creds);
-	if (!error && caller->label)
-		error = vfsd_hostfs_label(fd, caller->label);
-	if (!error)
-		error = vfsd_hostfs_entry_of_fd(fs, parent, fd, ret);
-	if (!error)
-		*ret_fd = vfsd_fd_take(&fd);
-	return error;
+	/* Nothing has to be reserved: what fails leaves no name. */
+	return error ? error : finish_file(fs, caller, parent, &fd, ret, ret_fd);
 }
 
 /*

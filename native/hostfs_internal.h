@@ -91,6 +91,8 @@ int vfsd_hostfs_parent(struct vfsd_hostfs *fs, struct vfsd_inode *inode, struct 
 /* The entry of an inode just created or opened; @fd is any descriptor of it and stays open. */
 int vfsd_hostfs_entry_of_fd(struct vfsd_hostfs *fs, const struct vfsd_inode *parent, int fd,
 			    struct vfsd_entry *ret);
+/* Is it that memory or descriptors have run out? */
+bool vfsd_hostfs_is_short(int error);
 /* Give an entry back: its lookup and its reference. */
 void vfsd_hostfs_entry_drop(struct vfsd_hostfs *fs, struct vfsd_entry *entry);
 int vfsd_hostfs_symlink(struct vfsd_hostfs *fs, const struct vfsd_caller *caller,

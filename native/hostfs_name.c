@@ -154,20 +154,53 @@ void vfsd_hostfs_entry_drop(struct vfsd_hostfs *fs, struct vfsd_entry *entry)
 	entry->inode = NULL;
 }
 
-/* After making @name: label it, or it must not stay (@flags: unlinkat(2)'s), and look it up. */
-static int finish_new(struct vfsd_hostfs *fs, const struct vfsd_caller *caller,
-		      const struct vfsd_inode *parent, int dir_fd, const char *name, int flags,
-		      struct vfsd_entry *ret)
+bool vfsd_hostfs_is_short(int error)
 {
-	int error = 0;
+	return error == -ENOMEM || error == -ENFILE || error == -EMFILE;
+}
 
-	if (caller->label)
-		error = vfsd_hostfs_label_name(fs, dir_fd, name, caller->label);
-	if (error) {
-		(void)unlinkat(dir_fd, name, flags);
+/* Before making a name: take what it needs, and the caller's ids. To be ended by finish_new(). */
+static int begin_new(struct vfsd_hostfs *fs, const struct vfsd_caller *caller,
+		     const struct vfsd_inode *parent, struct vfsd_creds *creds)
+{
+	int error = vfsd_inodes_reserve(fs->inodes, parent, false);
+
+	if (error)
 		return error;
-	}
-	return vfsd_hostfs_lookup_at(fs, parent, dir_fd, name, false, ret);
+	error = vfsd_creds_enter(fs, caller, creds);
+	if (error)
+		vfsd_inodes_unreserve(fs->inodes);
+	return error;
+}
+
+/*
+ * @name has been made: label it (NULL: not) and look it up. What cannot be labelled must not stay, nor
+ * what the host is too short of something to look up. @flags: unlinkat(2)'s.
+ */
+static int look_up_new(struct vfsd_hostfs *fs, const struct vfsd_label *label,
+		       const struct vfsd_inode *parent, int dir_fd, const char *name, int flags,
+		       struct vfsd_entry *ret)
+{
+	int error = label ? vfsd_hostfs_label_name(fs, dir_fd, name, label) : 0;
+	bool stays = error == 0;
+
+	if (!error)
+		error = vfsd_hostfs_lookup_at(fs, parent, dir_fd, name, false, ret);
+	if (!stays || vfsd_hostfs_is_short(error))
+		(void)unlinkat(dir_fd, name, flags);
+	return error;
+}
+
+/* After making @name, unless that was an @error. */
+static int finish_new(struct vfsd_hostfs *fs, const struct vfsd_caller *caller,
+		      const struct vfsd_creds *creds, int error, const struct vfsd_inode *parent,
+		      int dir_fd, const char *name, int flags, struct vfsd_entry *ret)
+{
+	vfsd_creds_leave(fs, creds);
+	if (!error)
+		error = look_up_new(fs, caller->label, parent, dir_fd, name, flags, ret);
+	vfsd_inodes_unreserve(fs->inodes);
+	return error;
 }
 
 int vfsd_hostfs_symlink(struct vfsd_hostfs *fs, const struct vfsd_caller *caller,
@@ -176,16 +209,12 @@ int vfsd_hostfs_symlink(struct vfsd_hostfs *fs, const struct vfsd_caller *caller
 {
 	VFSD_PATH_FD dir = vfsd_path_fd(fs, parent);
 	struct vfsd_creds creds;
-	int error;
+	int error = dir.fd < 0 ? dir.fd : begin_new(fs, caller, parent, &creds);
 
-	if (dir.fd < 0)
-		return dir.fd;
-	error = vfsd_creds_enter(fs, caller, &creds);
 	if (error)
 		return error;
 	error = symlinkat(target, dir.fd, name) ? -errno : 0;
-	vfsd_creds_leave(fs, &creds);
-	return error ? error : finish_new(fs, caller, parent, dir.fd, name, 0, ret);
+	return finish_new(fs, caller, &creds, error, parent, dir.fd, name, 0, ret);
 }
 
 int vfsd_hostfs_mknod(struct vfsd_hostfs *fs, const struct vfsd_caller *caller,
@@ -194,16 +223,12 @@ int vfsd_hostfs_mknod(struct vfsd_hostfs *fs, const struct vfsd_caller *caller,
 {
 	VFSD_PATH_FD dir = vfsd_path_fd(fs, parent);
 	struct vfsd_creds creds;
-	int error;
+	int error = dir.fd < 0 ? dir.fd : begin_new(fs, caller, parent, &creds);
 
-	if (dir.fd < 0)
-		return dir.fd;
-	error = vfsd_creds_enter(fs, caller, &creds);
 	if (error)
 		return error;
 	error = mknodat(dir.fd, name, mode, rdev) ? -errno : 0;
-	vfsd_creds_leave(fs, &creds);
-	return error ? error : finish_new(fs, caller, parent, dir.fd, name, 0, ret);
+	return finish_new(fs, caller, &creds, error, parent, dir.fd, name, 0, ret);
 }
 
 int vfsd_hostfs_mkdir(struct vfsd_hostfs *fs, const struct vfsd_caller *caller,
@@ -212,16 +237,12 @@ int vfsd_hostfs_mkdir(struct vfsd_hostfs *fs, const struct vfsd_caller *caller,
 {
 	VFSD_PATH_FD dir = vfsd_path_fd(fs, parent);
 	struct vfsd_creds creds;
-	int error;
+	int error = dir.fd < 0 ? dir.fd : begin_new(fs, caller, parent, &creds);
 
-	if (dir.fd < 0)
-		return dir.fd;
-	error = vfsd_creds_enter(fs, caller, &creds);
 	if (error)
 		return error;
 	error = mkdirat(dir.fd, name, mode) ? -errno : 0;
-	vfsd_creds_leave(fs, &creds);
-	return error ? error : finish_new(fs, caller, parent, dir.fd, name, AT_REMOVEDIR, ret);
+	return finish_new(fs, caller, &creds, error, parent, dir.fd, name, AT_REMOVEDIR, ret);
 }
 
 int vfsd_hostfs_link(struct vfsd_hostfs *fs, struct vfsd_inode *inode, struct vfsd_inode *parent,
@@ -239,7 +260,8 @@ int vfsd_hostfs_link(struct vfsd_hostfs *fs, struct vfsd_inode *inode, struct vf
 	proc = vfsd_hostfs_proc_name(path.fd);
 	if (linkat(fs->proc_self_fd, proc.name, dir.fd, name, AT_SYMLINK_FOLLOW))
 		return -errno;
-	return vfsd_hostfs_lookup_at(fs, parent, dir.fd, name, false, ret);
+	/* Nothing was reserved: the guest has this inode. */
+	return look_up_new(fs, NULL, parent, dir.fd, name, 0, ret);
 }
 
 /*

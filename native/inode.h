@@ -74,6 +74,14 @@ struct vfsd_inode *vfsd_inode_get(struct vfsd_inodes *inodes, uint64_t nodeid);
 void vfsd_inode_put(struct vfsd_inodes *inodes, struct vfsd_inode *inode);
 
 /*
+ * What makes something must not find afterwards that it cannot be looked up. Take for this thread what
+ * an inode made in the directory @dir may need of table, memory and quota, @nameless: without a name;
+ * the lookups that follow use it. 0, -ENFILE or -ENOMEM. Give back what is left in any case.
+ */
+int vfsd_inodes_reserve(struct vfsd_inodes *inodes, const struct vfsd_inode *dir, bool nameless);
+void vfsd_inodes_unreserve(struct vfsd_inodes *inodes);
+
+/*
  * Find or add the inode behind @fd (O_PATH, consumed), count one lookup, return a transient
  * reference. @st is its statx. 0 or -errno (-ENFILE: the guest's quota).
  */

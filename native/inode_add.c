@@ -18,8 +18,7 @@ static int slot_set_handle(struct vfsd_inode_slot *slot, const struct vfsd_file_
 {
 	slot->handle_outside = handle->bytes > VFSD_HANDLE_INLINE_BYTES;
 	if (slot->handle_outside) {
-		struct vfsd_file_handle *outside =
-			malloc(offsetof(struct vfsd_file_handle, data) + handle->bytes);
+		struct vfsd_file_handle *outside = vfsd_reserve_handle(handle->bytes);
 
 		if (!outside)
 			return -ENOMEM;
@@ -42,7 +41,7 @@ static int slot_create(struct vfsd_inodes *inodes, uint64_t nodeid, const struct
 	uint32_t index = (uint32_t)nodeid;
 	int error;
 
-	error = nodeid ? vfsd_slot_alloc_at(inodes, index) : vfsd_slot_alloc(inodes, &index);
+	error = nodeid ? vfsd_slot_alloc_at(inodes, index) : vfsd_reserve_slot(inodes, &index);
 	if (error)
 		return error;
 	slot = vfsd_slot_at(inodes, index);
@@ -95,7 +94,7 @@ static int slot_hold(struct vfsd_inodes *inodes, struct vfsd_inode_slot *slot, i
 		return 0;
 	if (inodes->config.handles == VFSD_HANDLES_MANDATORY && !slot->reopenable)
 		return -EOPNOTSUPP;
-	if (!vfsd_quota_take(inodes->config.fd_quota))
+	if (!vfsd_reserve_fd(inodes))
 		return -ENFILE;
 	atomic_store_explicit(&slot->fd, vfsd_fd_take(fd), memory_order_relaxed);
 	return 0;

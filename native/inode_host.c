@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/statfs.h>
 
+#include "faults.h"
 #include "inode_internal.h"
 #include "quota.h"
 #include "util.h"
@@ -185,7 +186,7 @@ struct vfsd_host_mount *vfsd_host_mount_get(struct vfsd_inodes *inodes, int fd,
 	pthread_mutex_lock(&inodes->mounts_lock);
 	mount = mount_of(inodes, st);
 	if (!mount) {
-		mount = calloc(1, sizeof(*mount));
+		mount = vfsd_faults_refuse() ? NULL : calloc(1, sizeof(*mount));
 		if (mount) {
 			mount->mnt_id = vfsd_statx_mnt(st);
 			mount->dev = vfsd_statx_dev(st);

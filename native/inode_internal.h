@@ -2,8 +2,8 @@
 /*
  * inode_internal - what inode.c (the table), inode_index.c (finding in it), inode_add.c (what comes
  * into it), inode_slot.c (its memory and reference counts), inode_host.c (descriptors, handles,
- * mounts), inode_keep.c (descriptors for a while), inode_listing.c (directories listed often) and
- * inode_restore.c (migration) share.
+ * mounts), inode_keep.c (descriptors for a while), inode_reserve.c (what is taken ahead),
+ * inode_listing.c (directories listed often) and inode_restore.c (migration) share.
  * Nobody else includes this.
  */
 #ifndef VFSD_INODE_INTERNAL_H
@@ -217,6 +217,15 @@ void vfsd_inode_hold(struct vfsd_inodes *inodes, struct vfsd_inode *inode, int *
 
 /* A guest's request has found that a handle leads nowhere any more. */
 void vfsd_inodes_note_stale(struct vfsd_inodes *inodes);
+
+/* inode_reserve.c: as without the reserve, if this thread has none. */
+
+/* Reserve a slot. 0 or -ENOMEM. */
+int vfsd_reserve_slot(struct vfsd_inodes *inodes, uint32_t *ret);
+/* One of the guest's descriptors. False: there is none left. */
+bool vfsd_reserve_fd(struct vfsd_inodes *inodes);
+/* Memory for a handle that does not fit a slot, to be freed. NULL: there is none. */
+struct vfsd_file_handle *vfsd_reserve_handle(uint32_t bytes);
 
 /* inode_slot.c */
 

@@ -13,6 +13,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "faults.h"
+
 struct vfsd_quota {
 	uint64_t limit; /* set before use */
 	_Atomic uint64_t used;
@@ -21,6 +23,8 @@ struct vfsd_quota {
 /* Count one more. False: the limit is reached. NULL has no limit. */
 static inline bool vfsd_quota_take(struct vfsd_quota *quota)
 {
+	if (vfsd_faults_refuse())
+		return false;
 	if (!quota)
 		return true;
 	if (atomic_fetch_add_explicit(&quota->used, 1, memory_order_relaxed) < quota->limit)
