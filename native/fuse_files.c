@@ -159,6 +159,8 @@ ssize_t vfsd_fuse_tmpfile(struct vfsd_request *req)
 		return error;
 	error = fuse->ops->tmpfile(fuse->fs, &req->caller, req->inode, flags, in->mode, &entry,
 				   &fd);
+	if (error == -ESTALE && vfsd_fuse_comes_back(req))
+		error = -EPERM; /* as ext4 says */
 	return created(req, error, &entry, fd, handle);
 }
 

@@ -30,6 +30,7 @@ enum {
 	VFSD_FUSE_REPLY_BYTES = 128 << 10,
 	VFSD_FUSE_DENTS_BYTES = 64 << 10,
 	VFSD_FUSE_IOV_MAX = 1024, /* UIO_MAXIOV */
+	VFSD_FUSE_TOLD_STALE = 16,
 };
 
 /* Our own bit among the granted INIT flags: there is a session. */
@@ -44,6 +45,7 @@ struct vfsd_fuse {
 	struct vfsd_hostfs *fs;
 	struct vfsd_inodes *inodes;
 	struct vfsd_handles *handles;
+	_Atomic uint64_t told_stale[VFSD_FUSE_TOLD_STALE]; /* see vfsd_fuse_comes_back() */
 	_Atomic uint64_t granted; /* FUSE_* INIT flags and VFSD_FUSE_READY, 0: no session */
 };
 
@@ -111,6 +113,13 @@ void vfsd_fuse_fill_entry(struct vfsd_request *req, struct vfsd_entry *entry,
 
 /* Count down what the guest forgets, and tell the hook when that was the last. */
 void vfsd_fuse_forget_one(struct vfsd_fuse *fuse, uint64_t nodeid, uint64_t nlookup);
+
+/*
+ * The directory has been removed: has its user been told so (-ESTALE), and is here again? Who came by a
+ * cached name has looked that up anew by then. Who has the directory open, or as working directory,
+ * comes back at once, and is to get what a local filesystem answers.
+ */
+bool vfsd_fuse_comes_back(struct vfsd_request *req);
 
 /* fuse_files.c */
 

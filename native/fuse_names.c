@@ -49,6 +49,21 @@ ssize_t vfsd_fuse_lookup(struct vfsd_request *req)
 	return entry_reply(req, error, &entry);
 }
 
+bool vfsd_fuse_comes_back(struct vfsd_request *req)
+{
+	const uint64_t key = req->header.nodeid ^ (uint64_t)req->header.pid << 40 ^
+			     (uint64_t)req->header.opcode << 24;
+	const uint64_t who = key * 0x9e3779b97f4a7c15u | 1; /* 0: nobody */
+	_Atomic uint64_t *told = &req->fuse->told_stale[(who >> 32) % VFSD_FUSE_TOLD_STALE];
+	uint64_t last = who;
+
+	/* Should others come in between, the answer is ESTALE once more. */
+	if (atomic_compare_exchange_strong(told, &last, 0))
+		return true;
+	atomic_store(told, who);
+	return false;
+}
+
 void vfsd_fuse_forget_one(struct vfsd_fuse *fuse, uint64_t nodeid, uint64_t nlookup)
 {
 	struct vfsd_inode *inode = vfsd_inode_forget(fuse->inodes, nodeid, nlookup);

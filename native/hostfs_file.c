@@ -125,7 +125,7 @@ int vfsd_hostfs_create_file(struct vfsd_hostfs *fs, const struct vfsd_caller *ca
 		return error;
 	error = create_file(fs, caller, parent, dir.fd, name, flags, mode, kill_priv, ret, ret_fd);
 	vfsd_inodes_unreserve(fs->inodes);
-	return error;
+	return vfsd_hostfs_error_in(dir.fd, error);
 }
 
 int vfsd_hostfs_tmpfile(struct vfsd_hostfs *fs, const struct vfsd_caller *caller,
@@ -144,6 +144,8 @@ int vfsd_hostfs_tmpfile(struct vfsd_hostfs *fs, const struct vfsd_caller *caller
 		    mode & 07777);
 	error = fd < 0 ? -errno : 0;
 	vfsd_creds_leave(fs, &creds);
+	if ((error == -ENOENT || error == -EPERM) && vfsd_hostfs_is_removed(dir.fd))
+		error = -ESTALE;
 	/* Nothing has to be reserved: what fails leaves no name. */
 	return error ? error : finish_file(fs, caller, parent, &fd, ret, ret_fd);
 }

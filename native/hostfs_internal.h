@@ -91,6 +91,12 @@ int vfsd_hostfs_parent(struct vfsd_hostfs *fs, struct vfsd_inode *inode, struct 
 /* The entry of an inode just created or opened; @fd is any descriptor of it and stays open. */
 int vfsd_hostfs_entry_of_fd(struct vfsd_hostfs *fs, const struct vfsd_inode *parent, int fd,
 			    struct vfsd_entry *ret);
+bool vfsd_hostfs_is_removed(int dir_fd);
+/*
+ * @error of a name in the directory @dir_fd, except that -ENOENT is -ESTALE if the directory itself has
+ * been removed: then there may be another one of its name, where the guest has to look.
+ */
+int vfsd_hostfs_error_in(int dir_fd, int error);
 /* Is it that memory or descriptors have run out? */
 bool vfsd_hostfs_is_short(int error);
 /* Give an entry back: its lookup and its reference. */

@@ -83,6 +83,18 @@ int vfsd_hostfs_lookup_at(struct vfsd_hostfs *fs, const struct vfsd_inode *paren
 	return open_and_look_up(fs, parent, dir_fd, name, ret);
 }
 
+bool vfsd_hostfs_is_removed(int dir_fd)
+{
+	struct stat st;
+
+	return fstat(dir_fd, &st) == 0 && st.st_nlink == 0;
+}
+
+int vfsd_hostfs_error_in(int dir_fd, int error)
+{
+	return error == -ENOENT && vfsd_hostfs_is_removed(dir_fd) ? -ESTALE : error;
+}
+
 int vfsd_hostfs_lookup_to_use(struct vfsd_hostfs *fs, const struct vfsd_inode *parent, int dir_fd,
 			      const char *name, struct vfsd_entry *ret)
 {
@@ -96,7 +108,10 @@ int vfsd_hostfs_lookup(struct vfsd_hostfs *fs, struct vfsd_inode *parent, const 
 {
 	VFSD_PATH_FD dir = vfsd_path_fd(fs, parent);
 
-	return dir.fd < 0 ? dir.fd : vfsd_hostfs_lookup_to_use(fs, parent, dir.fd, name, ret);
+	if (dir.fd < 0)
+		return dir.fd;
+	return vfsd_hostfs_error_in(dir.fd,
+				    vfsd_hostfs_lookup_to_use(fs, parent, dir.fd, name, ret));
 }
 
 int vfsd_hostfs_entry_of_fd(struct vfsd_hostfs *fs, const struct vfsd_inode *parent, int fd,
@@ -200,7 +215,7 @@ static int finish_new(struct vfsd_hostfs *fs, const struct vfsd_caller *caller,
 	if (!error)
 		error = look_up_new(fs, caller->label, parent, dir_fd, name, flags, ret);
 	vfsd_inodes_unreserve(fs->inodes);
-	return error;
+	return vfsd_hostfs_error_in(dir_fd, error);
 }
 
 int vfsd_hostfs_symlink(struct vfsd_hostfs *fs, const struct vfsd_caller *caller,
@@ -259,7 +274,7 @@ int vfsd_hostfs_link(struct vfsd_hostfs *fs, struct vfsd_inode *inode, struct vf
 	/* Through /proc: AT_EMPTY_PATH would need CAP_DAC_READ_SEARCH. */
 	proc = vfsd_hostfs_proc_name(path.fd);
 	if (linkat(fs->proc_self_fd, proc.name, dir.fd, name, AT_SYMLINK_FOLLOW))
-		return -errno;
+		return vfsd_hostfs_error_in(dir.fd, -errno);
 	/* Nothing was reserved: the guest has this inode. */
 	return look_up_new(fs, NULL, parent, dir.fd, name, 0, ret);
 }
@@ -288,7 +303,7 @@ static int remove_name(struct vfsd_hostfs *fs, struct vfsd_inode *parent, const 
 		return dir.fd;
 	if (flags & AT_REMOVEDIR || vfsd_inodes_keep_files(fs->inodes))
 		let_go_of(fs, dir.fd, name);
-	return unlinkat(dir.fd, name, flags) ? -errno : 0;
+	return unlinkat(dir.fd, name, flags) ? vfsd_hostfs_error_in(dir.fd, -errno) : 0;
 }
 
 int vfsd_hostfs_unlink(struct vfsd_hostfs *fs, struct vfsd_inode *parent, const char *name)
@@ -313,5 +328,7 @@ int vfsd_hostfs_rename(struct vfsd_hostfs *fs, struct vfsd_inode *parent, const 
 		return new_dir.fd;
 	if (!(flags & (RENAME_EXCHANGE | RENAME_NOREPLACE)))
 		let_go_of(fs, new_dir.fd, new_name);
-	return renameat2(dir.fd, name, new_dir.fd, new_name, flags) ? -errno : 0;
+	if (renameat2(dir.fd, name, new_dir.fd, new_name, flags) == 0)
+		return 0;
+	return vfsd_hostfs_error_in(dir.fd, vfsd_hostfs_error_in(new_dir.fd, -errno));
 }

@@ -236,7 +236,7 @@ int vfsd_inode_lookup_fd(struct vfsd_inodes *inodes, int fd, const struct statx 
 	int error = vfsd_inode_add(inodes, 0, &guard, st, ret);
 
 	if (!error && VFSD_UNLIKELY(vfsd_inodes_hold_lookups(inodes)))
-		vfsd_inode_hold(inodes, *ret, &guard);
+		vfsd_inode_keep_fd(inodes, *ret, &guard);
 	return error;
 }
 

@@ -213,7 +213,7 @@ void vfsd_inodes_open_mount_table(struct vfsd_inodes *inodes);
 void vfsd_inode_keep(struct vfsd_inodes *inodes, struct vfsd_inode *inode);
 
 /* Keep *fd (O_PATH, of @inode; taken) where a handle holds it, or what is kept already, anew. */
-void vfsd_inode_hold(struct vfsd_inodes *inodes, struct vfsd_inode *inode, int *fd);
+void vfsd_inode_keep_fd(struct vfsd_inodes *inodes, struct vfsd_inode *inode, int *fd);
 
 /* A guest's request has found that a handle leads nowhere any more. */
 void vfsd_inodes_note_stale(struct vfsd_inodes *inodes);

@@ -143,7 +143,7 @@ void vfsd_inode_keep(struct vfsd_inodes *inodes, struct vfsd_inode *inode)
 	vfsd_inode_fd_put(fd, transient);
 }
 
-void vfsd_inode_hold(struct vfsd_inodes *inodes, struct vfsd_inode *inode, int *fd)
+void vfsd_inode_keep_fd(struct vfsd_inodes *inodes, struct vfsd_inode *inode, int *fd)
 {
 	struct vfsd_inode_slot *slot = vfsd_inode_slot(inode);
 	uint64_t oldest = 0;
