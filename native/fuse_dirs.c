@@ -34,8 +34,8 @@ ssize_t vfsd_fuse_opendir(struct vfsd_request *req)
 	fd = fuse->ops->open(fuse->fs, req->inode, (flags & ~O_EXCL) | O_DIRECTORY, false);
 	if (fd < 0)
 		return fd;
-	if (fuse->ops->getattr(fuse->fs, req->inode, fd, &st) == 0 && st.stx_nlink == 0 &&
-	    !vfsd_fuse_comes_back(req)) {
+	error = fuse->ops->getattr(fuse->fs, req->inode, fd, &st);
+	if (!vfsd_fuse_goes_on(req, !error && st.stx_nlink == 0)) {
 		(void)close(fd);
 		return -ESTALE;
 	}

@@ -159,7 +159,7 @@ ssize_t vfsd_fuse_tmpfile(struct vfsd_request *req)
 		return error;
 	error = fuse->ops->tmpfile(fuse->fs, &req->caller, req->inode, flags, in->mode, &entry,
 				   &fd);
-	if (error == -ESTALE && vfsd_fuse_comes_back(req))
+	if (vfsd_fuse_goes_on(req, error == -ESTALE) && error == -ESTALE)
 		error = -EPERM; /* as ext4 says */
 	return created(req, error, &entry, fd, handle);
 }

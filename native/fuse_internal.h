@@ -45,7 +45,7 @@ struct vfsd_fuse {
 	struct vfsd_hostfs *fs;
 	struct vfsd_inodes *inodes;
 	struct vfsd_handles *handles;
-	_Atomic uint64_t told_stale[VFSD_FUSE_TOLD_STALE]; /* see vfsd_fuse_comes_back() */
+	_Atomic uint64_t told_stale[VFSD_FUSE_TOLD_STALE]; /* see vfsd_fuse_goes_on() */
 	_Atomic uint64_t granted; /* FUSE_* INIT flags and VFSD_FUSE_READY, 0: no session */
 };
 
@@ -115,11 +115,11 @@ void vfsd_fuse_fill_entry(struct vfsd_request *req, struct vfsd_entry *entry,
 void vfsd_fuse_forget_one(struct vfsd_fuse *fuse, uint64_t nodeid, uint64_t nlookup);
 
 /*
- * The directory has been removed: has its user been told so (-ESTALE), and is here again? Who came by a
- * cached name has looked that up anew by then. Who has the directory open, or as working directory,
- * comes back at once, and is to get what a local filesystem answers.
+ * May this caller go on with the directory? If it has been removed (@removed), he is told so first
+ * (-ESTALE): having come by a cached name he looks that up anew. Who is back at once has the directory
+ * open, or as working directory, or it is removed all the time; he gets what there is.
  */
-bool vfsd_fuse_comes_back(struct vfsd_request *req);
+bool vfsd_fuse_goes_on(struct vfsd_request *req, bool removed);
 
 /* fuse_files.c */
 

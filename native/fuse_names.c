@@ -7,6 +7,7 @@
 #include <sys/sysmacros.h>
 
 #include "fuse_internal.h"
+#include "util.h"
 
 /* The last name of a request. */
 static int only_name(struct vfsd_request *req, const char **ret)
@@ -49,18 +50,17 @@ ssize_t vfsd_fuse_lookup(struct vfsd_request *req)
 	return entry_reply(req, error, &entry);
 }
 
-bool vfsd_fuse_comes_back(struct vfsd_request *req)
+bool vfsd_fuse_goes_on(struct vfsd_request *req, bool removed)
 {
-	const uint64_t key = req->header.nodeid ^ (uint64_t)req->header.pid << 40 ^
-			     (uint64_t)req->header.opcode << 24;
-	const uint64_t who = key * 0x9e3779b97f4a7c15u | 1; /* 0: nobody */
-	_Atomic uint64_t *told = &req->fuse->told_stale[(who >> 32) % VFSD_FUSE_TOLD_STALE];
-	uint64_t last = who;
+	uint64_t who = (uint64_t)req->header.opcode << 32 | req->header.pid;
+	_Atomic uint64_t *told = &req->fuse->told_stale[req->header.pid % VFSD_FUSE_TOLD_STALE];
 
-	/* Should others come in between, the answer is ESTALE once more. */
-	if (atomic_compare_exchange_strong(told, &last, 0))
+	if (VFSD_LIKELY(!removed && atomic_load(told) != who))
 		return true;
-	atomic_store(told, who);
+	/* Should others come in between, he is told once more. */
+	if (atomic_compare_exchange_strong(told, &who, 0) || !removed)
+		return true;
+	atomic_store(told, (uint64_t)req->header.opcode << 32 | req->header.pid);
 	return false;
 }
 
