@@ -16,7 +16,10 @@ static struct {
 	bool no_barrier;
 	bool old_host;
 	int hold;
+	int take;
 } faults;
+
+static _Thread_local int takes; /* until the one that fails */
 
 static int number(const char *name)
 {
@@ -31,8 +34,10 @@ void vfsd_faults_init(void)
 	faults.no_barrier = number("VFSD_FAULT_NO_BARRIER") != 0;
 	faults.old_host = number("VFSD_FAULT_OLD_HOST") != 0;
 	faults.hold = number("VFSD_FAULT_HOLD");
-	vfsd_log(VFSD_LOG_WARN, "faults: test build delay_ms=%d no_barrier=%d old_host=%d hold=%d",
-		 faults.delay_ms, faults.no_barrier, faults.old_host, faults.hold);
+	faults.take = number("VFSD_FAULT_TAKE");
+	vfsd_log(VFSD_LOG_WARN,
+		 "faults: test build delay_ms=%d no_barrier=%d old_host=%d hold=%d take=%d",
+		 faults.delay_ms, faults.no_barrier, faults.old_host, faults.hold, faults.take);
 }
 
 void vfsd_faults_delay(int stop_fd)
@@ -74,4 +79,14 @@ void vfsd_faults_hold(int dir_fd, const char *name)
 	}
 	(void)fstatat(dir_fd, nothing[faults.hold % 4], &st, AT_SYMLINK_NOFOLLOW);
 	(void)close(fd);
+}
+
+void vfsd_faults_request(bool changes)
+{
+	takes = changes ? faults.take : 0;
+}
+
+bool vfsd_faults_refuse(void)
+{
+	return takes > 0 && --takes == 0;
 }

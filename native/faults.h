@@ -8,8 +8,10 @@
  *   VFSD_FAULT_HOLD=1        the event thread holds what it looks up by name until the name is gone,
  *                            2: until the directory is, 3: until the one that that is in is
  *   VFSD_FAULT_OLD_HOST=1    fanotify does not say what came or went by a name, as before Linux 5.17
+ *   VFSD_FAULT_TAKE=N        of what each request that changes something takes of memory, tables and
+ *                            quota, the Nth is not there any more
  *
- * Owner thread: create by the control thread; the rest by any, it is constant then.
+ * Owner thread: init by the control thread; the rest by any, what is asked for is constant then.
  */
 #ifndef VFSD_FAULTS_H
 #define VFSD_FAULTS_H
@@ -30,6 +32,12 @@ bool vfsd_faults_old_host(void);
 
 /* @name in @dir_fd is being looked up, and that takes its time: until the host has removed it. */
 void vfsd_faults_hold(int dir_fd, const char *name);
+
+/* This thread serves another request. */
+void vfsd_faults_request(bool changes);
+
+/* Something is to be taken: is it not there? */
+bool vfsd_faults_refuse(void);
 
 #else
 
@@ -56,6 +64,16 @@ static inline void vfsd_faults_hold(int dir_fd, const char *name)
 {
 	(void)dir_fd;
 	(void)name;
+}
+
+static inline void vfsd_faults_request(bool changes)
+{
+	(void)changes;
+}
+
+static inline bool vfsd_faults_refuse(void)
+{
+	return false;
 }
 
 #endif

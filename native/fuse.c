@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "faults.h"
 #include "fuse_internal.h"
 #include "log.h"
 #include "rfc2021.h"
@@ -205,6 +206,7 @@ static ssize_t dispatch(struct vfsd_request *req, const struct vfsd_fuse_row *ro
 	if (row->flags & WRITES && req->fuse->config.readonly)
 		return -EROFS;
 	memset(req->worker->reply, 0, row->reply_bytes);
+	vfsd_faults_request(row->flags & WRITES || req->header.opcode == FUSE_OPEN);
 	if (!(row->flags & NODE))
 		return row->handle(req);
 

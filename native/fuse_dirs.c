@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "fuse_internal.h"
 #include "util.h"
@@ -24,6 +25,7 @@ ssize_t vfsd_fuse_opendir(struct vfsd_request *req)
 	struct fuse_open_out *out = req->reply;
 	struct vfsd_fuse *fuse = req->fuse;
 	int flags = vfsd_fuse_open_flags(req, in->flags);
+	struct statx st;
 	int error;
 	int fd;
 
@@ -32,6 +34,11 @@ ssize_t vfsd_fuse_opendir(struct vfsd_request *req)
 	fd = fuse->ops->open(fuse->fs, req->inode, (flags & ~O_EXCL) | O_DIRECTORY, false);
 	if (fd < 0)
 		return fd;
+	error = fuse->ops->getattr(fuse->fs, req->inode, fd, &st);
+	if (!vfsd_fuse_goes_on(req, !error && st.stx_nlink == 0)) {
+		(void)close(fd);
+		return -ESTALE;
+	}
 	error = vfsd_handle_add(fuse->handles, fd, req->header.nodeid, &out->fh);
 	if (error)
 		return error;

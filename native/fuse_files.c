@@ -67,12 +67,17 @@ ssize_t vfsd_fuse_open(struct vfsd_request *req)
 	struct fuse_open_out *out = req->reply;
 	struct vfsd_fuse *fuse = req->fuse;
 	int flags = vfsd_fuse_open_flags(req, in->flags);
+	struct vfsd_handle *handle;
 	bool kill_priv;
 	int error;
 	int fd;
 
 	if (flags < 0)
 		return flags;
+	/* Before it truncates. */
+	error = vfsd_handle_reserve(fuse->handles, &handle);
+	if (error)
+		return error;
 	kill_priv = kills_priv(req, flags, in->open_flags);
 	fd = fuse->ops->open(fuse->fs, req->inode, flags & ~O_EXCL, kill_priv);
 	/*
@@ -81,30 +86,29 @@ ssize_t vfsd_fuse_open(struct vfsd_request *req)
 	 */
 	if (fd == -EPERM && in->flags & O_APPEND && (flags & O_ACCMODE) == O_WRONLY)
 		fd = fuse->ops->open(fuse->fs, req->inode, (flags & ~O_EXCL) | O_APPEND, kill_priv);
-	if (fd < 0)
+	if (fd < 0) {
+		vfsd_handle_unreserve(fuse->handles, handle);
 		return fd;
-	error = vfsd_handle_add(fuse->handles, fd, req->header.nodeid, &out->fh);
-	if (error)
-		return error;
+	}
+	out->fh = vfsd_handle_fill(handle, fd, req->header.nodeid);
 	out->open_flags = vfsd_fuse_fopen_flags(fuse, false);
 	return (ssize_t)sizeof(*out);
 }
 
-/* A new @entry, open as @fd (consumed). */
-static ssize_t created(struct vfsd_request *req, struct vfsd_entry *entry, int fd)
+/* The end of CREATE and TMPFILE: a new @entry, open as @fd (consumed), unless there is an @error. */
+static ssize_t created(struct vfsd_request *req, int error, struct vfsd_entry *entry, int fd,
+		       struct vfsd_handle *reserved)
 {
 	struct fuse_entry_out *entry_out = req->reply;
 	struct fuse_open_out *out = (struct fuse_open_out *)(entry_out + 1);
-	struct vfsd_fuse *fuse = req->fuse;
-	int error = vfsd_handle_add(fuse->handles, fd, entry->inode->nodeid, &out->fh);
 
-	vfsd_fuse_fill_entry(req, entry, entry_out);
 	if (error) {
-		/* The guest will not learn of this lookup. */
-		vfsd_fuse_forget_one(fuse, entry_out->nodeid, 1);
+		vfsd_handle_unreserve(req->fuse->handles, reserved);
 		return error;
 	}
-	out->open_flags = vfsd_fuse_fopen_flags(fuse, false);
+	out->fh = vfsd_handle_fill(reserved, fd, entry->inode->nodeid);
+	out->open_flags = vfsd_fuse_fopen_flags(req->fuse, false);
+	vfsd_fuse_fill_entry(req, entry, entry_out);
 	return (ssize_t)(sizeof(*entry_out) + sizeof(*out));
 }
 
@@ -113,10 +117,11 @@ ssize_t vfsd_fuse_create_file(struct vfsd_request *req)
 	const struct fuse_create_in *in = req->args;
 	struct vfsd_fuse *fuse = req->fuse;
 	int flags = vfsd_fuse_open_flags(req, in->flags);
+	struct vfsd_handle *handle;
 	struct vfsd_entry entry;
 	const char *name;
 	int error;
-	int fd;
+	int fd = -1;
 
 	if (flags < 0)
 		return flags;
@@ -124,9 +129,12 @@ ssize_t vfsd_fuse_create_file(struct vfsd_request *req)
 	if (!error)
 		error = vfsd_request_creation(req, in->umask);
 	if (!error)
-		error = fuse->ops->create(fuse->fs, &req->caller, req->inode, name, flags, in->mode,
-					  kills_priv(req, flags, in->open_flags), &entry, &fd);
-	return error ? error : created(req, &entry, fd);
+		error = vfsd_handle_reserve(fuse->handles, &handle);
+	if (error)
+		return error;
+	error = fuse->ops->create(fuse->fs, &req->caller, req->inode, name, flags, in->mode,
+				  kills_priv(req, flags, in->open_flags), &entry, &fd);
+	return created(req, error, &entry, fd, handle);
 }
 
 ssize_t vfsd_fuse_tmpfile(struct vfsd_request *req)
@@ -134,10 +142,11 @@ ssize_t vfsd_fuse_tmpfile(struct vfsd_request *req)
 	const struct fuse_create_in *in = req->args;
 	struct vfsd_fuse *fuse = req->fuse;
 	int flags = vfsd_fuse_open_flags(req, in->flags);
+	struct vfsd_handle *handle;
 	struct vfsd_entry entry;
 	const char *ignored; /* whatever the guest calls what has no name: "/" */
 	int error;
-	int fd;
+	int fd = -1;
 
 	if (flags < 0)
 		return flags;
@@ -145,9 +154,14 @@ ssize_t vfsd_fuse_tmpfile(struct vfsd_request *req)
 	if (!error)
 		error = vfsd_request_creation(req, in->umask);
 	if (!error)
-		error = fuse->ops->tmpfile(fuse->fs, &req->caller, req->inode, flags, in->mode,
-					   &entry, &fd);
-	return error ? error : created(req, &entry, fd);
+		error = vfsd_handle_reserve(fuse->handles, &handle);
+	if (error)
+		return error;
+	error = fuse->ops->tmpfile(fuse->fs, &req->caller, req->inode, flags, in->mode, &entry,
+				   &fd);
+	if (vfsd_fuse_goes_on(req, error == -ESTALE) && error == -ESTALE)
+		error = -EPERM; /* as ext4 says */
+	return created(req, error, &entry, fd, handle);
 }
 
 ssize_t vfsd_fuse_read(struct vfsd_request *req)

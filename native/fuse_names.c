@@ -7,6 +7,7 @@
 #include <sys/sysmacros.h>
 
 #include "fuse_internal.h"
+#include "util.h"
 
 /* The last name of a request. */
 static int only_name(struct vfsd_request *req, const char **ret)
@@ -47,6 +48,20 @@ ssize_t vfsd_fuse_lookup(struct vfsd_request *req)
 	if (!error)
 		error = req->fuse->ops->lookup(req->fuse->fs, req->inode, name, &entry);
 	return entry_reply(req, error, &entry);
+}
+
+bool vfsd_fuse_goes_on(struct vfsd_request *req, bool removed)
+{
+	uint64_t who = (uint64_t)req->header.opcode << 32 | req->header.pid;
+	_Atomic uint64_t *told = &req->fuse->told_stale[req->header.pid % VFSD_FUSE_TOLD_STALE];
+
+	if (VFSD_LIKELY(!removed && atomic_load(told) != who))
+		return true;
+	/* Should others come in between, he is told once more. */
+	if (atomic_compare_exchange_strong(told, &who, 0) || !removed)
+		return true;
+	atomic_store(told, (uint64_t)req->header.opcode << 32 | req->header.pid);
+	return false;
 }
 
 void vfsd_fuse_forget_one(struct vfsd_fuse *fuse, uint64_t nodeid, uint64_t nlookup)

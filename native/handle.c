@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 
+#include "faults.h"
 #include "quota.h"
 #include "util.h"
 
@@ -83,6 +84,8 @@ static int slot_alloc(struct vfsd_handles *handles, struct slot **ret)
 {
 	int error = 0;
 
+	if (vfsd_faults_refuse())
+		return -ENOMEM;
 	pthread_mutex_lock(&handles->lock);
 	if (!handles->first_free)
 		error = grow(handles);
@@ -94,6 +97,17 @@ static int slot_alloc(struct vfsd_handles *handles, struct slot **ret)
 	return error;
 }
 
+/* What the slot has counted, and the slot. */
+static void slot_free(struct vfsd_handles *handles, struct slot *slot)
+{
+	vfsd_quota_give(handles->fd_quota);
+	atomic_fetch_sub_explicit(&handles->used, 1, memory_order_relaxed);
+	pthread_mutex_lock(&handles->lock);
+	slot->next_free = handles->first_free;
+	handles->first_free = slot->index + 1;
+	pthread_mutex_unlock(&handles->lock);
+}
+
 static void slot_put(struct vfsd_handles *handles, struct slot *slot)
 {
 	if (atomic_fetch_sub_explicit(&slot->refs, 1, memory_order_acq_rel) != 1)
@@ -101,12 +115,7 @@ static void slot_put(struct vfsd_handles *handles, struct slot *slot)
 	if (slot->handle.fd >= 0)
 		(void)close(slot->handle.fd);
 	vfsd_dir_drop_rest(&slot->handle);
-	vfsd_quota_give(handles->fd_quota);
-	atomic_fetch_sub_explicit(&handles->used, 1, memory_order_relaxed);
-	pthread_mutex_lock(&handles->lock);
-	slot->next_free = handles->first_free;
-	handles->first_free = slot->index + 1;
-	pthread_mutex_unlock(&handles->lock);
+	slot_free(handles, slot);
 }
 
 static bool slot_ref(struct slot *slot)
@@ -135,9 +144,8 @@ static struct slot *slot_get(struct vfsd_handles *handles, uint64_t fh, uint64_t
 	return NULL;
 }
 
-int vfsd_handle_add(struct vfsd_handles *handles, int fd, uint64_t nodeid, uint64_t *ret_fh)
+int vfsd_handle_reserve(struct vfsd_handles *handles, struct vfsd_handle **ret)
 {
-	VFSD_FD_GUARD guard = fd;
 	struct slot *slot;
 	int error;
 
@@ -149,13 +157,39 @@ int vfsd_handle_add(struct vfsd_handles *handles, int fd, uint64_t nodeid, uint6
 		return error;
 	}
 	atomic_fetch_add_explicit(&handles->used, 1, memory_order_relaxed);
-	slot->handle.fd = vfsd_fd_take(&guard);
+	*ret = &slot->handle;
+	return 0;
+}
+
+uint64_t vfsd_handle_fill(struct vfsd_handle *reserved, int fd, uint64_t nodeid)
+{
+	struct slot *slot = slot_of(reserved);
+	uint64_t fh;
+
+	slot->handle.fd = fd;
 	slot->handle.nodeid = nodeid;
 	slot->handle.dir_offset = 0;
 	slot->generation++;
-	*ret_fh = (uint64_t)slot->generation << 32 | slot->index;
+	fh = (uint64_t)slot->generation << 32 | slot->index;
 	atomic_store_explicit(&slot->open, true, memory_order_relaxed);
 	atomic_store_explicit(&slot->refs, 1, memory_order_release);
+	return fh;
+}
+
+void vfsd_handle_unreserve(struct vfsd_handles *handles, struct vfsd_handle *reserved)
+{
+	slot_free(handles, slot_of(reserved));
+}
+
+int vfsd_handle_add(struct vfsd_handles *handles, int fd, uint64_t nodeid, uint64_t *ret_fh)
+{
+	VFSD_FD_GUARD guard = fd;
+	struct vfsd_handle *reserved;
+	int error = vfsd_handle_reserve(handles, &reserved);
+
+	if (error)
+		return error;
+	*ret_fh = vfsd_handle_fill(reserved, vfsd_fd_take(&guard), nodeid);
 	return 0;
 }
 

@@ -44,6 +44,14 @@ void vfsd_handles_clear(struct vfsd_handles *handles);
 /* Add an open @fd, consumed also on error. 0, -ENFILE (the guest's quota) or -ENOMEM. */
 int vfsd_handle_add(struct vfsd_handles *handles, int fd, uint64_t nodeid, uint64_t *ret_fh);
 
+/*
+ * The same in two steps, for what may not fail any more once it has opened or made something: take what
+ * it needs, 0, -ENFILE or -ENOMEM; then fill it with @fd (consumed), or give it back.
+ */
+int vfsd_handle_reserve(struct vfsd_handles *handles, struct vfsd_handle **ret);
+uint64_t vfsd_handle_fill(struct vfsd_handle *reserved, int fd, uint64_t nodeid);
+void vfsd_handle_unreserve(struct vfsd_handles *handles, struct vfsd_handle *reserved);
+
 /* Take a transient reference. NULL: not open, or not opened as @nodeid. */
 struct vfsd_handle *vfsd_handle_get(struct vfsd_handles *handles, uint64_t fh, uint64_t nodeid);
 void vfsd_handle_put(struct vfsd_handles *handles, struct vfsd_handle *handle);

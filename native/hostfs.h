@@ -76,6 +76,10 @@ enum vfsd_write_flags {
 	VFSD_WRITE_KILL_PRIV = 1 << 1, /* end set-id bits and file capabilities */
 };
 
+/*
+ * Whatever takes a directory and a name is -ESTALE if the directory has been removed: a guest that
+ * came by a name it had cached looks that up again then. So is tmpfile().
+ */
 struct vfsd_hostfs_ops {
 	int (*lookup)(struct vfsd_hostfs *fs, struct vfsd_inode *parent, const char *name,
 		      struct vfsd_entry *ret);

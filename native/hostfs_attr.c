@@ -20,7 +20,8 @@ int vfsd_hostfs_getattr(struct vfsd_hostfs *fs, struct vfsd_inode *inode, int fd
 
 	int error = path.fd < 0 ? path.fd : vfsd_statx_fd(path.fd, 0, VFSD_STATX_MASK, ret);
 
-	if (VFSD_UNLIKELY(!error && ret->stx_nlink == 0))
+	/* It has no name any more, unless the guest has just found it by one. */
+	if (VFSD_UNLIKELY(!error && ret->stx_nlink == 0) && !vfsd_inodes_hold_lookups(fs->inodes))
 		vfsd_inode_let_go(fs->inodes, inode);
 	return error;
 }
@@ -88,28 +89,29 @@ static int change_mode(struct vfsd_hostfs *fs, int path_fd, int fd, mode_t mode)
 }
 
 static int change_owner(struct vfsd_hostfs *fs, const struct vfsd_inode *inode, int fd,
-			const struct vfsd_setattr *set)
+			uint32_t uid, uint32_t gid)
 {
-	int error = S_ISREG(inode->type) ? vfsd_hostfs_end_capability(fs, fd) : 0;
-
-	if (error)
-		return error;
-	return fchownat(fd, "", set->uid, set->gid, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) ? -errno :
-											   0;
+	if (fchownat(fd, "", uid, gid, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW))
+		return -errno;
+	return S_ISREG(inode->type) ? vfsd_hostfs_end_capability(fs, fd) : 0;
 }
 
-static int change_size(struct vfsd_hostfs *fs, const struct vfsd_inode *inode, int path_fd, int fd,
-		       const struct vfsd_setattr *set)
+/* What can be known before anything has been changed. */
+static int check_size(const struct vfsd_inode *inode, int fd, uint64_t size)
+{
+	if (S_ISDIR(inode->type))
+		return -EISDIR;
+	if (!S_ISREG(inode->type))
+		return fd < 0 ? -EBADF : -EINVAL;
+	return size <= INT64_MAX ? 0 : -EINVAL;
+}
+
+static int change_size(struct vfsd_hostfs *fs, int path_fd, int fd, const struct vfsd_setattr *set)
 {
 	struct vfsd_creds creds = {.fsetid_dropped = false};
 	struct vfsd_proc_name proc;
-	int error;
+	int error = fd < 0 ? vfsd_creds_own_fs(fs) : 0;
 
-	if (fd < 0 && !S_ISREG(inode->type) && !S_ISDIR(inode->type))
-		return -EBADF;
-	error = vfsd_hostfs_end_capability(fs, fd >= 0 ? fd : path_fd);
-	if (!error && fd < 0)
-		error = vfsd_creds_own_fs(fs);
 	if (error)
 		return error;
 	if (set->kill_priv)
@@ -122,30 +124,86 @@ static int change_size(struct vfsd_hostfs *fs, const struct vfsd_inode *inode, i
 		error = truncate(proc.name, (off_t)set->size) ? -errno : 0;
 	}
 	vfsd_creds_leave(fs, &creds);
+	return error ? error : vfsd_hostfs_end_capability(fs, fd >= 0 ? fd : path_fd);
+}
+
+/* The descriptors that SETATTR acts through; -1 or -errno: not that one. */
+struct attr_fds {
+	int path; /* O_PATH */
+	int open;
+	int any;
+};
+
+static bool sets_owner(const struct vfsd_setattr *set)
+{
+	return set->uid != (uint32_t)-1 || set->gid != (uint32_t)-1;
+}
+
+static bool sets_times(const struct vfsd_setattr *set)
+{
+	return set->times[0].tv_nsec != UTIME_OMIT || set->times[1].tv_nsec != UTIME_OMIT;
+}
+
+/*
+ * Owner before mode, for a new owner ends set-id bits; then the size, which cannot be undone; the times
+ * last, for that changes them.
+ */
+static int change_all(struct vfsd_hostfs *fs, const struct vfsd_inode *inode,
+		      const struct attr_fds *fds, const struct vfsd_setattr *set)
+{
+	int error = 0;
+
+	if (sets_owner(set))
+		error = change_owner(fs, inode, fds->any, set->uid, set->gid);
+	if (!error && set->set_mode)
+		error = change_mode(fs, fds->path, fds->open, set->mode & 07777);
+	if (!error && set->set_size)
+		error = change_size(fs, fds->path, fds->open, set);
+	if (!error && sets_times(set))
+		error = utimensat(fds->any, "", set->times, AT_EMPTY_PATH) ? -errno : 0;
 	return error;
+}
+
+/* Can a part be refused when another one has been done that could be undone? */
+static bool needs_undoing(const struct vfsd_hostfs *fs, const struct vfsd_setattr *set)
+{
+	if (!sets_owner(set))
+		return set->set_mode && (set->set_size || sets_times(set));
+	return set->set_mode || set->set_size || sets_times(set) || fs->capability_name;
+}
+
+/* As it was @before. Best effort. */
+static void undo(struct vfsd_hostfs *fs, const struct attr_fds *fds, const struct vfsd_setattr *set,
+		 const struct statx *before)
+{
+	if (sets_owner(set))
+		(void)fchownat(fds->any, "", before->stx_uid, before->stx_gid,
+			       AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW);
+	(void)change_mode(fs, fds->path, fds->open, before->stx_mode & 07777);
 }
 
 int vfsd_hostfs_setattr(struct vfsd_hostfs *fs, struct vfsd_inode *inode, int fd,
 			const struct vfsd_setattr *set, struct statx *ret)
 {
 	VFSD_PATH_FD path = vfsd_path_fd(fs, inode);
-	int error = 0;
-	int any;
-
 	/* A file that is unlinked but open may have no other descriptor left. */
-	any = path.fd >= 0 ? path.fd : fd;
-	if (any < 0)
-		return path.fd;
+	const struct attr_fds fds = {path.fd, fd, path.fd >= 0 ? path.fd : fd};
+	const bool undoing = needs_undoing(fs, set);
+	struct statx before;
+	int error = 0;
 
-	if (set->set_mode)
-		error = change_mode(fs, path.fd, fd, set->mode & 07777);
-	if (!error && (set->uid != (uint32_t)-1 || set->gid != (uint32_t)-1))
-		error = change_owner(fs, inode, any, set);
-	if (!error && set->set_size)
-		error = change_size(fs, inode, path.fd, fd, set);
-	if (!error && (set->times[0].tv_nsec != UTIME_OMIT || set->times[1].tv_nsec != UTIME_OMIT))
-		error = utimensat(any, "", set->times, AT_EMPTY_PATH) ? -errno : 0;
-	return error ? error : vfsd_statx_fd(any, 0, VFSD_STATX_MASK, ret);
+	if (fds.any < 0)
+		return path.fd;
+	if (set->set_size)
+		error = check_size(inode, fd, set->size);
+	if (!error && VFSD_UNLIKELY(undoing))
+		error = vfsd_statx_fd(fds.any, 0, STATX_BASIC_STATS, &before);
+	if (error)
+		return error;
+	error = change_all(fs, inode, &fds, set);
+	if (error && undoing)
+		undo(fs, &fds, set, &before);
+	return error ? error : vfsd_statx_fd(fds.any, 0, VFSD_STATX_MASK, ret);
 }
 
 int vfsd_hostfs_statfs(struct vfsd_hostfs *fs, struct vfsd_inode *inode, struct statvfs *ret)

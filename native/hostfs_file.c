@@ -10,6 +10,8 @@
 #include "hostfs_internal.h"
 #include "util.h"
 
+enum { REPLACED_TRIES = 16 }; /* to open what others keep replacing */
+
 int vfsd_hostfs_open(struct vfsd_hostfs *fs, struct vfsd_inode *inode, int flags, bool kill_priv)
 {
 	struct vfsd_creds creds = {.fsetid_dropped = false};
@@ -30,25 +32,86 @@ int vfsd_hostfs_open(struct vfsd_hostfs *fs, struct vfsd_inode *inode, int flags
 	return fd;
 }
 
-/* The name exists already: open what it leads to, as LOOKUP and OPEN would. */
+/*
+ * The name exists already: open what it leads to, as LOOKUP and OPEN would. -EAGAIN: it has been
+ * removed or replaced meanwhile.
+ */
 static int open_existing(struct vfsd_hostfs *fs, struct vfsd_inode *parent, int dir_fd,
 			 const char *name, int flags, bool kill_priv, struct vfsd_entry *ret,
 			 int *ret_fd)
 {
-	int error = vfsd_hostfs_lookup_at(fs, parent, dir_fd, name, false, ret);
+	int error = vfsd_hostfs_lookup_to_use(fs, parent, dir_fd, name, ret);
+	bool regular;
 	int fd;
 
 	if (error)
-		return error;
+		return error == -ENOENT ? -EAGAIN : error;
 	/* The guest took the name for free. ESTALE makes it look again, and follow a symlink. */
-	fd = S_ISREG(ret->inode->type) ? vfsd_hostfs_open(fs, ret->inode, flags, kill_priv) :
-					 -ESTALE;
+	regular = S_ISREG(ret->inode->type);
+	fd = regular ? vfsd_hostfs_open(fs, ret->inode, flags, kill_priv) : -ESTALE;
 	if (fd < 0) {
 		vfsd_hostfs_entry_drop(fs, ret);
-		return fd;
+		return regular && fd == -ESTALE ? -EAGAIN : fd;
 	}
 	*ret_fd = fd;
 	return 0;
+}
+
+/* Returns the descriptor or -errno. */
+static int make_file(struct vfsd_hostfs *fs, const struct vfsd_caller *caller, int dir_fd,
+		     const char *name, int flags, mode_t mode)
+{
+	struct vfsd_creds creds;
+	int fd = vfsd_creds_enter(fs, caller, &creds);
+
+	if (fd)
+		return fd;
+	fd = openat(dir_fd, name, flags | O_CREAT | O_EXCL | O_NOFOLLOW | O_NOCTTY | O_CLOEXEC,
+		    mode & 07777);
+	fd = fd < 0 ? -errno : fd;
+	vfsd_creds_leave(fs, &creds);
+	return fd;
+}
+
+/*
+ * What CREATE and TMPFILE have made, open as *fd, which is taken if it can be labelled and looked up.
+ */
+static int finish_file(struct vfsd_hostfs *fs, const struct vfsd_caller *caller,
+		       const struct vfsd_inode *parent, int *fd, struct vfsd_entry *ret,
+		       int *ret_fd)
+{
+	int error = caller->label ? vfsd_hostfs_label(*fd, caller->label) : 0;
+
+	if (!error) /* not by name: somebody else may have replaced it */
+		error = vfsd_hostfs_entry_of_fd(fs, parent, *fd, ret);
+	if (!error)
+		*ret_fd = vfsd_fd_take(fd);
+	return error;
+}
+
+/* Make @name, or open it, with what a new one needs reserved. */
+static int create_file(struct vfsd_hostfs *fs, const struct vfsd_caller *caller,
+		       struct vfsd_inode *parent, int dir_fd, const char *name, int flags,
+		       mode_t mode, bool kill_priv, struct vfsd_entry *ret, int *ret_fd)
+{
+	VFSD_FD_GUARD fd = -1;
+	int error;
+
+	for (int tries = 0; tries < REPLACED_TRIES; tries++) {
+		fd = make_file(fs, caller, dir_fd, name, flags, mode);
+		if (fd != -EEXIST || flags & O_EXCL)
+			break;
+		error = open_existing(fs, parent, dir_fd, name, flags, kill_priv, ret, ret_fd);
+		if (error != -EAGAIN)
+			return error;
+		fd = -ESTALE;
+	}
+	if (fd < 0)
+		return fd;
+	error = finish_file(fs, caller, parent, &fd, ret, ret_fd);
+	if (error && (caller->label || vfsd_hostfs_is_short(error)))
+		(void)unlinkat(dir_fd, name, 0);
+	return error;
 }
 
 int vfsd_hostfs_create_file(struct vfsd_hostfs *fs, const struct vfsd_caller *caller,
@@ -56,32 +119,13 @@ int vfsd_hostfs_create_file(struct vfsd_hostfs *fs, const struct vfsd_caller *ca
 			    bool kill_priv, struct vfsd_entry *ret, int *ret_fd)
 {
 	VFSD_PATH_FD dir = vfsd_path_fd(fs, parent);
-	VFSD_FD_GUARD fd = -1;
-	struct vfsd_creds creds;
-	int error;
+	int error = dir.fd < 0 ? dir.fd : vfsd_inodes_reserve(fs->inodes, parent, false);
 
-	if (dir.fd < 0)
-		return dir.fd;
-	error = vfsd_creds_enter(fs, caller, &creds);
 	if (error)
 		return error;
-	fd = openat(dir.fd, name, flags | O_CREAT | O_EXCL | O_NOFOLLOW | O_NOCTTY | O_CLOEXEC,
-		    mode & 07777);
-	error = fd < 0 ? -errno : 0;
-	vfsd_creds_leave(fs, &creds);
-
-	if (error == -EEXIST && !(flags & O_EXCL))
-		return open_existing(fs, parent, dir.fd, name, flags, kill_priv, ret, ret_fd);
-	if (!error && caller->label) {
-		error = vfsd_hostfs_label(fd, caller->label);
-		if (error)
-			(void)unlinkat(dir.fd, name, 0);
-	}
-	if (!error) /* not by name: somebody else may have replaced it */
-		error = vfsd_hostfs_entry_of_fd(fs, parent, fd, ret);
-	if (!error)
-		*ret_fd = vfsd_fd_take(&fd);
-	return error;
+	error = create_file(fs, caller, parent, dir.fd, name, flags, mode, kill_priv, ret, ret_fd);
+	vfsd_inodes_unreserve(fs->inodes);
+	return vfsd_hostfs_error_in(dir.fd, error);
 }
 
 int vfsd_hostfs_tmpfile(struct vfsd_hostfs *fs, const struct vfsd_caller *caller,
@@ -91,11 +135,8 @@ int vfsd_hostfs_tmpfile(struct vfsd_hostfs *fs, const struct vfsd_caller *caller
 	VFSD_PATH_FD dir = vfsd_path_fd(fs, parent);
 	VFSD_FD_GUARD fd = -1;
 	struct vfsd_creds creds;
-	int error;
+	int error = dir.fd < 0 ? dir.fd : vfsd_creds_enter(fs, caller, &creds);
 
-	if (dir.fd < 0)
-		return dir.fd;
-	error = vfsd_creds_enter(fs, caller, &creds);
 	if (error)
 		return error;
 	/* Whether it may get a name is kept by the guest's kernel, which alone asks for that. */
@@ -103,13 +144,10 @@ int vfsd_hostfs_tmpfile(struct vfsd_hostfs *fs, const struct vfsd_caller *caller
 		    mode & 07777);
 	error = fd < 0 ? -errno : 0;
 	vfsd_creds_leave(fs, &creds);
-	if (!error && caller->label)
-		error = vfsd_hostfs_label(fd, caller->label);
-	if (!error)
-		error = vfsd_hostfs_entry_of_fd(fs, parent, fd, ret);
-	if (!error)
-		*ret_fd = vfsd_fd_take(&fd);
-	return error;
+	if ((error == -ENOENT || error == -EPERM) && vfsd_hostfs_is_removed(dir.fd))
+		error = -ESTALE;
+	/* Nothing has to be reserved: what fails leaves no name. */
+	return error ? error : finish_file(fs, caller, parent, &fd, ret, ret_fd);
 }
 
 /*

@@ -83,11 +83,22 @@ int vfsd_hostfs_lookup(struct vfsd_hostfs *fs, struct vfsd_inode *parent, const 
  */
 int vfsd_hostfs_lookup_at(struct vfsd_hostfs *fs, const struct vfsd_inode *parent, int dir_fd,
 			  const char *name, bool expect_new, struct vfsd_entry *ret);
+/* The same where somebody is about to use what is found: vfsd_inodes_hold_lookups(). */
+int vfsd_hostfs_lookup_to_use(struct vfsd_hostfs *fs, const struct vfsd_inode *parent, int dir_fd,
+			      const char *name, struct vfsd_entry *ret);
 int vfsd_hostfs_again(struct vfsd_hostfs *fs, struct vfsd_inode *inode, struct vfsd_entry *ret);
 int vfsd_hostfs_parent(struct vfsd_hostfs *fs, struct vfsd_inode *inode, struct vfsd_entry *ret);
 /* The entry of an inode just created or opened; @fd is any descriptor of it and stays open. */
 int vfsd_hostfs_entry_of_fd(struct vfsd_hostfs *fs, const struct vfsd_inode *parent, int fd,
 			    struct vfsd_entry *ret);
+bool vfsd_hostfs_is_removed(int dir_fd);
+/*
+ * @error of a name in the directory @dir_fd, except that -ENOENT is -ESTALE if the directory itself has
+ * been removed: then there may be another one of its name, where the guest has to look.
+ */
+int vfsd_hostfs_error_in(int dir_fd, int error);
+/* Is it that memory or descriptors have run out? */
+bool vfsd_hostfs_is_short(int error);
 /* Give an entry back: its lookup and its reference. */
 void vfsd_hostfs_entry_drop(struct vfsd_hostfs *fs, struct vfsd_entry *entry);
 int vfsd_hostfs_symlink(struct vfsd_hostfs *fs, const struct vfsd_caller *caller,

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
@@ -37,6 +38,14 @@ static int entry_of_path_fd(struct vfsd_hostfs *fs, const struct vfsd_inode *par
 	return 0;
 }
 
+static int open_and_look_up(struct vfsd_hostfs *fs, const struct vfsd_inode *parent, int dir_fd,
+			    const char *name, struct vfsd_entry *ret)
+{
+	int fd = openat(dir_fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+
+	return fd < 0 ? -errno : entry_of_path_fd(fs, parent, fd, ret);
+}
+
 /* Of an inode that the guest knows; NULL otherwise, or if there is no such name: *ret is 0 or -errno */
 static struct vfsd_inode *known_by_name(struct vfsd_hostfs *fs, int dir_fd, const char *name,
 					struct statx *st, int *ret)
@@ -57,7 +66,6 @@ int vfsd_hostfs_lookup_at(struct vfsd_hostfs *fs, const struct vfsd_inode *paren
 			  const char *name, bool expect_new, struct vfsd_entry *ret)
 {
 	int error = 0;
-	int fd;
 
 	ret->inode = NULL;
 	ret->added = false;
@@ -72,11 +80,29 @@ int vfsd_hostfs_lookup_at(struct vfsd_hostfs *fs, const struct vfsd_inode *paren
 		ret->submount = is_submount(parent, &ret->st);
 		return 0;
 	}
-	fd = openat(dir_fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
 	/* The name may lead elsewhere by now: what counts is the descriptor. */
-	return entry_of_path_fd(fs, parent, fd, ret);
+	return open_and_look_up(fs, parent, dir_fd, name, ret);
+}
+
+bool vfsd_hostfs_is_removed(int dir_fd)
+{
+	struct stat st;
+
+	/* Not by the C library's fstat(), which passes an empty path: names are often absent. */
+	return syscall(SYS_fstat, dir_fd, &st) == 0 && st.st_nlink == 0;
+}
+
+int vfsd_hostfs_error_in(int dir_fd, int error)
+{
+	return error == -ENOENT && vfsd_hostfs_is_removed(dir_fd) ? -ESTALE : error;
+}
+
+int vfsd_hostfs_lookup_to_use(struct vfsd_hostfs *fs, const struct vfsd_inode *parent, int dir_fd,
+			      const char *name, struct vfsd_entry *ret)
+{
+	if (VFSD_UNLIKELY(vfsd_inodes_hold_lookups(fs->inodes)))
+		return open_and_look_up(fs, parent, dir_fd, name, ret);
+	return vfsd_hostfs_lookup_at(fs, parent, dir_fd, name, false, ret);
 }
 
 int vfsd_hostfs_lookup(struct vfsd_hostfs *fs, struct vfsd_inode *parent, const char *name,
@@ -84,7 +110,10 @@ int vfsd_hostfs_lookup(struct vfsd_hostfs *fs, struct vfsd_inode *parent, const 
 {
 	VFSD_PATH_FD dir = vfsd_path_fd(fs, parent);
 
-	return dir.fd < 0 ? dir.fd : vfsd_hostfs_lookup_at(fs, parent, dir.fd, name, false, ret);
+	if (dir.fd < 0)
+		return dir.fd;
+	return vfsd_hostfs_error_in(dir.fd,
+				    vfsd_hostfs_lookup_to_use(fs, parent, dir.fd, name, ret));
 }
 
 int vfsd_hostfs_entry_of_fd(struct vfsd_hostfs *fs, const struct vfsd_inode *parent, int fd,
@@ -144,20 +173,53 @@ void vfsd_hostfs_entry_drop(struct vfsd_hostfs *fs, struct vfsd_entry *entry)
 	entry->inode = NULL;
 }
 
-/* After making @name: label it, or it must not stay (@flags: unlinkat(2)'s), and look it up. */
-static int finish_new(struct vfsd_hostfs *fs, const struct vfsd_caller *caller,
-		      const struct vfsd_inode *parent, int dir_fd, const char *name, int flags,
-		      struct vfsd_entry *ret)
+bool vfsd_hostfs_is_short(int error)
 {
-	int error = 0;
+	return error == -ENOMEM || error == -ENFILE || error == -EMFILE;
+}
 
-	if (caller->label)
-		error = vfsd_hostfs_label_name(fs, dir_fd, name, caller->label);
-	if (error) {
-		(void)unlinkat(dir_fd, name, flags);
+/* Before making a name: take what it needs, and the caller's ids. To be ended by finish_new(). */
+static int begin_new(struct vfsd_hostfs *fs, const struct vfsd_caller *caller,
+		     const struct vfsd_inode *parent, struct vfsd_creds *creds)
+{
+	int error = vfsd_inodes_reserve(fs->inodes, parent, false);
+
+	if (error)
 		return error;
-	}
-	return vfsd_hostfs_lookup_at(fs, parent, dir_fd, name, false, ret);
+	error = vfsd_creds_enter(fs, caller, creds);
+	if (error)
+		vfsd_inodes_unreserve(fs->inodes);
+	return error;
+}
+
+/*
+ * @name has been made: label it (NULL: not) and look it up. What cannot be labelled must not stay, nor
+ * what the host is too short of something to look up. @flags: unlinkat(2)'s.
+ */
+static int look_up_new(struct vfsd_hostfs *fs, const struct vfsd_label *label,
+		       const struct vfsd_inode *parent, int dir_fd, const char *name, int flags,
+		       struct vfsd_entry *ret)
+{
+	int error = label ? vfsd_hostfs_label_name(fs, dir_fd, name, label) : 0;
+	bool stays = error == 0;
+
+	if (!error)
+		error = vfsd_hostfs_lookup_at(fs, parent, dir_fd, name, false, ret);
+	if (!stays || vfsd_hostfs_is_short(error))
+		(void)unlinkat(dir_fd, name, flags);
+	return error;
+}
+
+/* After making @name, unless that was an @error. */
+static int finish_new(struct vfsd_hostfs *fs, const struct vfsd_caller *caller,
+		      const struct vfsd_creds *creds, int error, const struct vfsd_inode *parent,
+		      int dir_fd, const char *name, int flags, struct vfsd_entry *ret)
+{
+	vfsd_creds_leave(fs, creds);
+	if (!error)
+		error = look_up_new(fs, caller->label, parent, dir_fd, name, flags, ret);
+	vfsd_inodes_unreserve(fs->inodes);
+	return vfsd_hostfs_error_in(dir_fd, error);
 }
 
 int vfsd_hostfs_symlink(struct vfsd_hostfs *fs, const struct vfsd_caller *caller,
@@ -166,16 +228,12 @@ int vfsd_hostfs_symlink(struct vfsd_hostfs *fs, const struct vfsd_caller *caller
 {
 	VFSD_PATH_FD dir = vfsd_path_fd(fs, parent);
 	struct vfsd_creds creds;
-	int error;
+	int error = dir.fd < 0 ? dir.fd : begin_new(fs, caller, parent, &creds);
 
-	if (dir.fd < 0)
-		return dir.fd;
-	error = vfsd_creds_enter(fs, caller, &creds);
 	if (error)
 		return error;
 	error = symlinkat(target, dir.fd, name) ? -errno : 0;
-	vfsd_creds_leave(fs, &creds);
-	return error ? error : finish_new(fs, caller, parent, dir.fd, name, 0, ret);
+	return finish_new(fs, caller, &creds, error, parent, dir.fd, name, 0, ret);
 }
 
 int vfsd_hostfs_mknod(struct vfsd_hostfs *fs, const struct vfsd_caller *caller,
@@ -184,16 +242,12 @@ int vfsd_hostfs_mknod(struct vfsd_hostfs *fs, const struct vfsd_caller *caller,
 {
 	VFSD_PATH_FD dir = vfsd_path_fd(fs, parent);
 	struct vfsd_creds creds;
-	int error;
+	int error = dir.fd < 0 ? dir.fd : begin_new(fs, caller, parent, &creds);
 
-	if (dir.fd < 0)
-		return dir.fd;
-	error = vfsd_creds_enter(fs, caller, &creds);
 	if (error)
 		return error;
 	error = mknodat(dir.fd, name, mode, rdev) ? -errno : 0;
-	vfsd_creds_leave(fs, &creds);
-	return error ? error : finish_new(fs, caller, parent, dir.fd, name, 0, ret);
+	return finish_new(fs, caller, &creds, error, parent, dir.fd, name, 0, ret);
 }
 
 int vfsd_hostfs_mkdir(struct vfsd_hostfs *fs, const struct vfsd_caller *caller,
@@ -202,16 +256,12 @@ int vfsd_hostfs_mkdir(struct vfsd_hostfs *fs, const struct vfsd_caller *caller,
 {
 	VFSD_PATH_FD dir = vfsd_path_fd(fs, parent);
 	struct vfsd_creds creds;
-	int error;
+	int error = dir.fd < 0 ? dir.fd : begin_new(fs, caller, parent, &creds);
 
-	if (dir.fd < 0)
-		return dir.fd;
-	error = vfsd_creds_enter(fs, caller, &creds);
 	if (error)
 		return error;
 	error = mkdirat(dir.fd, name, mode) ? -errno : 0;
-	vfsd_creds_leave(fs, &creds);
-	return error ? error : finish_new(fs, caller, parent, dir.fd, name, AT_REMOVEDIR, ret);
+	return finish_new(fs, caller, &creds, error, parent, dir.fd, name, AT_REMOVEDIR, ret);
 }
 
 int vfsd_hostfs_link(struct vfsd_hostfs *fs, struct vfsd_inode *inode, struct vfsd_inode *parent,
@@ -228,8 +278,9 @@ int vfsd_hostfs_link(struct vfsd_hostfs *fs, struct vfsd_inode *inode, struct vf
 	/* Through /proc: AT_EMPTY_PATH would need CAP_DAC_READ_SEARCH. */
 	proc = vfsd_hostfs_proc_name(path.fd);
 	if (linkat(fs->proc_self_fd, proc.name, dir.fd, name, AT_SYMLINK_FOLLOW))
-		return -errno;
-	return vfsd_hostfs_lookup_at(fs, parent, dir.fd, name, false, ret);
+		return vfsd_hostfs_error_in(dir.fd, -errno);
+	/* Nothing was reserved: the guest has this inode. */
+	return look_up_new(fs, NULL, parent, dir.fd, name, 0, ret);
 }
 
 /*
@@ -256,7 +307,7 @@ static int remove_name(struct vfsd_hostfs *fs, struct vfsd_inode *parent, const 
 		return dir.fd;
 	if (flags & AT_REMOVEDIR || vfsd_inodes_keep_files(fs->inodes))
 		let_go_of(fs, dir.fd, name);
-	return unlinkat(dir.fd, name, flags) ? -errno : 0;
+	return unlinkat(dir.fd, name, flags) ? vfsd_hostfs_error_in(dir.fd, -errno) : 0;
 }
 
 int vfsd_hostfs_unlink(struct vfsd_hostfs *fs, struct vfsd_inode *parent, const char *name)
@@ -281,5 +332,7 @@ int vfsd_hostfs_rename(struct vfsd_hostfs *fs, struct vfsd_inode *parent, const 
 		return new_dir.fd;
 	if (!(flags & (RENAME_EXCHANGE | RENAME_NOREPLACE)))
 		let_go_of(fs, new_dir.fd, new_name);
-	return renameat2(dir.fd, name, new_dir.fd, new_name, flags) ? -errno : 0;
+	if (renameat2(dir.fd, name, new_dir.fd, new_name, flags) == 0)
+		return 0;
+	return vfsd_hostfs_error_in(dir.fd, vfsd_hostfs_error_in(new_dir.fd, -errno));
 }

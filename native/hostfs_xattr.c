@@ -93,14 +93,17 @@ int vfsd_hostfs_setxattr(struct vfsd_hostfs *fs, const struct vfsd_caller *calle
 	TARGET target = {.path.fd = -1};
 	int error = target_open(fs, inode, &target);
 
-	if (!error && S_ISREG(inode->type) && fs->capability_name &&
-	    strcmp(name, fs->capability_name) != 0)
-		error = vfsd_hostfs_end_capability(fs, target.path.fd);
 	if (error)
 		return error;
 	if (kill_sgid)
-		return set_as(fs, caller, &target, name, value, size, flags);
-	return setxattr(target.proc.name, name, value, size, flags) ? -errno : 0;
+		error = set_as(fs, caller, &target, name, value, size, flags);
+	else
+		error = setxattr(target.proc.name, name, value, size, flags) ? -errno : 0;
+	/* Afterwards: what is refused changes nothing. */
+	if (!error && S_ISREG(inode->type) && fs->capability_name &&
+	    strcmp(name, fs->capability_name) != 0)
+		error = vfsd_hostfs_end_capability(fs, target.path.fd);
+	return error;
 }
 
 int vfsd_hostfs_removexattr(struct vfsd_hostfs *fs, struct vfsd_inode *inode, const char *name)

@@ -77,6 +77,14 @@ struct vfsd_inode *vfsd_inode_get(struct vfsd_inodes *inodes, uint64_t nodeid);
 void vfsd_inode_put(struct vfsd_inodes *inodes, struct vfsd_inode *inode);
 
 /*
+ * What makes something must not find afterwards that it cannot be looked up. Take for this thread what
+ * an inode made in the directory @dir may need of table, memory and quota, @nameless: without a name;
+ * the lookups that follow use it. 0, -ENFILE or -ENOMEM. Give back what is left in any case.
+ */
+int vfsd_inodes_reserve(struct vfsd_inodes *inodes, const struct vfsd_inode *dir, bool nameless);
+void vfsd_inodes_unreserve(struct vfsd_inodes *inodes);
+
+/*
  * Find or add the inode behind @fd (O_PATH, consumed), count one lookup, return a transient
  * reference. @st is its statx. 0 or -errno (-ENFILE: the guest's quota).
  */
@@ -181,6 +189,13 @@ void vfsd_inode_fd_put(int fd, bool transient);
  * about a second, unless vfsd_inode_unpin() was called for it. Needs vfsd_inodes_tend().
  */
 int vfsd_inode_fd_borrow(struct vfsd_inodes *inodes, struct vfsd_inode *inode, bool *transient);
+
+/*
+ * Was something gone lately that the guest asked for by its node id? The guest looks its name up again
+ * then, but only once, and what the host keeps replacing may be gone again when the guest comes with the
+ * new id. So for a while, what vfsd_inode_lookup_fd() finds stays open, for half a second at least.
+ */
+bool vfsd_inodes_hold_lookups(struct vfsd_inodes *inodes);
 
 /* Is any descriptor kept so, but for those of directories? */
 bool vfsd_inodes_keep_files(struct vfsd_inodes *inodes);

@@ -18,8 +18,7 @@ static int slot_set_handle(struct vfsd_inode_slot *slot, const struct vfsd_file_
 {
 	slot->handle_outside = handle->bytes > VFSD_HANDLE_INLINE_BYTES;
 	if (slot->handle_outside) {
-		struct vfsd_file_handle *outside =
-			malloc(offsetof(struct vfsd_file_handle, data) + handle->bytes);
+		struct vfsd_file_handle *outside = vfsd_reserve_handle(handle->bytes);
 
 		if (!outside)
 			return -ENOMEM;
@@ -42,7 +41,7 @@ static int slot_create(struct vfsd_inodes *inodes, uint64_t nodeid, const struct
 	uint32_t index = (uint32_t)nodeid;
 	int error;
 
-	error = nodeid ? vfsd_slot_alloc_at(inodes, index) : vfsd_slot_alloc(inodes, &index);
+	error = nodeid ? vfsd_slot_alloc_at(inodes, index) : vfsd_reserve_slot(inodes, &index);
 	if (error)
 		return error;
 	slot = vfsd_slot_at(inodes, index);
@@ -69,6 +68,7 @@ static int slot_create(struct vfsd_inodes *inodes, uint64_t nodeid, const struct
 	slot->closing_fd = -1;
 	slot->reopenable = false;
 	slot->never_kept = false;
+	slot->kept_again = false;
 	atomic_store_explicit(&slot->listings, 0, memory_order_relaxed);
 	atomic_store_explicit(&slot->uncovered, 0, memory_order_relaxed);
 	atomic_store_explicit(&slot->birth, 0, memory_order_relaxed);
@@ -95,16 +95,15 @@ static int slot_hold(struct vfsd_inodes *inodes, struct vfsd_inode_slot *slot, i
 		return 0;
 	if (inodes->config.handles == VFSD_HANDLES_MANDATORY && !slot->reopenable)
 		return -EOPNOTSUPP;
-	if (!vfsd_quota_take(inodes->config.fd_quota))
+	if (!vfsd_reserve_fd(inodes))
 		return -ENFILE;
 	atomic_store_explicit(&slot->fd, vfsd_fd_take(fd), memory_order_relaxed);
 	return 0;
 }
 
-int vfsd_inode_add(struct vfsd_inodes *inodes, uint64_t nodeid, int fd, const struct statx *st,
+int vfsd_inode_add(struct vfsd_inodes *inodes, uint64_t nodeid, int *fd, const struct statx *st,
 		   struct vfsd_inode **ret)
 {
-	VFSD_FD_GUARD guard = fd;
 	struct vfsd_file_handle handle = {.bytes = 0};
 	struct vfsd_wanted wanted = vfsd_wanted_ident(st);
 	struct vfsd_host_mount *mount;
@@ -114,7 +113,7 @@ int vfsd_inode_add(struct vfsd_inodes *inodes, uint64_t nodeid, int fd, const st
 	int error;
 
 	if (inodes->encode &&
-	    vfsd_host_handle_encode(fd, "", true, &handle, &reopenable, &mnt_id) == 0) {
+	    vfsd_host_handle_encode(*fd, "", true, &handle, &reopenable, &mnt_id) == 0) {
 		wanted.which = VFSD_BY_HANDLE;
 		wanted.handle = &handle;
 	} else {
@@ -126,7 +125,7 @@ int vfsd_inode_add(struct vfsd_inodes *inodes, uint64_t nodeid, int fd, const st
 		return 0;
 	}
 
-	mount = vfsd_host_mount_get(inodes, fd, st);
+	mount = vfsd_host_mount_get(inodes, *fd, st);
 	if (!mount)
 		return -ENOMEM;
 	handle.fsid = mount->fsid;
@@ -135,7 +134,7 @@ int vfsd_inode_add(struct vfsd_inodes *inodes, uint64_t nodeid, int fd, const st
 		vfsd_host_mount_put(inodes, mount);
 		return error;
 	}
-	error = slot_hold(inodes, slot, &guard, reopenable, st->stx_nlink == 0);
+	error = slot_hold(inodes, slot, fd, reopenable, st->stx_nlink == 0);
 	if (error) {
 		vfsd_slot_put(inodes, slot);
 		return error;
@@ -234,7 +233,12 @@ int vfsd_inode_lookup_open(struct vfsd_inodes *inodes, int fd, const struct stat
 int vfsd_inode_lookup_fd(struct vfsd_inodes *inodes, int fd, const struct statx *st,
 			 struct vfsd_inode **ret)
 {
-	return vfsd_inode_add(inodes, 0, fd, st, ret);
+	VFSD_FD_GUARD guard = fd;
+	int error = vfsd_inode_add(inodes, 0, &guard, st, ret);
+
+	if (!error && VFSD_UNLIKELY(vfsd_inodes_hold_lookups(inodes)))
+		vfsd_inode_keep_fd(inodes, *ret, &guard);
+	return error;
 }
 
 int vfsd_inode_add_lost(struct vfsd_inodes *inodes, uint64_t nodeid, uint32_t type,

@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/statfs.h>
 
+#include "faults.h"
 #include "inode_internal.h"
 #include "quota.h"
 #include "util.h"
@@ -185,7 +186,7 @@ struct vfsd_host_mount *vfsd_host_mount_get(struct vfsd_inodes *inodes, int fd,
 	pthread_mutex_lock(&inodes->mounts_lock);
 	mount = mount_of(inodes, st);
 	if (!mount) {
-		mount = calloc(1, sizeof(*mount));
+		mount = vfsd_faults_refuse() ? NULL : calloc(1, sizeof(*mount));
 		if (mount) {
 			mount->mnt_id = vfsd_statx_mnt(st);
 			mount->dev = vfsd_statx_dev(st);
@@ -320,6 +321,7 @@ int vfsd_inode_handle_open(struct vfsd_inodes *inodes, const struct vfsd_file_ha
 int vfsd_inode_open(struct vfsd_inodes *inodes, struct vfsd_inode *inode, int flags)
 {
 	struct vfsd_inode_slot *slot = vfsd_inode_slot(inode);
+	int opened;
 	int fd;
 
 	if (inode->type != S_IFREG && inode->type != S_IFDIR)
@@ -327,8 +329,15 @@ int vfsd_inode_open(struct vfsd_inodes *inodes, struct vfsd_inode *inode, int fl
 	fd = atomic_load(&slot->fd);
 	if (fd >= 0 && !(fd & VFSD_FD_KEPT))
 		return reopen(inodes, fd, flags);
-	return vfsd_host_handle_open(atomic_load_explicit(&slot->mount->fd, memory_order_acquire),
-				     vfsd_slot_handle(slot), flags & ~O_NOFOLLOW);
+	opened = vfsd_host_handle_open(atomic_load_explicit(&slot->mount->fd, memory_order_acquire),
+				       vfsd_slot_handle(slot), flags & ~O_NOFOLLOW);
+	if (VFSD_LIKELY(opened != -ESTALE))
+		return opened;
+	/* Not every filesystem finds what has no name any more, though it is held. */
+	if (fd >= 0)
+		return reopen(inodes, vfsd_fd_number(fd), flags);
+	vfsd_inodes_note_stale(inodes);
+	return -ESTALE;
 }
 
 int vfsd_slot_take_fd(struct vfsd_inode_slot *slot)

@@ -2,8 +2,9 @@
 /*
  * inode_internal - what inode.c (the table), inode_index.c (finding in it), inode_add.c (what comes
  * into it), inode_slot.c (its memory and reference counts), inode_host.c (descriptors, handles,
- * mounts), inode_keep.c (descriptors for a while), inode_listing.c (directories listed often),
- * inode_place.c (where directories are) and inode_restore.c (migration) share.
+ * mounts), inode_keep.c (descriptors for a while), inode_reserve.c (what is taken ahead),
+ * inode_listing.c (directories listed often), inode_place.c (where directories are) and inode_restore.c
+ * (migration) share.
  * Nobody else includes this.
  */
 #ifndef VFSD_INODE_INTERNAL_H
@@ -22,7 +23,8 @@ enum {
 	VFSD_INODE_CHUNKS_MAX = 32768, /* 16 M inodes */
 	VFSD_HANDLE_INLINE_BYTES = 20, /* ext4 8, xfs and tmpfs 12, btrfs 20 */
 	VFSD_KEPT_AT_ONCE = 256,       /* closed by one call of vfsd_inodes_tend() */
-	VFSD_KEPT_MS = 1000,
+	VFSD_KEPT_MS = 1000,	       /* at most; at least half of it */
+	VFSD_STALE_MS = 2000,	       /* so long after an ESTALE, lookups hold what they find */
 };
 
 /* Set in vfsd_inode_slot.refs while closing_fd waits for its last borrower. */
@@ -67,7 +69,8 @@ struct vfsd_inode_slot {
 	int closing_fd;		     /* was fd until it was let go; protected by unpin_lock */
 	bool reopenable;	     /* the handle is good for open_by_handle_at() */
 	bool handle_outside;	     /* handle_space holds a pointer to the handle, malloc()ed */
-	bool never_kept;	     /* no descriptor may pin it; protected by unpin_lock */
+	bool never_kept : 1;	     /* no descriptor may pin it; protected by unpin_lock */
+	bool kept_again : 1;	     /* held once more since it was kept; likewise */
 	_Atomic uint8_t listings;    /* of a directory: how many lately, see inode_listing.c */
 	_Atomic uint64_t nlookup;    /* the guest's count; 0: not (or no more) held */
 	struct vfsd_host_mount *mount;
@@ -116,9 +119,12 @@ struct vfsd_inodes {
 	/* Whose descriptors are kept, the oldest at kept_at; protected by unpin_lock. */
 	uint64_t *kept; /* config.kept_max of them */
 	uint32_t kept_at;
+	uint32_t kept_old;	   /* so many of the oldest were there half of VFSD_KEPT_MS ago */
+	_Atomic uint32_t kept_due; /* so many of those are to be closed now */
 	_Atomic uint32_t n_kept;
-	_Atomic uint32_t n_kept_files;	/* kept and open, but for directories */
-	_Atomic uint64_t kept_since_ms; /* monotonic; when the first of them was kept */
+	_Atomic uint32_t n_kept_files;	 /* kept and open, but for directories */
+	_Atomic uint64_t kept_since_ms;	 /* monotonic; when kept_old was counted */
+	_Atomic uint64_t stale_since_ms; /* likewise; the last ESTALE of a handle. 0: long ago */
 
 	pthread_mutex_t mount_changes_lock;
 	int mount_table_fd;	/* /proc/self/mountinfo, polled with the lock; -1: none */
@@ -141,8 +147,11 @@ static inline struct vfsd_file_handle *vfsd_slot_handle(const struct vfsd_inode_
 
 /* inode_add.c */
 int vfsd_inode_add_root(struct vfsd_inodes *inodes, int fd);
-/* As vfsd_inode_lookup_fd(); as @nodeid unless that is 0 or the inode has an id already. */
-int vfsd_inode_add(struct vfsd_inodes *inodes, uint64_t nodeid, int fd, const struct statx *st,
+/*
+ * As vfsd_inode_lookup_fd(); as @nodeid unless that is 0 or the inode has an id already. *fd is taken
+ * if it is to hold the inode.
+ */
+int vfsd_inode_add(struct vfsd_inodes *inodes, uint64_t nodeid, int *fd, const struct statx *st,
 		   struct vfsd_inode **ret);
 int vfsd_inode_add_lost(struct vfsd_inodes *inodes, uint64_t nodeid, uint32_t type,
 			struct vfsd_inode **ret);
@@ -203,6 +212,21 @@ void vfsd_inodes_open_mount_table(struct vfsd_inodes *inodes);
 
 /* Keep a descriptor of what a handle holds, unless others would have to make room. */
 void vfsd_inode_keep(struct vfsd_inodes *inodes, struct vfsd_inode *inode);
+
+/* Keep *fd (O_PATH, of @inode; taken) where a handle holds it, or what is kept already, anew. */
+void vfsd_inode_keep_fd(struct vfsd_inodes *inodes, struct vfsd_inode *inode, int *fd);
+
+/* A guest's request has found that a handle leads nowhere any more. */
+void vfsd_inodes_note_stale(struct vfsd_inodes *inodes);
+
+/* inode_reserve.c: as without the reserve, if this thread has none. */
+
+/* Reserve a slot. 0 or -ENOMEM. */
+int vfsd_reserve_slot(struct vfsd_inodes *inodes, uint32_t *ret);
+/* One of the guest's descriptors. False: there is none left. */
+bool vfsd_reserve_fd(struct vfsd_inodes *inodes);
+/* Memory for a handle that does not fit a slot, to be freed. NULL: there is none. */
+struct vfsd_file_handle *vfsd_reserve_handle(uint32_t bytes);
 
 /* inode_slot.c */
 

@@ -60,7 +60,7 @@ int vfsd_inode_restore(struct vfsd_inodes *inodes, uint64_t nodeid, uint64_t nlo
 
 	if (!is_restorable(nodeid, nlookup))
 		return -EINVAL;
-	error = vfsd_inode_add(inodes, nodeid, vfsd_fd_take(&guard), st, &inode);
+	error = vfsd_inode_add(inodes, nodeid, &guard, st, &inode);
 	if (error)
 		return error;
 	if (inode->nodeid == nodeid) {

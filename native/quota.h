@@ -14,6 +14,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "faults.h"
+
 struct vfsd_quota {
 	uint64_t limit; /* set before use */
 	_Atomic uint64_t used;
@@ -22,6 +24,8 @@ struct vfsd_quota {
 /* Count @n more. False: that would be beyond the limit. NULL has no limit. */
 static inline bool vfsd_quota_take_n(struct vfsd_quota *quota, uint64_t n)
 {
+	if (vfsd_faults_refuse())
+		return false;
 	if (!quota)
 		return true;
 	if (atomic_fetch_add_explicit(&quota->used, n, memory_order_relaxed) + n <= quota->limit)

@@ -36,6 +36,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--posix-cases", default="", metavar="TEXT", help="only those with TEXT in their names"
     )
     parser.addoption(
+        "--replaced-rounds",
+        type=int,
+        default=500,
+        help="how often a guest calls what the host keeps replacing; 100000 is the long form",
+    )
+    parser.addoption(
         "--guest-option", action="append", default=[], help="of run-guest, for all; repeatable"
     )
 

@@ -30,6 +30,7 @@ static struct tree tree;
 static int refusals; /* how often the host is short of memory yet */
 static struct vfsd_inodes *inodes;
 static bool has_births;
+static _Atomic long skipped_ms; /* time passes when we say so */
 
 /* In the place of libc's. */
 int open_by_handle_at(int mount_fd, struct file_handle *handle, int flags)
@@ -40,6 +41,16 @@ int open_by_handle_at(int mount_fd, struct file_handle *handle, int flags)
 		return -1;
 	}
 	return (int)syscall(SYS_open_by_handle_at, mount_fd, handle, flags);
+}
+
+/* Likewise. */
+int clock_gettime(clockid_t id, struct timespec *ret)
+{
+	int error = (int)syscall(SYS_clock_gettime, id, ret);
+
+	if (id == CLOCK_MONOTONIC_COARSE)
+		ret->tv_sec += skipped_ms / 1000;
+	return error;
 }
 
 static struct vfsd_inode *look_up(const char *name, struct statx *st)
@@ -206,6 +217,76 @@ static void test_closed_after_a_while(void)
 		inode = vfsd_inode_get(inodes, all[i]);
 		drop(inode, 1, name);
 	}
+}
+
+/* So that whatever is not held for good is closed. */
+static void expire_all(void)
+{
+	while (vfsd_inodes_tend(inodes) >= 0)
+		skipped_ms += 1000;
+}
+
+/* After the guest was told that something is gone, what it looks up is held, at least for a while. */
+static void test_held_when_looked_up(void)
+{
+	struct vfsd_inode *gone, *inode;
+	struct statx st;
+	bool transient;
+
+	expire_all();
+	make("a");
+	make("b");
+	gone = look_up("a", &st);
+	inode = look_up("b", &st);
+	CHECK_EQ(unlinkat(tree.fd, "a", 0), 0);
+	CHECK(!vfsd_inode_is_pinned(gone) && !vfsd_inode_is_pinned(inode));
+	CHECK_EQ(vfsd_inode_fd_borrow(inodes, gone, &transient), -ESTALE);
+	CHECK(vfsd_inodes_hold_lookups(inodes));
+	vfsd_inode_put(inodes, vfsd_inode_forget(inodes, gone->nodeid, 1));
+	vfsd_inode_put(inodes, gone);
+
+	vfsd_inode_put(inodes, look_up("b", &st));
+	CHECK(vfsd_inode_is_pinned(inode));
+	/* Its time has nearly come when it is looked up again. */
+	skipped_ms += 1000;
+	CHECK(vfsd_inodes_tend(inodes) > 0);
+	vfsd_inode_put(inodes, look_up("b", &st));
+	skipped_ms += 1000;
+	CHECK(vfsd_inodes_tend(inodes) > 0);
+	CHECK(vfsd_inode_is_pinned(inode));
+	/* And so it can be used without its name. */
+	CHECK_EQ(unlinkat(tree.fd, "b", 0), 0);
+	CHECK(use(inode));
+	expire_all();
+	CHECK(!vfsd_inode_is_pinned(inode));
+
+	/* That was long ago. */
+	skipped_ms += 10000;
+	CHECK(!vfsd_inodes_hold_lookups(inodes));
+	vfsd_inode_put(inodes, vfsd_inode_forget(inodes, inode->nodeid, 3));
+	vfsd_inode_put(inodes, inode);
+	make("a");
+	inode = look_up("a", &st);
+	CHECK(!vfsd_inode_is_pinned(inode));
+	drop(inode, 1, "a");
+}
+
+/* The guest's request opens it for real. */
+static void test_opening_what_is_gone(void)
+{
+	struct vfsd_inode *inode;
+	struct statx st;
+
+	skipped_ms += 10000;
+	make("a");
+	inode = look_up("a", &st);
+	CHECK_EQ(unlinkat(tree.fd, "a", 0), 0);
+	CHECK(!vfsd_inodes_hold_lookups(inodes));
+	CHECK_EQ(vfsd_inode_open(inodes, inode, O_RDONLY), -ESTALE);
+	CHECK(vfsd_inodes_hold_lookups(inodes));
+	skipped_ms += 10000;
+	vfsd_inode_put(inodes, vfsd_inode_forget(inodes, inode->nodeid, 1));
+	vfsd_inode_put(inodes, inode);
 }
 
 static struct vfsd_inode *known(const struct statx *st)
@@ -383,6 +464,8 @@ int main(void)
 		test_never_once_unpinned();
 		test_not_too_many();
 		test_closed_after_a_while();
+		test_held_when_looked_up();
+		test_opening_what_is_gone();
 		test_known_while_open();
 		test_known_by_birth();
 		test_short_of_memory_for_a_moment();
