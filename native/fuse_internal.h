@@ -139,6 +139,7 @@ ssize_t vfsd_fuse_batch_forget(struct vfsd_request *req);
 ssize_t vfsd_fuse_symlink(struct vfsd_request *req);
 ssize_t vfsd_fuse_mknod(struct vfsd_request *req);
 ssize_t vfsd_fuse_mkdir(struct vfsd_request *req);
+ssize_t vfsd_fuse_hold(struct vfsd_request *req);
 ssize_t vfsd_fuse_unlink(struct vfsd_request *req);
 ssize_t vfsd_fuse_rmdir(struct vfsd_request *req);
 ssize_t vfsd_fuse_rename(struct vfsd_request *req);
