@@ -101,7 +101,7 @@ int vfsd_request_creation(struct vfsd_request *req, uint32_t umask);
 /* How long the guest may believe names and attributes, in seconds. */
 uint64_t vfsd_fuse_timeout_s(const struct vfsd_fuse *fuse);
 /* In the guest's ids. */
-void vfsd_fuse_fill_attr(const struct vfsd_fuse *fuse, const struct statx *st,
+void vfsd_fuse_fill_attr(const struct vfsd_request *req, const struct statx *st,
 			 struct fuse_attr *attr);
 /* Encode @entry and drop its reference (the lookup stays counted). */
 void vfsd_fuse_fill_entry(struct vfsd_request *req, struct vfsd_entry *entry,

@@ -21,7 +21,7 @@ static const uint64_t always_granted = FUSE_ASYNC_READ | FUSE_PARALLEL_DIROPS | 
 				       FUSE_AUTO_INVAL_DATA | FUSE_ASYNC_DIO | FUSE_ATOMIC_O_TRUNC |
 				       FUSE_MAX_PAGES | FUSE_INIT_EXT | FUSE_ALLOW_IDMAP |
 				       FUSE_HAS_IOCTL_DIR | FUSE_CREATE_SUPP_GROUP |
-				       FUSE_EXPORT_SUPPORT | FUSE_HAS_HOLD;
+				       FUSE_EXPORT_SUPPORT | FUSE_HAS_HOLD | FUSE_HAS_STATX_ATTR;
 
 /* The one is nothing without the others. */
 static const uint64_t posix_acl = FUSE_POSIX_ACL | FUSE_DONT_MASK | FUSE_SETXATTR_EXT;

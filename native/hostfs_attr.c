@@ -139,7 +139,7 @@ int vfsd_hostfs_setattr(struct vfsd_hostfs *fs, struct vfsd_inode *inode, int fd
 
 	if (set->set_mode)
 		error = change_mode(fs, path.fd, fd, set->mode & 07777);
-	if (!error && (set->uid != (uint32_t)-1 || set->gid != (uint32_t)-1))
+	if (!error && (set->touch || set->uid != (uint32_t)-1 || set->gid != (uint32_t)-1))
 		error = change_owner(fs, inode, any, set);
 	if (!error && set->set_size)
 		error = change_size(fs, inode, path.fd, fd, set);
