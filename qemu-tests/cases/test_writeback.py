@@ -9,6 +9,7 @@ and after they have been written it finds what both have made of the file.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
@@ -17,7 +18,7 @@ import pytest
 from conftest import Stage
 from runguest import paths
 from runguest.agent import Agent, Guest
-from runguest.scene import Scene
+from runguest.scene import EVENT_DEADLINE_MS, Scene
 from runguest.words import decode
 
 OLD: Final = b"old content\n"
@@ -48,6 +49,13 @@ def writeback_stage(world: str, stage: Stage, make_guest: Callable[..., Guest]) 
         yield stage
         return
     with make_guest(world, "--daemon-arg=--writeback", "--daemon-arg=--cache=always") as guest:
+        yield Stage(Agent(guest), guest.share, Path(paths.GUEST_SHARE), True, guest)
+
+
+@pytest.fixture(scope="session")
+def timed_stage(world: str, make_guest: Callable[..., Guest]) -> Iterator[Stage]:
+    """The same with attributes that time out."""
+    with make_guest(world, "--daemon-arg=--writeback") as guest:
         yield Stage(Agent(guest), guest.share, Path(paths.GUEST_SHARE), True, guest)
 
 
@@ -204,3 +212,22 @@ def test_overflow_makes_the_guest_look_again(scene: Scene, file: Path) -> None:
         file.write_bytes(b"x" * size)
     scene.settle()
     expect(scene, file)
+
+
+@pytest.mark.only("uml", "qemu")
+@pytest.mark.parametrize("how", ["stat", "read", "wrote", "open-for-writing"])
+def test_unwatched_change_is_taken_up_when_attributes_time_out(
+    timed_stage: Stage, how: str
+) -> None:
+    with timed_stage.scene() as scene:
+        path = scene.directory / "f"
+        path.write_bytes(OLD)
+        fd = know(scene, how)
+        append(path, b"and more\n")
+        end = time.monotonic() + EVENT_DEADLINE_MS / 1000
+        size = path.stat().st_size
+        while scene.agent.call("size", scene.guest.path(b"f")) != size:
+            assert time.monotonic() < end
+        expect(scene, path)
+        if fd >= 0:
+            scene.agent.call("close", fd)
