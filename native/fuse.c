@@ -20,6 +20,8 @@ enum row_flags {
 	OPENS = 1 << 5,	    /* allowed before INIT */
 	ANYBODY = 1 << 6,   /* also callers whose ids are forbidden: it only gives things back */
 	OWN_FIRST = 1 << 7, /* the same, where the guest's own doing is reported here */
+	FORGOTTEN = 1
+		<< 8, /* NODE, but a node that the guest does not hold is the handler's: no inode */
 };
 
 /* One opcode. To add one: a row here, a handler in the file of its group. */
@@ -35,7 +37,7 @@ struct vfsd_fuse_row {
 #define OP(opcode, ...) [FUSE_##opcode] = {#opcode, __VA_ARGS__}
 
 static const struct vfsd_fuse_row rows[FUSE_OPCODES] = {
-	OP(LOOKUP, vfsd_fuse_lookup, 0, ARGS(fuse_entry_out), NODE),
+	OP(LOOKUP, vfsd_fuse_lookup, 0, ARGS(fuse_entry_out), NODE | FORGOTTEN),
 	OP(FORGET, vfsd_fuse_forget, ARGS(fuse_forget_in), 0, NO_REPLY | ANYBODY),
 	OP(GETATTR, vfsd_fuse_getattr, ARGS(fuse_getattr_in), ARGS(fuse_attr_out), NODE),
 	OP(SETATTR, vfsd_fuse_setattr, ARGS(fuse_setattr_in), ARGS(fuse_attr_out), NODE | WRITES),
@@ -91,6 +93,7 @@ static const struct vfsd_fuse_row row_fsnotify = {"FSNOTIFY", vfsd_fuse_fsnotify
 /* Its body is looked at by the handler: for other guests this opcode is another. */
 static const struct vfsd_fuse_row row_rfc2021 = {"FSNOTIFY", vfsd_fuse_fsnotify_rfc2021, 0, 0,
 						 NODE | BARRIER};
+static const struct vfsd_fuse_row row_hold = {"HOLD", vfsd_fuse_hold, 0, 0, NODE};
 static const struct vfsd_fuse_row row_unknown = {.name = "unknown"};
 static const struct vfsd_fuse_row row_upcall = {"upcall", vfsd_fuse_upcall, 0, 0, 0};
 
@@ -108,6 +111,8 @@ static const struct vfsd_fuse_row *row_of(const struct vfsd_fuse *fuse, uint32_t
 		return fuse->rows[opcode].name ? &fuse->rows[opcode] : &row_unknown;
 	if (opcode == FUSE_FSNOTIFY && !fuse->config.rfc2021)
 		return &row_fsnotify;
+	if (opcode == FUSE_HOLD)
+		return &row_hold;
 	return goes_up(fuse, opcode) ? &row_upcall : &row_unknown;
 }
 
@@ -213,7 +218,7 @@ static ssize_t dispatch(struct vfsd_request *req, const struct vfsd_fuse_row *ro
 	ssize_t n = -ESTALE;
 
 	req->inode = vfsd_fuse_inode(req->fuse, req->header.nodeid);
-	if (req->inode)
+	if (req->inode || row->flags & FORGOTTEN)
 		n = row->handle(req);
 	vfsd_inode_put(req->fuse->inodes, req->inode);
 	return n;
@@ -292,7 +297,8 @@ static int register_upcalls(struct vfsd_fuse *fuse, struct vfsd_fuse_row *own)
 		uint32_t opcode = config->upcall_opcodes[i];
 
 		/* What begins and ends things, or has no reply, is ours. */
-		if (opcode == FUSE_FSNOTIFY || (config->rfc2021 && opcode == VFSD_RFC2021_OPCODE) ||
+		if (opcode == FUSE_FSNOTIFY || opcode == FUSE_HOLD ||
+		    (config->rfc2021 && opcode == VFSD_RFC2021_OPCODE) ||
 		    (opcode < VFSD_ARRAY_SIZE(rows) &&
 		     rows[opcode].flags & (NO_REPLY | OPENS | ANYBODY)))
 			return -EINVAL;

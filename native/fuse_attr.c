@@ -44,9 +44,29 @@ uint64_t vfsd_fuse_number(const struct vfsd_fuse *fuse, bool on_file, const stru
 			       st->stx_ino);
 }
 
-void vfsd_fuse_fill_attr(const struct vfsd_fuse *fuse, const struct vfsd_inode *inode,
+/* Those that statx(2) has, in the flags of a fuse_attr. */
+static uint32_t statx_flags(const struct statx *st)
+{
+	static const uint32_t in_order[] = {
+		STATX_ATTR_COMPRESSED, STATX_ATTR_IMMUTABLE, STATX_ATTR_APPEND,
+		STATX_ATTR_NODUMP,     STATX_ATTR_ENCRYPTED, STATX_ATTR_VERITY,
+	};
+	uint32_t flags = 0;
+
+	for (uint32_t i = 0; i < VFSD_ARRAY_SIZE(in_order); i++) {
+		if (st->stx_attributes & in_order[i])
+			flags |= 1u << (FUSE_ATTR_STATX_SHIFT + i);
+		if (st->stx_attributes_mask & in_order[i])
+			flags |= 1u << (FUSE_ATTR_STATX_KNOWN_SHIFT + i);
+	}
+	return flags;
+}
+
+void vfsd_fuse_fill_attr(const struct vfsd_request *req, const struct vfsd_inode *inode,
 			 const struct statx *st, struct fuse_attr *attr)
 {
+	const struct vfsd_fuse *fuse = req->fuse;
+
 	*attr = (struct fuse_attr){
 		.ino = vfsd_fuse_number(fuse, inode->on_file, st),
 		.size = st->stx_size,
@@ -64,6 +84,7 @@ void vfsd_fuse_fill_attr(const struct vfsd_fuse *fuse, const struct vfsd_inode *
 		.rdev = (st->stx_rdev_minor & 0xff) | (st->stx_rdev_major & 0xfff) << 8 |
 			(st->stx_rdev_minor & ~0xffu) << 12,
 		.blksize = st->stx_blksize,
+		.flags = req->granted & FUSE_HAS_STATX_ATTR ? statx_flags(st) : 0,
 	};
 }
 
@@ -77,7 +98,7 @@ void vfsd_fuse_fill_entry(struct vfsd_request *req, struct vfsd_entry *entry,
 		.entry_valid = timeout_s,
 		.attr_valid = timeout_s,
 	};
-	vfsd_fuse_fill_attr(req->fuse, entry->inode, &entry->st, &out->attr);
+	vfsd_fuse_fill_attr(req, entry->inode, &entry->st, &out->attr);
 	if (entry->submount && req->granted & FUSE_SUBMOUNTS)
 		out->attr.flags |= FUSE_ATTR_SUBMOUNT;
 	vfsd_inode_put(req->fuse->inodes, entry->inode);
@@ -89,7 +110,7 @@ static ssize_t attr_reply(struct vfsd_request *req, const struct statx *st)
 	struct fuse_attr_out *out = req->reply;
 
 	out->attr_valid = vfsd_fuse_timeout_s(req->fuse);
-	vfsd_fuse_fill_attr(req->fuse, req->inode, st, &out->attr);
+	vfsd_fuse_fill_attr(req, req->inode, st, &out->attr);
 	return (ssize_t)sizeof(*out);
 }
 
@@ -128,6 +149,12 @@ static int want_time(uint32_t valid, uint32_t set, uint32_t now, uint64_t s, uin
 	return 0;
 }
 
+/* A SETATTR without any of these is chown(2) to the owner that is, which changes ctime alone. */
+enum {
+	FATTR_CHANGES = FATTR_MODE | FATTR_UID | FATTR_GID | FATTR_SIZE | FATTR_ATIME |
+	FATTR_MTIME | FATTR_ATIME_NOW | FATTR_MTIME_NOW
+};
+
 static int want_attr(const struct vfsd_fuse *fuse, const struct fuse_setattr_in *in,
 		     struct vfsd_setattr *set)
 {
@@ -136,6 +163,7 @@ static int want_attr(const struct vfsd_fuse *fuse, const struct fuse_setattr_in 
 	*set = (struct vfsd_setattr){
 		.set_mode = in->valid & FATTR_MODE,
 		.set_size = in->valid & FATTR_SIZE,
+		.touch = (in->valid & FATTR_CHANGES) == 0,
 		.kill_priv = in->valid & FATTR_KILL_SUIDGID,
 		.mode = in->mode,
 		.uid = in->valid & FATTR_UID ? in->uid : FUSE_INVALID_UIDGID,

@@ -110,7 +110,7 @@ uint64_t vfsd_fuse_timeout_s(const struct vfsd_fuse *fuse);
  */
 uint64_t vfsd_fuse_number(const struct vfsd_fuse *fuse, bool on_file, const struct statx *st);
 /* In the guest's ids. */
-void vfsd_fuse_fill_attr(const struct vfsd_fuse *fuse, const struct vfsd_inode *inode,
+void vfsd_fuse_fill_attr(const struct vfsd_request *req, const struct vfsd_inode *inode,
 			 const struct statx *st, struct fuse_attr *attr);
 /* Encode @entry and drop its reference (the lookup stays counted). */
 void vfsd_fuse_fill_entry(struct vfsd_request *req, struct vfsd_entry *entry,
@@ -155,6 +155,7 @@ ssize_t vfsd_fuse_batch_forget(struct vfsd_request *req);
 ssize_t vfsd_fuse_symlink(struct vfsd_request *req);
 ssize_t vfsd_fuse_mknod(struct vfsd_request *req);
 ssize_t vfsd_fuse_mkdir(struct vfsd_request *req);
+ssize_t vfsd_fuse_hold(struct vfsd_request *req);
 ssize_t vfsd_fuse_unlink(struct vfsd_request *req);
 ssize_t vfsd_fuse_rmdir(struct vfsd_request *req);
 ssize_t vfsd_fuse_rename(struct vfsd_request *req);

@@ -38,6 +38,13 @@ ssize_t vfsd_fuse_lookup(struct vfsd_request *req)
 	int error;
 
 	/* A guest that opens a file handle asks for the node again, then for all above it. */
+	if (!req->inode)
+		error = dots && is_text(req, ".") ?
+				req->fuse->ops->forgotten(req->fuse->fs, req->header.nodeid,
+							  &entry) :
+				-ESTALE;
+	if (!req->inode)
+		return entry_reply(req, error, &entry);
 	if (dots && is_text(req, "."))
 		return entry_reply(req, req->fuse->ops->again(req->fuse->fs, req->inode, &entry),
 				   &entry);
@@ -146,12 +153,27 @@ ssize_t vfsd_fuse_mkdir(struct vfsd_request *req)
 	return entry_reply(req, error, &entry);
 }
 
+ssize_t vfsd_fuse_hold(struct vfsd_request *req)
+{
+	return req->fuse->ops->hold(req->fuse->fs, req->inode);
+}
+
+/*
+ * Does this guest not say beforehand whether it uses what it removes? One that receives events does, and
+ * others that receive them are to see the end of what it removed without using it.
+ */
+static bool must_hold(const struct vfsd_request *req)
+{
+	return !(req->granted & (FUSE_HAS_HOLD | FUSE_HAS_FSNOTIFY));
+}
+
 ssize_t vfsd_fuse_unlink(struct vfsd_request *req)
 {
 	const char *name;
 	int error = only_name(req, &name);
 
-	return error ? error : req->fuse->ops->unlink(req->fuse->fs, req->inode, name);
+	return error ? error :
+		       req->fuse->ops->unlink(req->fuse->fs, req->inode, name, must_hold(req));
 }
 
 ssize_t vfsd_fuse_rmdir(struct vfsd_request *req)
@@ -159,7 +181,8 @@ ssize_t vfsd_fuse_rmdir(struct vfsd_request *req)
 	const char *name;
 	int error = only_name(req, &name);
 
-	return error ? error : req->fuse->ops->rmdir(req->fuse->fs, req->inode, name);
+	return error ? error :
+		       req->fuse->ops->rmdir(req->fuse->fs, req->inode, name, must_hold(req));
 }
 
 static ssize_t rename_to(struct vfsd_request *req, uint64_t new_parent_id, unsigned int flags)
@@ -177,7 +200,8 @@ static ssize_t rename_to(struct vfsd_request *req, uint64_t new_parent_id, unsig
 	new_parent = vfsd_fuse_inode(fuse, new_parent_id);
 	if (!new_parent)
 		return -ESTALE;
-	error = fuse->ops->rename(fuse->fs, req->inode, name, new_parent, new_name, flags);
+	error = fuse->ops->rename(fuse->fs, req->inode, name, new_parent, new_name, flags,
+				  must_hold(req));
 	vfsd_inode_put(fuse->inodes, new_parent);
 	return error;
 }

@@ -17,10 +17,11 @@ enum {
 };
 
 /* What works here, whoever asks. Options add to it. */
-static const uint64_t always_granted =
-	FUSE_ASYNC_READ | FUSE_PARALLEL_DIROPS | FUSE_BIG_WRITES | FUSE_AUTO_INVAL_DATA |
-	FUSE_ASYNC_DIO | FUSE_ATOMIC_O_TRUNC | FUSE_MAX_PAGES | FUSE_INIT_EXT | FUSE_ALLOW_IDMAP |
-	FUSE_HAS_IOCTL_DIR | FUSE_CREATE_SUPP_GROUP | FUSE_EXPORT_SUPPORT;
+static const uint64_t always_granted = FUSE_ASYNC_READ | FUSE_PARALLEL_DIROPS | FUSE_BIG_WRITES |
+				       FUSE_AUTO_INVAL_DATA | FUSE_ASYNC_DIO | FUSE_ATOMIC_O_TRUNC |
+				       FUSE_MAX_PAGES | FUSE_INIT_EXT | FUSE_ALLOW_IDMAP |
+				       FUSE_HAS_IOCTL_DIR | FUSE_CREATE_SUPP_GROUP |
+				       FUSE_EXPORT_SUPPORT | FUSE_HAS_HOLD | FUSE_HAS_STATX_ATTR;
 
 /* The one is nothing without the others. */
 static const uint64_t posix_acl = FUSE_POSIX_ACL | FUSE_DONT_MASK | FUSE_SETXATTR_EXT;
@@ -89,6 +90,7 @@ int vfsd_fuse_resume(struct vfsd_fuse *fuse, uint64_t session)
 		return -ENOTSUP;
 	if (session & ~(possible | VFSD_FUSE_READY))
 		return -ENOTSUP;
+	vfsd_inodes_set_remember(fuse->inodes, session & FUSE_EXPORT_SUPPORT);
 	atomic_store(&fuse->granted, session);
 	return 0;
 }
@@ -181,6 +183,7 @@ ssize_t vfsd_fuse_init(struct vfsd_request *req)
 	out->max_write = fuse->config.max_write_bytes;
 	out->time_gran = 1;
 	out->max_pages = (uint16_t)(pages < UINT16_MAX ? pages : UINT16_MAX);
+	vfsd_inodes_set_remember(fuse->inodes, granted & FUSE_EXPORT_SUPPORT);
 	atomic_store_explicit(&fuse->granted, granted | VFSD_FUSE_READY, memory_order_release);
 	return (ssize_t)sizeof(*out);
 }

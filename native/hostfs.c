@@ -11,6 +11,7 @@
 const struct vfsd_hostfs_ops vfsd_hostfs_ops = {
 	.lookup = vfsd_hostfs_lookup,
 	.again = vfsd_hostfs_again,
+	.forgotten = vfsd_hostfs_forgotten,
 	.parent = vfsd_hostfs_parent,
 	.getattr = vfsd_hostfs_getattr,
 	.setattr = vfsd_hostfs_setattr,
@@ -27,6 +28,7 @@ const struct vfsd_hostfs_ops vfsd_hostfs_ops = {
 	.mknod = vfsd_hostfs_mknod,
 	.mkdir = vfsd_hostfs_mkdir,
 	.link = vfsd_hostfs_link,
+	.hold = vfsd_hostfs_hold,
 	.unlink = vfsd_hostfs_unlink,
 	.rmdir = vfsd_hostfs_rmdir,
 	.rename = vfsd_hostfs_rename,

@@ -62,6 +62,7 @@ struct vfsd_list {
 struct vfsd_setattr {
 	bool set_mode;
 	bool set_size;
+	bool touch;	/* ctime alone */
 	bool kill_priv; /* truncation ends set-id bits and file capabilities */
 	uint32_t mode;
 	uint32_t uid;
@@ -85,6 +86,8 @@ struct vfsd_hostfs_ops {
 		      struct vfsd_entry *ret);
 	/* @inode itself, once more. */
 	int (*again)(struct vfsd_hostfs *fs, struct vfsd_inode *inode, struct vfsd_entry *ret);
+	/* What the guest knew as @nodeid and has forgotten. -ESTALE: nobody knows, or it is gone. */
+	int (*forgotten)(struct vfsd_hostfs *fs, uint64_t nodeid, struct vfsd_entry *ret);
 	/* The directory that the directory @inode is in; of the root the root. -ESTALE: not below it. */
 	int (*parent)(struct vfsd_hostfs *fs, struct vfsd_inode *inode, struct vfsd_entry *ret);
 
@@ -128,11 +131,19 @@ struct vfsd_hostfs_ops {
 		     struct vfsd_entry *ret);
 	int (*link)(struct vfsd_hostfs *fs, struct vfsd_inode *inode, struct vfsd_inode *parent,
 		    const char *name, struct vfsd_entry *ret);
-	int (*unlink)(struct vfsd_hostfs *fs, struct vfsd_inode *parent, const char *name);
-	int (*rmdir)(struct vfsd_hostfs *fs, struct vfsd_inode *parent, const char *name);
+	/*
+	 * @hold: the guest may go on using what has no name then, until it forgets it; it does so in any
+	 * case if it has asked for hold() before, which is 0 or -ENFILE.
+	 */
+	int (*hold)(struct vfsd_hostfs *fs, struct vfsd_inode *inode);
+	int (*unlink)(struct vfsd_hostfs *fs, struct vfsd_inode *parent, const char *name,
+		      bool hold);
+	int (*rmdir)(struct vfsd_hostfs *fs, struct vfsd_inode *parent, const char *name,
+		     bool hold);
 	/* @flags: RENAME_* */
 	int (*rename)(struct vfsd_hostfs *fs, struct vfsd_inode *parent, const char *name,
-		      struct vfsd_inode *new_parent, const char *new_name, unsigned int flags);
+		      struct vfsd_inode *new_parent, const char *new_name, unsigned int flags,
+		      bool hold);
 
 	/* @flags: open(2)'s. Returns the descriptor, the caller's. Also for directories. */
 	int (*open)(struct vfsd_hostfs *fs, struct vfsd_inode *inode, int flags, bool kill_priv);

@@ -134,9 +134,10 @@ struct attr_fds {
 	int any;
 };
 
+/* Also to what it is, for the sake of ctime. */
 static bool sets_owner(const struct vfsd_setattr *set)
 {
-	return set->uid != (uint32_t)-1 || set->gid != (uint32_t)-1;
+	return set->touch || set->uid != (uint32_t)-1 || set->gid != (uint32_t)-1;
 }
 
 static bool sets_times(const struct vfsd_setattr *set)

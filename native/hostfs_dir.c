@@ -78,6 +78,7 @@ int vfsd_hostfs_list_entry(struct vfsd_hostfs *fs, struct vfsd_list *list, const
 			   NULL;
 	if (ret->inode) {
 		ret->submount = false; /* of the same mount */
+		vfsd_inode_note_parent(ret->inode, dir);
 		ret->added = false;
 		return 0;
 	}

@@ -87,6 +87,7 @@ int vfsd_hostfs_lookup_at(struct vfsd_hostfs *fs, const struct vfsd_inode *paren
 int vfsd_hostfs_lookup_to_use(struct vfsd_hostfs *fs, const struct vfsd_inode *parent, int dir_fd,
 			      const char *name, struct vfsd_entry *ret);
 int vfsd_hostfs_again(struct vfsd_hostfs *fs, struct vfsd_inode *inode, struct vfsd_entry *ret);
+int vfsd_hostfs_forgotten(struct vfsd_hostfs *fs, uint64_t nodeid, struct vfsd_entry *ret);
 int vfsd_hostfs_parent(struct vfsd_hostfs *fs, struct vfsd_inode *inode, struct vfsd_entry *ret);
 /* The entry of an inode just created or opened; @fd is any descriptor of it and stays open. */
 int vfsd_hostfs_entry_of_fd(struct vfsd_hostfs *fs, const struct vfsd_inode *parent, int fd,
@@ -112,10 +113,14 @@ int vfsd_hostfs_mkdir(struct vfsd_hostfs *fs, const struct vfsd_caller *caller,
 		      struct vfsd_entry *ret);
 int vfsd_hostfs_link(struct vfsd_hostfs *fs, struct vfsd_inode *inode, struct vfsd_inode *parent,
 		     const char *name, struct vfsd_entry *ret);
-int vfsd_hostfs_unlink(struct vfsd_hostfs *fs, struct vfsd_inode *parent, const char *name);
-int vfsd_hostfs_rmdir(struct vfsd_hostfs *fs, struct vfsd_inode *parent, const char *name);
+int vfsd_hostfs_hold(struct vfsd_hostfs *fs, struct vfsd_inode *inode);
+int vfsd_hostfs_unlink(struct vfsd_hostfs *fs, struct vfsd_inode *parent, const char *name,
+		       bool hold);
+int vfsd_hostfs_rmdir(struct vfsd_hostfs *fs, struct vfsd_inode *parent, const char *name,
+		      bool hold);
 int vfsd_hostfs_rename(struct vfsd_hostfs *fs, struct vfsd_inode *parent, const char *name,
-		       struct vfsd_inode *new_parent, const char *new_name, unsigned int flags);
+		       struct vfsd_inode *new_parent, const char *new_name, unsigned int flags,
+		       bool hold);
 
 /* hostfs_attr.c */
 int vfsd_hostfs_getattr(struct vfsd_hostfs *fs, struct vfsd_inode *inode, int fd,

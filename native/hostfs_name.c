@@ -22,6 +22,7 @@ static bool is_submount(const struct vfsd_inode *parent, const struct statx *st)
 	return st->stx_mask & STATX_MNT_ID && parent->mnt_id && parent->mnt_id != st->stx_mnt_id;
 }
 
+/* @parent: NULL, if the guest has found its way to it before. */
 static int entry_of_path_fd(struct vfsd_hostfs *fs, const struct vfsd_inode *parent,
 			    int fd /* consumed */, struct vfsd_entry *ret)
 {
@@ -34,7 +35,9 @@ static int entry_of_path_fd(struct vfsd_hostfs *fs, const struct vfsd_inode *par
 	error = vfsd_inode_lookup_fd(fs->inodes, vfsd_fd_take(&guard), &ret->st, &ret->inode);
 	if (error)
 		return error;
-	ret->submount = is_submount(parent, &ret->st);
+	ret->submount = parent && is_submount(parent, &ret->st);
+	if (parent)
+		vfsd_inode_note_parent(ret->inode, parent);
 	return 0;
 }
 
@@ -78,6 +81,7 @@ int vfsd_hostfs_lookup_at(struct vfsd_hostfs *fs, const struct vfsd_inode *paren
 						   !expect_new, &ret->st, &ret->added);
 	if (ret->inode) {
 		ret->submount = is_submount(parent, &ret->st);
+		vfsd_inode_note_parent(ret->inode, parent);
 		return 0;
 	}
 	/* The name may lead elsewhere by now: what counts is the descriptor. */
@@ -128,6 +132,8 @@ int vfsd_hostfs_entry_of_fd(struct vfsd_hostfs *fs, const struct vfsd_inode *par
 	if (error)
 		return error;
 	error = vfsd_inode_lookup_open(fs->inodes, fd, &ret->st, &ret->inode);
+	if (!error)
+		vfsd_inode_note_parent(ret->inode, parent);
 	if (error != -EAGAIN)
 		return error;
 	proc = vfsd_hostfs_proc_name(fd);
@@ -142,6 +148,26 @@ int vfsd_hostfs_again(struct vfsd_hostfs *fs, struct vfsd_inode *inode, struct v
 	VFSD_PATH_FD path = vfsd_path_fd(fs, inode);
 
 	return path.fd < 0 ? path.fd : vfsd_hostfs_entry_of_fd(fs, inode, path.fd, ret);
+}
+
+int vfsd_hostfs_forgotten(struct vfsd_hostfs *fs, uint64_t nodeid, struct vfsd_entry *ret)
+{
+	int fd = vfsd_inode_open_forgotten(fs->inodes, nodeid);
+	int error;
+
+	if (fd < 0)
+		return fd;
+	error = entry_of_path_fd(fs, NULL, fd, ret);
+	if (error || ret->inode->nodeid == nodeid)
+		return error;
+	/* It has been looked up anew in the moment that it was not known, and is another node since. */
+	vfsd_hostfs_entry_drop(fs, ret);
+	return -ESTALE;
+}
+
+int vfsd_hostfs_hold(struct vfsd_hostfs *fs, struct vfsd_inode *inode)
+{
+	return vfsd_inode_hold(fs->inodes, inode, true);
 }
 
 int vfsd_hostfs_parent(struct vfsd_hostfs *fs, struct vfsd_inode *inode, struct vfsd_entry *ret)
@@ -286,42 +312,48 @@ int vfsd_hostfs_link(struct vfsd_hostfs *fs, struct vfsd_inode *inode, struct vf
 /*
  * What is about to go must not be held by a descriptor that was kept for speed: others who watch it,
  * on the host and in other guests, hear of its end when the last reference goes, and before its
- * directory's watchers hear of the name.
+ * directory's watchers hear of the name. It must be held if the guest may be using it (@hold), and
+ * then they hear of its end when the guest has forgotten it, as they would of a local user.
  */
-static void let_go_of(struct vfsd_hostfs *fs, int dir_fd, const char *name)
+static void prepare_end(struct vfsd_hostfs *fs, int dir_fd, const char *name, bool hold)
 {
 	bool exists;
 	struct vfsd_inode *inode = vfsd_inode_find_name(fs->inodes, dir_fd, name, &exists);
 
-	if (inode)
+	/* Without a descriptor to spare it ends here: removing must be possible. */
+	if (inode && !(hold && vfsd_inode_hold(fs->inodes, inode, false) == 0))
 		vfsd_inode_let_go(fs->inodes, inode);
 	vfsd_inode_put(fs->inodes, inode);
 }
 
 static int remove_name(struct vfsd_hostfs *fs, struct vfsd_inode *parent, const char *name,
-		       int flags)
+		       int flags, bool hold)
 {
 	VFSD_PATH_FD dir = vfsd_path_fd(fs, parent);
 
 	if (dir.fd < 0)
 		return dir.fd;
-	if (flags & AT_REMOVEDIR || vfsd_inodes_keep_files(fs->inodes))
-		let_go_of(fs, dir.fd, name);
+	hold = hold && vfsd_inodes_are_by_handle(fs->inodes);
+	if (hold || flags & AT_REMOVEDIR || vfsd_inodes_keep_files(fs->inodes))
+		prepare_end(fs, dir.fd, name, hold);
 	return unlinkat(dir.fd, name, flags) ? vfsd_hostfs_error_in(dir.fd, -errno) : 0;
 }
 
-int vfsd_hostfs_unlink(struct vfsd_hostfs *fs, struct vfsd_inode *parent, const char *name)
+int vfsd_hostfs_unlink(struct vfsd_hostfs *fs, struct vfsd_inode *parent, const char *name,
+		       bool hold)
 {
-	return remove_name(fs, parent, name, 0);
+	return remove_name(fs, parent, name, 0, hold);
 }
 
-int vfsd_hostfs_rmdir(struct vfsd_hostfs *fs, struct vfsd_inode *parent, const char *name)
+int vfsd_hostfs_rmdir(struct vfsd_hostfs *fs, struct vfsd_inode *parent, const char *name,
+		      bool hold)
 {
-	return remove_name(fs, parent, name, AT_REMOVEDIR);
+	return remove_name(fs, parent, name, AT_REMOVEDIR, hold);
 }
 
 int vfsd_hostfs_rename(struct vfsd_hostfs *fs, struct vfsd_inode *parent, const char *name,
-		       struct vfsd_inode *new_parent, const char *new_name, unsigned int flags)
+		       struct vfsd_inode *new_parent, const char *new_name, unsigned int flags,
+		       bool hold)
 {
 	VFSD_PATH_FD dir = vfsd_path_fd(fs, parent);
 	VFSD_PATH_FD new_dir = vfsd_path_fd(fs, new_parent);
@@ -331,7 +363,7 @@ int vfsd_hostfs_rename(struct vfsd_hostfs *fs, struct vfsd_inode *parent, const 
 	if (new_dir.fd < 0)
 		return new_dir.fd;
 	if (!(flags & (RENAME_EXCHANGE | RENAME_NOREPLACE)))
-		let_go_of(fs, new_dir.fd, new_name);
+		prepare_end(fs, new_dir.fd, new_name, hold);
 	if (renameat2(dir.fd, name, new_dir.fd, new_name, flags) == 0)
 		return 0;
 	return vfsd_hostfs_error_in(dir.fd, vfsd_hostfs_error_in(new_dir.fd, -errno));

@@ -152,12 +152,14 @@ struct vfsd_inode *vfsd_inode_forget(struct vfsd_inodes *inodes, uint64_t nodeid
 		vfsd_slot_put(inodes, slot);
 		return NULL;
 	}
+	slot->was_forgotten = atomic_load_explicit(&inodes->remember, memory_order_relaxed);
 	vfsd_slot_unpublish(inodes, slot);
 	return inode;
 }
 
 void vfsd_inodes_clear(struct vfsd_inodes *inodes)
 {
+	vfsd_forgotten_clear(inodes);
 	for (uint32_t c = 0; c < VFSD_INODE_CHUNKS_MAX; c++) {
 		struct vfsd_inode_slot *slots = atomic_load(&inodes->chunks[c].slots);
 
@@ -180,6 +182,16 @@ void vfsd_inodes_clear(struct vfsd_inodes *inodes)
 bool vfsd_inodes_can_unpin(const struct vfsd_inodes *inodes)
 {
 	return inodes->can_unpin;
+}
+
+void vfsd_inodes_set_remember(struct vfsd_inodes *inodes, bool remember)
+{
+	atomic_store_explicit(&inodes->remember, remember, memory_order_relaxed);
+}
+
+bool vfsd_inodes_are_by_handle(const struct vfsd_inodes *inodes)
+{
+	return inodes->by_handle;
 }
 
 uint64_t vfsd_inodes_count(const struct vfsd_inodes *inodes)
@@ -232,6 +244,7 @@ int vfsd_inodes_create(const struct vfsd_inodes_config *config, int root_fd,
 	pthread_mutex_init(&inodes->mounts_lock, NULL);
 	pthread_mutex_init(&inodes->unpin_lock, NULL);
 	pthread_mutex_init(&inodes->mount_changes_lock, NULL);
+	pthread_mutex_init(&inodes->forgotten_lock, NULL);
 	vfsd_inodes_open_mount_table(inodes);
 	(void)getrandom(&inodes->seed, sizeof(inodes->seed), GRND_NONBLOCK);
 	/* The root gets generation 0 and index 1 for being the first, after id 0 was reserved. */
@@ -279,6 +292,7 @@ void vfsd_inodes_destroy(struct vfsd_inodes *inodes)
 	pthread_mutex_destroy(&inodes->mounts_lock);
 	pthread_mutex_destroy(&inodes->unpin_lock);
 	pthread_mutex_destroy(&inodes->mount_changes_lock);
+	pthread_mutex_destroy(&inodes->forgotten_lock);
 	if (inodes->mount_table_fd >= 0)
 		(void)close(inodes->mount_table_fd);
 	free(inodes);

@@ -41,10 +41,11 @@ struct vfsd_inode {
 	uint64_t dev; /* st_dev */
 	uint64_t ino;
 	uint64_t mnt_id; /* statx STATX_MNT_ID, 0 if unknown */
-	uint32_t type;	 /* S_IFMT bits */
+	uint16_t type;	 /* S_IFMT bits */
 	bool on_file;	 /* mounted on what is no directory, so it has no filesystem of its own */
 	/* All of the above is constant. What follows, here and behind it, belongs to inode.c. */
-	_Atomic uint32_t by_event; /* see vfsd_inode_note_event() */
+	_Atomic bool by_event;	   /* see vfsd_inode_note_event() */
+	_Atomic uint32_t found_in; /* see vfsd_inode_note_parent() */
 };
 
 struct vfsd_inodes;
@@ -154,6 +155,18 @@ void vfsd_listing_note(struct vfsd_inodes *inodes, const struct vfsd_listing *li
  */
 struct vfsd_inode *vfsd_inode_forget(struct vfsd_inodes *inodes, uint64_t nodeid, uint64_t nlookup);
 
+/*
+ * Are ids to outlive being forgotten, as a guest that opens file handles wants? Not until this is said.
+ * A number of those that can be opened by handle then get their id again when they are looked up.
+ */
+void vfsd_inodes_set_remember(struct vfsd_inodes *inodes, bool remember);
+
+/*
+ * Open (O_PATH) what the guest knew as @nodeid and has forgotten. The fd, the caller's, or -ESTALE: not known
+ * any more, or there is no such inode below the root.
+ */
+int vfsd_inode_open_forgotten(struct vfsd_inodes *inodes, uint64_t nodeid);
+
 /* By file handle, for events. Transient reference or NULL: the guest does not know the object. */
 struct vfsd_inode *vfsd_inode_find_handle(struct vfsd_inodes *inodes,
 					  const struct vfsd_file_handle *handle);
@@ -173,6 +186,15 @@ void vfsd_file_handle_copy(struct vfsd_file_handle *dst, const struct vfsd_file_
 
 /* Lookups that are counted for it now. */
 uint64_t vfsd_inode_lookups(const struct vfsd_inode *inode);
+
+/* It was found in the directory @parent, where to look for it should the guest ask for its id. */
+static inline void vfsd_inode_note_parent(struct vfsd_inode *inode, const struct vfsd_inode *parent)
+{
+	const uint32_t index = (uint32_t)parent->nodeid;
+
+	if (atomic_load_explicit(&inode->found_in, memory_order_relaxed) != index)
+		atomic_store_explicit(&inode->found_in, index, memory_order_relaxed);
+}
 
 /* The handle of the inode (bytes == 0 if none). Borrowed while the reference lasts. */
 const struct vfsd_file_handle *vfsd_inode_handle(const struct vfsd_inode *inode);
@@ -262,9 +284,16 @@ int vfsd_inode_open(struct vfsd_inodes *inodes, struct vfsd_inode *inode, int fl
  * descriptor pins the dentry, and the host would not report DELETE_SELF of a watched object.
  * True when no descriptor pins it any more, or only until the operations that borrow it now end;
  * and none is kept for it from then on.
- * Never for the root.
+ * Never for the root, nor for what vfsd_inode_hold() has taken.
  */
 bool vfsd_inode_unpin(struct vfsd_inodes *inodes, struct vfsd_inode *inode);
+
+/*
+ * It may be about to lose its last name while the guest uses it: hold it by a descriptor until the
+ * guest forgets it. Not if it was let go of for a watch, unless @watched_too. 0, also if the inode is
+ * gone already, or -ENFILE (the guest's quota).
+ */
+int vfsd_inode_hold(struct vfsd_inodes *inodes, struct vfsd_inode *inode, bool watched_too);
 
 /* Does a descriptor of ours pin it, so that the host cannot report its end? */
 bool vfsd_inode_is_pinned(const struct vfsd_inode *inode);
@@ -316,6 +345,9 @@ int vfsd_inode_decode(struct vfsd_inodes *inodes, const struct vfsd_file_handle 
  */
 void vfsd_inodes_find_ident(struct vfsd_inodes *inodes, uint64_t dev, uint64_t ino,
 			    void (*each)(void *ctx, const struct vfsd_inode *inode), void *ctx);
+
+/* Does the handle alone hold what comes into the table, where it can? */
+bool vfsd_inodes_are_by_handle(const struct vfsd_inodes *inodes);
 
 /* Inodes the guest holds now (root included). */
 uint64_t vfsd_inodes_count(const struct vfsd_inodes *inodes);

@@ -36,12 +36,23 @@ static int slot_create(struct vfsd_inodes *inodes, uint64_t nodeid, const struct
 		       struct vfsd_host_mount *mount, const struct vfsd_file_handle *handle,
 		       struct vfsd_inode_slot **ret)
 {
+	const uint64_t had = nodeid ?
+				     0 :
+				     vfsd_forgotten_take(inodes, handle, vfsd_statx_dev(st),
+							 vfsd_statx_mnt(st), st->stx_mode & S_IFMT);
 	struct vfsd_inode_slot *slot;
-	uint32_t generation = (uint32_t)(nodeid >> 32);
-	uint32_t index = (uint32_t)nodeid;
-	int error;
+	uint32_t generation, index;
+	int error = 0;
 
-	error = nodeid ? vfsd_slot_alloc_at(inodes, index) : vfsd_reserve_slot(inodes, &index);
+	if (had)
+		nodeid = had;
+	generation = (uint32_t)(nodeid >> 32);
+	index = (uint32_t)nodeid;
+	if (had)
+		vfsd_slot_alloc_reserved(inodes, index);
+	else
+		error = nodeid ? vfsd_slot_alloc_at(inodes, index) :
+				 vfsd_reserve_slot(inodes, &index);
 	if (error)
 		return error;
 	slot = vfsd_slot_at(inodes, index);
@@ -69,6 +80,8 @@ static int slot_create(struct vfsd_inodes *inodes, uint64_t nodeid, const struct
 	slot->reopenable = false;
 	slot->never_kept = false;
 	slot->kept_again = false;
+	slot->held = false;
+	slot->was_forgotten = false;
 	atomic_store_explicit(&slot->listings, 0, memory_order_relaxed);
 	atomic_store_explicit(&slot->uncovered, 0, memory_order_relaxed);
 	atomic_store_explicit(&slot->birth, 0, memory_order_relaxed);

@@ -375,6 +375,10 @@ bool vfsd_inode_unpin(struct vfsd_inodes *inodes, struct vfsd_inode *inode)
 		return false;
 	}
 	slot->never_kept = true;
+	if (slot->held) {
+		pthread_mutex_unlock(&inodes->unpin_lock);
+		return false;
+	}
 	fd = vfsd_slot_take_fd(slot);
 	pthread_mutex_unlock(&inodes->unpin_lock);
 	if (fd >= 0)

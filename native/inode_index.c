@@ -34,7 +34,7 @@ static uint64_t hash_ident(const struct vfsd_inodes *inodes, uint64_t dev, uint6
 }
 
 /* The fsid is left out: find_name() does not know it. */
-static uint64_t hash_handle(const struct vfsd_inodes *inodes, const struct vfsd_file_handle *handle)
+uint64_t vfsd_handle_hash(const struct vfsd_inodes *inodes, const struct vfsd_file_handle *handle)
 {
 	uint64_t h = inodes->seed ^ (uint32_t)handle->type ^ (uint64_t)handle->bytes << 32;
 	uint32_t at = 0;
@@ -54,7 +54,7 @@ static uint64_t slot_hash(const struct vfsd_inodes *inodes, const struct vfsd_in
 			  enum vfsd_index which)
 {
 	if (which == VFSD_BY_HANDLE)
-		return hash_handle(inodes, vfsd_slot_handle(slot));
+		return vfsd_handle_hash(inodes, vfsd_slot_handle(slot));
 	return hash_ident(inodes, slot->inode.dev, slot->inode.ino, slot->inode.mnt_id);
 }
 
@@ -205,7 +205,7 @@ static bool slot_is(const struct vfsd_inode_slot *slot, const struct vfsd_wanted
 static uint64_t wanted_hash(const struct vfsd_inodes *inodes, const struct vfsd_wanted *wanted)
 {
 	if (wanted->which == VFSD_BY_HANDLE)
-		return hash_handle(inodes, wanted->handle);
+		return vfsd_handle_hash(inodes, wanted->handle);
 	return hash_ident(inodes, wanted->dev, wanted->ino, wanted->mnt_id);
 }
 

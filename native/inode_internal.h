@@ -2,8 +2,9 @@
 /*
  * inode_internal - what inode.c (the table), inode_index.c (finding in it), inode_add.c (what comes
  * into it), inode_slot.c (its memory and reference counts), inode_host.c (descriptors, handles,
- * mounts), inode_keep.c (descriptors for a while), inode_reserve.c (what is taken ahead),
- * inode_listing.c (directories listed often), inode_place.c (where directories are) and inode_restore.c
+ * mounts), inode_keep.c (descriptors for a while), inode_hold.c (descriptors of what is removed),
+ * inode_reserve.c (what is taken ahead), inode_forgotten.c (ids for later), inode_listing.c (directories
+ * listed often), inode_place.c and inode_path.c (where inodes are on the host) and inode_restore.c
  * (migration) share.
  * Nobody else includes this.
  */
@@ -67,12 +68,15 @@ struct vfsd_inode_slot {
 	uint32_t next[VFSD_INDEXES]; /* slot index or 0; protected by the shard's lock */
 	_Atomic int fd;		     /* our O_PATH descriptor, -1: the handle alone holds it */
 	int closing_fd;		     /* was fd until it was let go; protected by unpin_lock */
-	bool reopenable;	     /* the handle is good for open_by_handle_at() */
-	bool handle_outside;	     /* handle_space holds a pointer to the handle, malloc()ed */
-	bool never_kept : 1;	     /* no descriptor may pin it; protected by unpin_lock */
-	bool kept_again : 1;	     /* held once more since it was kept; likewise */
-	_Atomic uint8_t listings;    /* of a directory: how many lately, see inode_listing.c */
-	_Atomic uint64_t nlookup;    /* the guest's count; 0: not (or no more) held */
+	bool reopenable : 1;	     /* the handle is good for open_by_handle_at(); constant */
+	bool handle_outside : 1;     /* handle_space holds a pointer to it, malloc()ed; constant */
+	uint8_t : 0;
+	bool never_kept : 1; /* no descriptor may pin it; protected by unpin_lock, as the next two */
+	bool kept_again : 1; /* held once more since it was kept */
+	bool held : 1;	     /* fd stays until the guest forgets the inode */
+	bool was_forgotten;  /* the guest may ask for its id; set by who forgets it */
+	_Atomic uint8_t listings; /* of a directory: how many lately, see inode_listing.c */
+	_Atomic uint64_t nlookup; /* the guest's count; 0: not (or no more) held */
 	struct vfsd_host_mount *mount;
 	_Atomic uint64_t birth; /* ns since 1970, 0: tells nothing; see vfsd_slot_note_birth() */
 	_Alignas(uint64_t) uint8_t handle_space[36];
@@ -94,7 +98,8 @@ struct vfsd_inode_shard {
 struct vfsd_inode_chunk {
 	_Atomic(struct vfsd_inode_slot *) slots;    /* stays mapped until the table goes */
 	uint64_t used[VFSD_INODE_CHUNK_SLOTS / 64]; /* bitmap; protected by slots_lock */
-	uint32_t n_used;
+	uint32_t n_used;			    /* bits of it, of which */
+	uint32_t n_live; /* have a slot in use; the others are reserved */
 };
 
 struct vfsd_inodes {
@@ -125,6 +130,11 @@ struct vfsd_inodes {
 	_Atomic uint32_t n_kept_files;	 /* kept and open, but for directories */
 	_Atomic uint64_t kept_since_ms;	 /* monotonic; when kept_old was counted */
 	_Atomic uint64_t stale_since_ms; /* likewise; the last ESTALE of a handle. 0: long ago */
+
+	pthread_mutex_t forgotten_lock;
+	struct vfsd_forgotten *forgotten; /* NULL: nothing has been forgotten yet */
+	_Atomic uint32_t n_forgotten;
+	_Atomic bool remember;
 
 	pthread_mutex_t mount_changes_lock;
 	int mount_table_fd;	/* /proc/self/mountinfo, polled with the lock; -1: none */
@@ -188,6 +198,8 @@ bool vfsd_statx_is_settled(const struct statx *st, const struct timespec *now);
  */
 void vfsd_slot_note_birth(struct vfsd_inode_slot *slot, const struct statx *st);
 
+uint64_t vfsd_handle_hash(const struct vfsd_inodes *inodes, const struct vfsd_file_handle *handle);
+
 /* Takes a reference, and a lookup if @count. NULL: there is none. */
 struct vfsd_inode_slot *vfsd_slot_find(struct vfsd_inodes *inodes, const struct vfsd_wanted *wanted,
 				       bool count);
@@ -228,6 +240,35 @@ bool vfsd_reserve_fd(struct vfsd_inodes *inodes);
 /* Memory for a handle that does not fit a slot, to be freed. NULL: there is none. */
 struct vfsd_file_handle *vfsd_reserve_handle(uint32_t bytes);
 
+/* inode_forgotten.c: the lock may be held around slots_lock */
+
+/* Is there any use in remembering the id of @slot? */
+bool vfsd_forgotten_takes(const struct vfsd_inode_slot *slot);
+
+/* Remember the id of @inode, whose index is reserved, and is given back with it. False: no memory. */
+bool vfsd_forgotten_add(struct vfsd_inodes *inodes, const struct vfsd_inode *inode,
+			const struct vfsd_file_handle *handle);
+
+/* The id that an inode had, 0: none; its index stays reserved for the caller. */
+uint64_t vfsd_forgotten_take(struct vfsd_inodes *inodes, const struct vfsd_file_handle *handle,
+			     uint64_t dev, uint64_t mnt_id, uint32_t type);
+
+/* False: there is none. */
+bool vfsd_forgotten_drop_oldest(struct vfsd_inodes *inodes);
+void vfsd_forgotten_clear(struct vfsd_inodes *inodes);
+
+/* inode_path.c */
+
+/*
+ * Does a path that the host knows lead from the root to what is open as @fd (O_PATH), of @type? Of a
+ * directory always, of anything else only while its name is in the host's cache.
+ */
+bool vfsd_inode_is_found_below_root(struct vfsd_inodes *inodes, int fd, uint32_t type);
+
+/* Is @handle, which is open as @fd, called something in the directory @dir_fd? Reads all of it. */
+bool vfsd_inode_is_in(const struct vfsd_inodes *inodes, const struct vfsd_file_handle *handle,
+		      int fd, int dir_fd);
+
 /* inode_slot.c */
 
 /* NULL if no inode ever had this index. */
@@ -252,6 +293,11 @@ int vfsd_slot_alloc(struct vfsd_inodes *inodes, uint32_t *ret);
 /* Reserve that very slot. 0, -EINVAL if it is taken or beyond the table, or -ENOMEM. */
 int vfsd_slot_alloc_at(struct vfsd_inodes *inodes, uint32_t index);
 void vfsd_slot_free(struct vfsd_inodes *inodes, uint32_t index);
+
+/* The slot goes, but no other may have its index until it is wanted again, or unreserved. */
+void vfsd_slot_reserve(struct vfsd_inodes *inodes, uint32_t index);
+void vfsd_slot_alloc_reserved(struct vfsd_inodes *inodes, uint32_t index);
+void vfsd_slot_unreserve(struct vfsd_inodes *inodes, uint32_t index);
 
 /* No slot of this chunk is taken: do not touch its pages, of which there may be many. */
 bool vfsd_slot_chunk_empty(struct vfsd_inodes *inodes, uint32_t chunk);

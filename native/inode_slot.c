@@ -11,6 +11,7 @@
 #include <sys/mman.h>
 
 #include "inode_internal.h"
+#include "statx.h"
 
 static int chunk_map(struct vfsd_inode_chunk *chunk)
 {
@@ -23,7 +24,7 @@ static int chunk_map(struct vfsd_inode_chunk *chunk)
 	return 0;
 }
 
-int vfsd_slot_alloc(struct vfsd_inodes *inodes, uint32_t *ret)
+static int alloc(struct vfsd_inodes *inodes, uint32_t *ret)
 {
 	int error = -ENOMEM;
 
@@ -43,12 +44,20 @@ int vfsd_slot_alloc(struct vfsd_inodes *inodes, uint32_t *ret)
 		bit = (uint32_t)__builtin_ctzll(~chunk->used[word]);
 		chunk->used[word] |= 1ULL << bit;
 		chunk->n_used++;
+		chunk->n_live++;
 		*ret = c * VFSD_INODE_CHUNK_SLOTS + word * 64 + bit;
 		error = 0;
 		break;
 	}
 	pthread_mutex_unlock(&inodes->slots_lock);
 	return error;
+}
+
+int vfsd_slot_alloc(struct vfsd_inodes *inodes, uint32_t *ret)
+{
+	int error = alloc(inodes, ret);
+
+	return error && vfsd_forgotten_drop_oldest(inodes) ? alloc(inodes, ret) : error;
 }
 
 /* Chunks are mapped in order, up to the one of that slot. */
@@ -80,27 +89,64 @@ int vfsd_slot_alloc_at(struct vfsd_inodes *inodes, uint32_t index)
 	if (!error) {
 		inodes->chunks[c].used[at / 64] |= bit;
 		inodes->chunks[c].n_used++;
+		inodes->chunks[c].n_live++;
 	}
 	pthread_mutex_unlock(&inodes->slots_lock);
 	return error;
 }
 
-void vfsd_slot_free(struct vfsd_inodes *inodes, uint32_t index)
+/* slots_lock is held. */
+static void unreserve(struct vfsd_inodes *inodes, uint32_t index)
 {
 	uint32_t c = index / VFSD_INODE_CHUNK_SLOTS;
 	uint32_t at = index % VFSD_INODE_CHUNK_SLOTS;
+
+	inodes->chunks[c].used[at / 64] &= ~(1ULL << (at % 64));
+	inodes->chunks[c].n_used--;
+	if (c < inodes->first_free)
+		inodes->first_free = c;
+}
+
+/* slots_lock is held. */
+static void leave(struct vfsd_inodes *inodes, uint32_t index)
+{
+	uint32_t c = index / VFSD_INODE_CHUNK_SLOTS;
 	struct vfsd_inode_chunk *chunk = &inodes->chunks[c];
 
-	pthread_mutex_lock(&inodes->slots_lock);
-	chunk->used[at / 64] &= ~(1ULL << (at % 64));
-	chunk->n_used--;
+	chunk->n_live--;
 	/* The chunk that will be filled next keeps its pages. */
-	if (chunk->n_used == 0 && c > inodes->first_free)
+	if (chunk->n_live == 0 && c > inodes->first_free)
 		(void)madvise(atomic_load_explicit(&chunk->slots, memory_order_relaxed),
 			      VFSD_INODE_CHUNK_SLOTS * sizeof(struct vfsd_inode_slot),
 			      MADV_DONTNEED);
-	if (c < inodes->first_free)
-		inodes->first_free = c;
+}
+
+void vfsd_slot_free(struct vfsd_inodes *inodes, uint32_t index)
+{
+	pthread_mutex_lock(&inodes->slots_lock);
+	leave(inodes, index);
+	unreserve(inodes, index);
+	pthread_mutex_unlock(&inodes->slots_lock);
+}
+
+void vfsd_slot_reserve(struct vfsd_inodes *inodes, uint32_t index)
+{
+	pthread_mutex_lock(&inodes->slots_lock);
+	leave(inodes, index);
+	pthread_mutex_unlock(&inodes->slots_lock);
+}
+
+void vfsd_slot_alloc_reserved(struct vfsd_inodes *inodes, uint32_t index)
+{
+	pthread_mutex_lock(&inodes->slots_lock);
+	inodes->chunks[index / VFSD_INODE_CHUNK_SLOTS].n_live++;
+	pthread_mutex_unlock(&inodes->slots_lock);
+}
+
+void vfsd_slot_unreserve(struct vfsd_inodes *inodes, uint32_t index)
+{
+	pthread_mutex_lock(&inodes->slots_lock);
+	unreserve(inodes, index);
 	pthread_mutex_unlock(&inodes->slots_lock);
 }
 
@@ -109,16 +155,31 @@ bool vfsd_slot_chunk_empty(struct vfsd_inodes *inodes, uint32_t chunk)
 	bool empty;
 
 	pthread_mutex_lock(&inodes->slots_lock);
-	empty = inodes->chunks[chunk].n_used == 0;
+	empty = inodes->chunks[chunk].n_live == 0;
 	pthread_mutex_unlock(&inodes->slots_lock);
 	return empty;
+}
+
+static bool has_name(int fd)
+{
+	struct statx st;
+
+	return fd >= 0 && vfsd_statx_fd(fd, 0, STATX_NLINK, &st) == 0 && st.stx_nlink > 0;
 }
 
 /* The last reference is gone: give back all that the slot owns. */
 static void slot_destroy(struct vfsd_inodes *inodes, struct vfsd_inode_slot *slot)
 {
+	const struct vfsd_inode inode = slot->inode;
+	bool remember = slot->was_forgotten && vfsd_forgotten_takes(slot);
+	struct vfsd_file_handle handle;
 	int fd = atomic_load(&slot->fd);
 
+	if (remember && slot->held)
+		remember = has_name(fd);
+
+	if (remember)
+		vfsd_file_handle_copy(&handle, vfsd_slot_handle(slot));
 	if (fd >= 0)
 		vfsd_host_fd_close(inodes, fd);
 	if (slot->closing_fd >= 0)
@@ -127,7 +188,13 @@ static void slot_destroy(struct vfsd_inodes *inodes, struct vfsd_inode_slot *slo
 		free(vfsd_slot_handle(slot));
 	vfsd_host_mount_put(inodes, slot->mount);
 	atomic_store_explicit(&slot->refs, 0, memory_order_relaxed);
-	vfsd_slot_free(inodes, vfsd_slot_index(slot));
+	if (!remember) {
+		vfsd_slot_free(inodes, (uint32_t)inode.nodeid);
+		return;
+	}
+	vfsd_slot_reserve(inodes, (uint32_t)inode.nodeid);
+	if (!vfsd_forgotten_add(inodes, &inode, &handle))
+		vfsd_slot_unreserve(inodes, (uint32_t)inode.nodeid);
 }
 
 bool vfsd_slot_ref(struct vfsd_inode_slot *slot)

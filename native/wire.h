@@ -75,6 +75,7 @@ enum fuse_opcode {
 	FUSE_OPCODES,		      /* one past the upstream range */
 
 	FUSE_FSNOTIFY = 3072, /* provisional: our extension */
+	FUSE_HOLD = 3074, /* likewise: the guest uses this node, and is about to remove its name */
 };
 
 enum fuse_notify_code {
@@ -130,7 +131,9 @@ enum fuse_notify_code {
 #define FUSE_NO_EXPORT_SUPPORT (1ULL << 38)
 #define FUSE_HAS_RESEND (1ULL << 39)
 #define FUSE_ALLOW_IDMAP (1ULL << 40)
-#define FUSE_HAS_FSNOTIFY (1ULL << 60) /* provisional: our extension */
+#define FUSE_HAS_STATX_ATTR (1ULL << 58) /* provisional: our extension */
+#define FUSE_HAS_HOLD (1ULL << 59)	 /* provisional: our extension */
+#define FUSE_HAS_FSNOTIFY (1ULL << 60)	 /* provisional: our extension */
 
 enum {
 	/* fuse_open_out.open_flags */
@@ -170,6 +173,12 @@ enum {
 	FUSE_SETXATTR_ACL_KILL_SGID = 1 << 0, /* fuse_setxattr_in.setxattr_flags */
 	FUSE_ATTR_SUBMOUNT = 1 << 0,	      /* fuse_attr.flags: a mount point */
 	FUSE_ATTR_DAX = 1 << 1,
+	/*
+	 * With FUSE_HAS_STATX_ATTR the upper bits are STATX_ATTR_COMPRESSED, IMMUTABLE, APPEND, NODUMP,
+	 * ENCRYPTED and VERITY, from the lowest: those it has, and those its filesystem knows.
+	 */
+	FUSE_ATTR_STATX_SHIFT = 20,
+	FUSE_ATTR_STATX_KNOWN_SHIFT = 26,
 
 	FUSE_FSNOTIFY_SB = 1 << 0,  /* fuse_fsnotify_in.flags: the whole filesystem */
 	FUSE_FSN_UNLINKED = 1 << 0, /* fuse_notify_fsnotify_out.flags: no links left */

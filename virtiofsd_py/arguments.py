@@ -289,7 +289,8 @@ OPTIONS: Final[Mapping[str, tuple[Option, ...]]] = {
         Option(
             name="writeback",
             field="writeback",
-            help="let the guest hold writes back in its cache",
+            help="let the guest hold writes back in its cache; a stock kernel then misses what the "
+            "host does to files it knows (docs/limits.md)",
             legacy="writeback",
             legacy_no="no_writeback",
         ),
@@ -308,7 +309,7 @@ OPTIONS: Final[Mapping[str, tuple[Option, ...]]] = {
         Option(
             name="preserve-noatime",
             field="preserve_noatime",
-            help="let the guest's O_NOATIME reach the host",
+            help="let the guest's O_NOATIME reach the host; without it that does nothing",
         ),
         Option(
             name="allow-project-ids",
@@ -350,7 +351,8 @@ OPTIONS: Final[Mapping[str, tuple[Option, ...]]] = {
             name="inode-file-handles",
             field="inode_file_handles",
             value=choice(FileHandles, aliases={"fallback": FileHandles.PREFER}),
-            help="hold inodes by file handle, which takes no descriptor",
+            help="hold inodes by file handle, which takes no descriptor and finds again what the "
+            "guest has forgotten when it opens a handle of its own",
         ),
     ),
     "Extended attributes and ids": (

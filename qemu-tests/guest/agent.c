@@ -27,6 +27,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "inodes.h"
 #include "latency.h"
 #include "marks.h"
 #include "observe.h"
@@ -352,6 +353,47 @@ static int64_t do_latency(struct words *w) /* COUNT SEEN BEHIND: see latency.h *
 	return latency_run(words_number(w, 1), w->at[2], w->at[3]);
 }
 
+static int64_t do_content(struct words *w) /* PATH: see inodes.h */
+{
+	return inodes_content(w->at[1]);
+}
+
+static int64_t do_mtime(struct words *w) /* PATH */
+{
+	return inodes_mtime(w->at[1]);
+}
+
+static int64_t do_attributes(struct words *w) /* PATH: see inodes.h */
+{
+	return inodes_attributes(w->at[1]);
+}
+
+static int64_t do_setflags(struct words *w) /* PATH FLAGS */
+{
+	return inodes_set_flags(w->at[1], integer(w, 2));
+}
+
+static int64_t do_fsync(struct words *w) /* FD */
+{
+	return checked(fsync(integer(w, 1)));
+}
+
+static int64_t do_handle(struct words *w) /* PATH */
+{
+	return inodes_handle(w->at[1]);
+}
+
+static int64_t do_reopen(struct words *w) /* MOUNT FLAGS -> FD */
+{
+	return inodes_open_handle(w->at[1], integer(w, 2));
+}
+
+static int64_t do_forget(struct words *w)
+{
+	(void)w;
+	return inodes_forget();
+}
+
 static const struct verb {
 	const char *name;
 	int arguments; /* at least */
@@ -396,6 +438,14 @@ static const struct verb {
 	{"rmtree", 1, do_rmtree},
 	{"rounds", 5, do_rounds},
 	{"latency", 3, do_latency},
+	{"content", 1, do_content},
+	{"mtime", 1, do_mtime},
+	{"attributes", 1, do_attributes},
+	{"setflags", 2, do_setflags},
+	{"fsync", 1, do_fsync},
+	{"handle", 1, do_handle},
+	{"reopen", 2, do_reopen},
+	{"forget", 0, do_forget},
 };
 
 static int64_t dispatch(struct words *words)

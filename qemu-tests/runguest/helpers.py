@@ -16,6 +16,7 @@ _PROGRAMS: Final = {
     "init": ("init.c", "channel.c"),
     "agent": (
         "agent.c",
+        "inodes.c",
         "latency.c",
         "marks.c",
         "observe.c",

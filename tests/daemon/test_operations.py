@@ -16,7 +16,8 @@ import pytest
 
 from tests.daemon.running import INSTRUMENTED, Daemon
 from tests.frontend import ROOT_ID, FuseError, Opcode, Session
-from tests.frontend.fuse_wire import InitFlag
+from tests.frontend.fuse import DEFAULT_INIT_FLAGS
+from tests.frontend.fuse_wire import InitFlag, SetattrValid
 
 BLOCK = 1 << 16
 PUNCH_HOLE_KEEP_SIZE = 0x02 | 0x01
@@ -24,6 +25,7 @@ STATX_BASIC, STATX_BTIME = 0x7FF, 0x800
 FS_IOC_GETFLAGS, FS_IOC_SETFLAGS = 0x8008_6601, 0x4008_6602
 FS_IOC_FSGETXATTR = 0x801C_581F
 FS_APPEND_FL, FS_NODUMP_FL = 0x20, 0x40
+STATX_SHIFT, STATX_KNOWN_SHIFT, NODUMP_BIT = 20, 26, 3
 NOBODY_TOLD = 0xFFFF_FFFF  # FUSE_INVALID_UIDGID
 
 
@@ -202,6 +204,51 @@ def test_flags(guest: Session, daemon: Daemon) -> None:
     assert len(fuse.ioctl(node, fh, FS_IOC_FSGETXATTR, out_bytes=28)) == 28
     directory = fuse.opendir(ROOT_ID).fh
     fuse.ioctl(ROOT_ID, directory, FS_IOC_GETFLAGS, out_bytes=4)
+
+
+@pytest.mark.parametrize("offered", [True, False])
+def test_attributes_tell_flags(guest: Session, daemon: Daemon, offered: bool) -> None:
+    """In every reply about an inode, for a guest that knows of them: six bits, and six known."""
+    fuse = guest.fuse
+    fuse.init(DEFAULT_INIT_FLAGS | (InitFlag.HAS_STATX_ATTR if offered else 0))
+    entry, opened = fuse.create(ROOT_ID, "f")
+    known = (entry.attr.flags >> STATX_KNOWN_SHIFT) & 0x3F
+    assert bool(known) == offered
+    if offered and not known & 1 << NODUMP_BIT:
+        pytest.skip("no inode flags on this filesystem")
+    flags = int.from_bytes(fuse.ioctl(entry.nodeid, opened.fh, FS_IOC_GETFLAGS, out_bytes=4))
+    changed = (flags | FS_NODUMP_FL << 24).to_bytes(4)
+    fuse.ioctl(entry.nodeid, opened.fh, FS_IOC_SETFLAGS, changed)
+    for attr in (
+        fuse.getattr(entry.nodeid).attr,
+        fuse.lookup(ROOT_ID, "f").attr,
+        fuse.setattr(entry.nodeid, mode=0o600).attr,
+    ):
+        assert (attr.flags >> STATX_SHIFT) & 0x3F == (1 << NODUMP_BIT if offered else 0)
+
+
+@pytest.mark.parametrize("kind", ["file", "directory", "symlink", "fifo"])
+def test_setattr_of_nothing_changes_ctime(guest: Session, daemon: Daemon, kind: str) -> None:
+    """That is how chown(-1, -1) arrives."""
+    path = daemon.share / "x"
+    match kind:
+        case "file":
+            path.touch()
+        case "directory":
+            path.mkdir()
+        case "symlink":
+            path.symlink_to("x")
+        case "fifo":
+            os.mkfifo(path)
+    node = guest.fuse.lookup(ROOT_ID, "x").nodeid
+    before = path.lstat()
+    for also in (SetattrValid(0), SetattrValid.CTIME):
+        while path.lstat().st_ctime_ns == before.st_ctime_ns:  # the host's clock is coarse
+            attr = guest.fuse.setattr(node, also=also).attr
+        assert attr.ctime * 10**9 + attr.ctimensec == path.lstat().st_ctime_ns
+        assert (attr.mode, attr.uid, attr.gid) == (before.st_mode, before.st_uid, before.st_gid)
+        assert path.lstat().st_mtime_ns == before.st_mtime_ns
+        before = path.lstat()
 
 
 def test_access_and_syncfs(guest: Session, daemon: Daemon) -> None:

@@ -259,6 +259,10 @@ class FuseClient:
     def link(self, nodeid: int, parent: int, name: Name) -> Entry:
         return self._entry(Opcode.LINK, parent, wire.LINK_IN.pack(nodeid), name)
 
+    def hold(self, nodeid: int) -> None:
+        """Say that it stays in use when its name goes."""
+        self.request(Opcode.HOLD, nodeid)
+
     def unlink(self, parent: int, name: Name) -> None:
         self.request(Opcode.UNLINK, parent, _names(name))
 

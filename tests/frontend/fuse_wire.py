@@ -71,6 +71,7 @@ class Opcode(enum.IntEnum):
     STATX = 52
     COPY_FILE_RANGE_64 = 53
     FSNOTIFY = 3072
+    HOLD = 3074
 
 
 class InitFlag(enum.IntFlag):
@@ -107,6 +108,8 @@ class InitFlag(enum.IntFlag):
     HAS_EXPIRE_ONLY = 1 << 35
     DIRECT_IO_ALLOW_MMAP = 1 << 36
     ALLOW_IDMAP = 1 << 40
+    HAS_STATX_ATTR = 1 << 58
+    HAS_HOLD = 1 << 59
     HAS_FSNOTIFY = 1 << 60
 
 

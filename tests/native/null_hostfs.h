@@ -260,8 +260,25 @@ static inline int null_link(struct vfsd_hostfs *fs, struct vfsd_inode *inode,
 	return null_entry(fs, name, ret);
 }
 
-static inline int null_unlink(struct vfsd_hostfs *fs, struct vfsd_inode *parent, const char *name)
+static inline int null_forgotten(struct vfsd_hostfs *fs, uint64_t nodeid, struct vfsd_entry *ret)
 {
+	(void)nodeid;
+	(void)ret;
+	fs->calls++;
+	return -ESTALE;
+}
+
+static inline int null_hold(struct vfsd_hostfs *fs, struct vfsd_inode *inode)
+{
+	(void)inode;
+	fs->calls++;
+	return 0;
+}
+
+static inline int null_unlink(struct vfsd_hostfs *fs, struct vfsd_inode *parent, const char *name,
+			      bool hold)
+{
+	(void)hold;
 	(void)parent;
 	fs->calls++;
 	return name[0] == 'a' ? 0 : -ENOENT;
@@ -269,12 +286,12 @@ static inline int null_unlink(struct vfsd_hostfs *fs, struct vfsd_inode *parent,
 
 static inline int null_rename(struct vfsd_hostfs *fs, struct vfsd_inode *parent, const char *name,
 			      struct vfsd_inode *new_parent, const char *new_name,
-			      unsigned int flags)
+			      unsigned int flags, bool hold)
 {
 	(void)new_parent;
 	(void)flags;
 	fs->sum ^= (uint8_t)strlen(new_name);
-	return null_unlink(fs, parent, name);
+	return null_unlink(fs, parent, name, hold);
 }
 
 static inline int null_open(struct vfsd_hostfs *fs, struct vfsd_inode *inode, int flags,
@@ -429,6 +446,7 @@ static inline int null_list_number(struct vfsd_hostfs *fs, int dir_fd, const cha
 static const struct vfsd_hostfs_ops null_hostfs_ops = {
 	.lookup = null_lookup,
 	.again = null_again,
+	.forgotten = null_forgotten,
 	.parent = null_again,
 	.getattr = null_getattr,
 	.setattr = null_setattr,
@@ -445,6 +463,7 @@ static const struct vfsd_hostfs_ops null_hostfs_ops = {
 	.mknod = null_mknod,
 	.mkdir = null_mkdir,
 	.link = null_link,
+	.hold = null_hold,
 	.unlink = null_unlink,
 	.rmdir = null_unlink,
 	.rename = null_rename,

@@ -49,7 +49,7 @@ static void test_init(void)
 				FUSE_MAX_PAGES | FUSE_SUBMOUNTS | FUSE_INIT_EXT |
 				FUSE_DO_READDIRPLUS | FUSE_READDIRPLUS_AUTO | FUSE_ALLOW_IDMAP |
 				FUSE_HAS_FSNOTIFY | FUSE_HAS_IOCTL_DIR | FUSE_CREATE_SUPP_GROUP |
-				FUSE_EXPORT_SUPPORT);
+				FUSE_EXPORT_SUPPORT | FUSE_HAS_HOLD | FUSE_HAS_STATX_ATTR);
 
 	/* Only what was offered, and nothing from words that were not sent. */
 	CHECK_EQ(fuse_guest_init(&g, 41, FUSE_HAS_FSNOTIFY | FUSE_BIG_WRITES, &out), 0);

@@ -528,7 +528,9 @@ static void *churn(void *arg)
 		struct vfsd_file_handle handle;
 		struct statx st;
 		char name[16];
+		uint64_t nodeid;
 		bool exists;
+		int fd;
 
 		name_of(r % NAMES, name);
 		st = stat_name(f, name);
@@ -540,6 +542,8 @@ static void *churn(void *arg)
 		use(f, inode);
 		if (r / NAMES % 4 == 0)
 			(void)vfsd_inode_unpin(f->inodes, inode);
+		if (r / NAMES % 8 == 1)
+			CHECK_EQ(vfsd_inode_hold(f->inodes, inode, r / NAMES % 16 == 1), 0);
 		vfsd_file_handle_copy(&handle, vfsd_inode_handle(inode));
 		vfsd_inode_put(f->inodes, vfsd_inode_find_handle(f->inodes, &handle));
 		vfsd_inode_put(f->inodes,
@@ -547,7 +551,11 @@ static void *churn(void *arg)
 		CHECK(exists);
 		/* Each thread forgets what it looked up; now and then, much too much. */
 		(void)forget(f, inode->nodeid, r / NAMES % 64 == 1 ? 100 : 1);
+		nodeid = inode->nodeid;
 		vfsd_inode_put(f->inodes, inode);
+		fd = vfsd_inode_open_forgotten(f->inodes, nodeid);
+		if (fd >= 0)
+			close(fd);
 		if (i % 1000 == 999)
 			vfsd_inodes_clear(f->inodes);
 	}
@@ -560,6 +568,7 @@ static void test_threads(struct fixture *f)
 	char name[16];
 
 	shared = f;
+	vfsd_inodes_set_remember(f->inodes, true);
 	for (int i = 0; i < NAMES; i++) {
 		name_of(i, name);
 		tree_file(&f->tree, name, "");
