@@ -32,6 +32,7 @@ _SYS_PIVOT_ROOT: Final = {
 }
 
 _PR_SET_PDEATHSIG: Final = 1
+_PR_SET_NAME: Final = 15
 
 # struct mnt_id_req: size, spare, mnt_id, param
 _MNT_ID_REQ: Final = struct.Struct("=IIQQ")
@@ -151,6 +152,11 @@ def die_with_parent(signal_number: int) -> None:
         ),
         "prctl",
     )
+
+
+def name_thread(name: str) -> None:
+    """Give the calling thread a name, of which the kernel keeps 15 bytes."""
+    _check(_libc.prctl(ctypes.c_int(_PR_SET_NAME), name.encode()), "prctl")
 
 
 def fanotify_init(flags: Fanotify) -> int:
