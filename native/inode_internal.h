@@ -71,10 +71,11 @@ struct vfsd_inode_slot {
 	bool reopenable : 1;	     /* the handle is good for open_by_handle_at(); constant */
 	bool handle_outside : 1;     /* handle_space holds a pointer to it, malloc()ed; constant */
 	uint8_t : 0;
-	bool never_kept : 1; /* no descriptor may pin it; protected by unpin_lock, as the next two */
-	bool kept_again : 1; /* held once more since it was kept */
-	bool held : 1;	     /* fd stays until the guest forgets the inode */
-	bool was_forgotten;  /* the guest may ask for its id; set by who forgets it */
+	bool never_kept
+		: 1; /* no descriptor may pin it; protected by unpin_lock, as the next two */
+	bool kept_again : 1;	  /* held once more since it was kept */
+	bool held : 1;		  /* fd stays until the guest forgets the inode */
+	bool was_forgotten;	  /* the guest may ask for its id; set by who forgets it */
 	_Atomic uint8_t listings; /* of a directory: how many lately, see inode_listing.c */
 	_Atomic uint64_t nlookup; /* the guest's count; 0: not (or no more) held */
 	struct vfsd_host_mount *mount;

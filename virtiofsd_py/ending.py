@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from virtiofsd_py import engine as core
+from virtiofsd_py.sandbox import libc
 from virtiofsd_py.vhost_user import Connection
 
 _log = logging.getLogger(__name__)
@@ -59,7 +60,7 @@ class Ending:
         self._epoll = select.epoll()
         self._epoll.register(ended, select.EPOLLIN)
         self._epoll.register(self._begun, select.EPOLLIN)
-        self._thread = threading.Thread(target=self._run, name="ending", daemon=True)
+        self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def attend(self, connection: Connection) -> None:
@@ -89,6 +90,7 @@ class Ending:
         os.close(self._begun)
 
     def _run(self) -> None:
+        libc.name_thread("vfsd-ending")
         self._epoll.poll()
         if self._over.is_set():
             return
