@@ -16,35 +16,7 @@ from typing import Final
 
 from virtiofsd_py._sandbox import ffi, lib
 
-<<<<<<< HEAD
 _PATH_BYTES: Final = 4096 + 1
-=======
-AT_FDCWD: Final = -100
-
-# Alike on every machine that Linux still runs on, but Alpha.
-_SYS_OPEN_TREE: Final = 428
-_SYS_MOVE_MOUNT: Final = 429
-SYS_STATMOUNT: Final = 457
-# The C library has no function for this one.
-_SYS_PIVOT_ROOT: Final = {
-    "x86_64": 155,
-    "aarch64": 41,
-    "riscv64": 41,
-    "loongarch64": 41,
-    "ppc64le": 203,
-    "s390x": 217,
-}
-
-_PR_SET_PDEATHSIG: Final = 1
-_PR_SET_NAME: Final = 15
-
-# struct mnt_id_req: size, spare, mnt_id, param
-_MNT_ID_REQ: Final = struct.Struct("=IIQQ")
-_STATMOUNT_MNT_POINT: Final = 0x10
-_STATMOUNT_PLACE_AT: Final = 108  # of mnt_point in struct statmount
-_STATMOUNT_TEXT_AT: Final = 512
-_PATH_MAX: Final = 4096
->>>>>>> h3
 
 
 class Clone(IntFlag):
@@ -128,7 +100,7 @@ def die_with_parent(signal_number: int) -> None:
 
 def name_thread(name: str) -> None:
     """Give the calling thread a name, of which the kernel keeps 15 bytes."""
-    _check(_libc.prctl(ctypes.c_int(_PR_SET_NAME), name.encode()), "prctl")
+    _check(lib.prctl(lib.PR_SET_NAME, ffi.new("char[]", name.encode())), "prctl")
 
 
 def fanotify_init(flags: Fanotify) -> int:
