@@ -20,7 +20,6 @@ linux:
 \tcat fs/file >$(O)/linux
 """
 APT = """\
-#!/bin/sh
 # apt-private of a mirror that is a directory: SUITE/VERSION is a package.
 cd "$(dirname "$0")/mirror" || exit 1
 version=$(ls "$1" 2>/dev/null | sort -V | tail -n 1)
@@ -45,9 +44,9 @@ class Checkout:
         self.kernel.mkdir(parents=True)
         shutil.copy(ROOT / "qemu-tests/kernel/build", self.kernel)
         (self.kernel / "common.config").write_text("CONFIG_TINY=y\n")
-        for name, text in (("apt-private", APT), ("install-deps", "#!/bin/sh\n")):
+        for name, text in (("apt-private", APT), ("install-deps", "")):
             script = root / "qemu-tests" / name
-            script.write_text(text)
+            script.write_text(f"#!/bin/sh\n{text}")
             script.chmod(0o755)
 
     def series(self, release: str, text: str) -> None:
