@@ -5,13 +5,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-import subprocess
 from pathlib import Path
 
 import pytest
-from runguest import paths
-
-DEADLINE_S = 300
+from commands import run_in_guest
 
 # One file against an array of bytes, like fsx: every way to change and to see it.
 ONE_FILE = """
@@ -120,20 +117,9 @@ CACHES = ["--cache=auto", "--cache=always", "--cache=never --allow-mmap"]
 def run(vmm: str, share: Path, script: str, cache: str, *arguments: str) -> list[str]:
     """Run `script` by the guest's Python on the share; return what it prints."""
     share.mkdir()
-    done = subprocess.run(
-        [
-            *(os.fspath(paths.RUN_GUEST), "--vmm", vmm, "--share", os.fspath(share)),
-            *(f"--daemon-arg={option}" for option in cache.split()),
-            *("--", "python3", "-", *arguments),
-        ],
-        input=script,
-        capture_output=True,
-        timeout=DEADLINE_S,
-        check=False,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()
+    options = tuple(f"--daemon-arg={option}" for option in cache.split())
+    said = run_in_guest(vmm, share, "python3", "-", *arguments, options=options, text=script)
+    return said.splitlines()
 
 
 @pytest.mark.only("uml")

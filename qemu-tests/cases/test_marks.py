@@ -195,6 +195,14 @@ def without_cookies(seen: Mapping[str, Sequence[str]], keep: bool = False) -> di
     }
 
 
+def give(scene: Scene, case: Case, refused: Sequence[str]) -> None:
+    """Make what a case begins with, of which the daemon may not watch `refused`."""
+    scene.host.run(case.given)
+    for label in refused:
+        path = scene.directory / os.fsdecode(case.watches[label])
+        os.chown(path, -1, REFUSED_GID, follow_symlinks=False)
+
+
 @pytest.mark.only("uml")
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 def test_what_the_daemon_may_not_watch_is_watched_locally(
@@ -206,10 +214,7 @@ def test_what_the_daemon_may_not_watch_is_watched_locally(
     """
     for refused in watch_sets(case):
         with refusing_stage.scene() as scene:
-            scene.host.run(case.given)
-            for label in refused:
-                path = scene.directory / os.fsdecode(case.watches[label])
-                os.chown(path, -1, REFUSED_GID, follow_symlinks=False)
+            give(scene, case, refused)
             scene.guest.run(case.before)
             for label, name in case.watches.items():
                 scene.watch(label, name)
@@ -225,10 +230,7 @@ def test_what_the_daemon_may_not_watch_is_not_told_of_the_host(
 ) -> None:
     for refused in watch_sets(case):
         with refusing_stage.scene() as scene:
-            scene.host.run(case.given)
-            for label in refused:
-                path = scene.directory / os.fsdecode(case.watches[label])
-                os.chown(path, -1, REFUSED_GID, follow_symlinks=False)
+            give(scene, case, refused)
             for label in refused:
                 scene.watch(label, case.watches[label])
             scene.host.run([*case.before, *case.act])

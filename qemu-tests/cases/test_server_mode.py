@@ -11,15 +11,12 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import pytest
 from conftest import Stage
-from runguest.actors import Actor
 from runguest.scene import Scene
-from table import CASES, NAMES, Case, watch_sets
+from table import NAMES, Case, watch_sets
 from test_aggregation import unlinked_names_are_told_unless_excluded as unlinked_names_excluded
+from test_events import EACH_ACTOR, EACH_CASE, actor_of, seen
 
 ROUNDS = 100
-
-EACH_ACTOR = pytest.mark.parametrize("who", ["host", "guest"])
-EACH_CASE = pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 
 
 @pytest.fixture
@@ -27,10 +24,6 @@ def scene(server_stage: Stage) -> Iterator[Scene]:
     """A scene where the daemon reports everybody's changes."""
     with server_stage.scene() as scene:
         yield scene
-
-
-def actor_of(scene: Scene, who: str) -> Actor:
-    return scene.host if who == "host" else scene.guest
 
 
 def told_by_server(expect: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
@@ -49,13 +42,7 @@ def test_seen_exactly_once(server_stage: Stage, case: Case, who: str) -> None:
     expect = dict(case.expect) if who == "guest" else told_by_server(case.expect)
     for labels in watch_sets(case):
         with server_stage.scene() as scene:
-            scene.host.run(case.given)
-            actor_of(scene, who).run(case.before)
-            for label in labels:
-                scene.watch(label, case.watches[label])
-            assert scene.settle() == {label: [] for label in labels}
-            actor_of(scene, who).run(case.act)
-            assert by_reporter(scene.settle(), who) == by_reporter(
+            assert by_reporter(seen(scene, case, who, labels), who) == by_reporter(
                 {label: expect[label] for label in labels}, who
             )
 

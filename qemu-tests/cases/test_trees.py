@@ -11,9 +11,8 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from commands import DEADLINE_S, run_in_guest
 from runguest import paths
-
-DEADLINE_S = 300
 
 # Run by the guest on the share and by the host beside it: relative names only.
 SCRIPT = """
@@ -98,17 +97,7 @@ def test_clone_build_and_unpack_as_on_the_host(vmm: str, tmp_path: Path, cache: 
     for top in (share, host):
         give(top / "given")
     subprocess.run(["sh", "-c", SCRIPT], cwd=host, check=True, timeout=DEADLINE_S)
-    done = subprocess.run(
-        [
-            *(os.fspath(paths.RUN_GUEST), "--vmm", vmm, "--share", os.fspath(share)),
-            *(f"--daemon-arg=--cache={cache}", "--", "sh", "-c", SCRIPT),
-        ],
-        capture_output=True,
-        timeout=DEADLINE_S,
-        check=False,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
+    run_in_guest(vmm, share, "sh", "-c", SCRIPT, options=(f"--daemon-arg=--cache={cache}",))
     expected, made = describe(host / "made"), describe(share / "made")
     assert made.keys() == expected.keys()
     for name, what in expected.items():

@@ -468,8 +468,7 @@ int main(void)
 		struct words words;
 		int64_t result;
 
-		words_split(line, &words);
-		result = dispatch(&words);
+		result = words_split(line, &words) ? dispatch(&words) : -E2BIG;
 		if (result < 0)
 			printf("err %lld\n", (long long)-result);
 		else

@@ -7,9 +7,9 @@
  *         [as UID:GID[,GID...]] [umask MODE] VERB ARGUMENT...
  *   out:  "0", a value, or the name of an errno
  *
- * "as" gives the effective ids and the supplementary groups, so no capability is effective unless
- * UID is 0. A path "%" is the empty one, "!" is an address that is not mapped. Runs as root in a
- * mount namespace of its own.
+ * Words are encoded as the agent's (words.h). "as" gives the effective ids and the supplementary
+ * groups, so no capability is effective unless UID is 0. A path "!" is an address that is not mapped.
+ * Runs as root in a mount namespace of its own.
  */
 #define _GNU_SOURCE
 #include "posix.h"
@@ -27,7 +27,6 @@
 
 #define MAX_GROUPS 8
 
-int slots[MAX_SLOTS];
 static int top; /* the directory that holds those of the cases */
 
 __attribute__((noreturn)) static void die(const char *what)
@@ -57,16 +56,6 @@ static void become(const char *ids)
 		errno = EINVAL, die(ids);
 	if (setgroups(count, groups) != 0 || setegid(groups[0]) != 0 || seteuid(uid) != 0)
 		die(ids);
-}
-
-static void split(char *line, struct words *words)
-{
-	words->count = 0;
-	for (char *word = strtok(line, " \n"); word; word = strtok(NULL, " \n")) {
-		if (words->count == MAX_WORDS)
-			errno = E2BIG, die(words->at[0]);
-		words->at[words->count++] = word;
-	}
 }
 
 /* Leaves the last case and enters @directory, which it makes. */
@@ -108,14 +97,12 @@ static void run(struct words *words)
 	if (words->count >= 2 && strcmp(words->at[0], "as") == 0) {
 		const char *ids = words->at[1];
 
-		words->count -= 2;
-		memmove(words->at, words->at + 2, sizeof(words->at) - 2 * sizeof(words->at[0]));
+		words_drop(words, 2);
 		become(ids);
 	}
 	if (words->count >= 2 && strcmp(words->at[0], "umask") == 0) {
 		umask((mode_t)strtoul(words->at[1], NULL, 8));
-		words->count -= 2;
-		memmove(words->at, words->at + 2, sizeof(words->at) - 2 * sizeof(words->at[0]));
+		words_drop(words, 2);
 	}
 	call(words);
 	become_root();
@@ -147,7 +134,8 @@ int main(int argc, char **argv)
 	while (getline(&line, &size, stdin) > 0) {
 		struct words words;
 
-		split(line, &words);
+		if (!words_split(line, &words))
+			errno = E2BIG, die(words.at[0]);
 		if (words.count == 2 && strcmp(words.at[0], "case") == 0) {
 			enter(words.at[1]);
 			putchar('0');

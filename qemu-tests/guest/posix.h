@@ -6,13 +6,9 @@
 #include <stddef.h>
 #include <sys/types.h>
 
-#define MAX_WORDS 16
-#define MAX_SLOTS 10
+#include "words.h"
 
-struct words {
-	int count;
-	char *at[MAX_WORDS];
-};
+#define MAX_SLOTS 10
 
 /* A word of steps for a flag or a type. */
 struct name {
@@ -45,7 +41,7 @@ int posix_value(const struct name *table, size_t count, const char *words);
 mode_t posix_type(const char *word);
 const char *posix_type_name(mode_t type);
 
-/* Arguments: a path ("%": empty, "!": not mapped), a number, an octal mode, 0 if it is missing. */
+/* Arguments: a path ("!": not mapped, missing: empty), a number, an octal mode, 0 if it is missing. */
 const char *posix_path(const struct words *words, int index);
 long posix_number(const struct words *words, int index);
 mode_t posix_mode(const struct words *words, int index);

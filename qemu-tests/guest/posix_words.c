@@ -10,6 +10,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
+int slots[MAX_SLOTS];
+
 static const struct name types[] = {
 	{"regular", S_IFREG}, {"dir", S_IFDIR},	    {"fifo", S_IFIFO},	  {"char", S_IFCHR},
 	{"block", S_IFBLK},   {"socket", S_IFSOCK}, {"symlink", S_IFLNK},
@@ -51,11 +53,9 @@ const char *posix_type_name(mode_t type)
 
 const char *posix_path(const struct words *w, int index)
 {
-	const char *word = index < w->count ? w->at[index] : "%";
+	const char *word = index < w->count ? w->at[index] : "";
 
-	if (strcmp(word, "!") == 0)
-		return (const char *)(intptr_t)1;
-	return strcmp(word, "%") == 0 ? "" : word;
+	return strcmp(word, "!") == 0 ? (const char *)(intptr_t)1 : word;
 }
 
 long posix_number(const struct words *w, int index)

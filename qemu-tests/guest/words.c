@@ -42,14 +42,24 @@ void words_put(const char *data, size_t length)
 	}
 }
 
-void words_split(char *line, struct words *words)
+bool words_split(char *line, struct words *words)
 {
 	words->count = 0;
-	for (char *word = strtok(line, " \n"); word && words->count < MAX_WORDS;
-	     word = strtok(NULL, " \n")) {
+	for (char *word = strtok(line, " \n"); word; word = strtok(NULL, " \n")) {
+		if (words->count == MAX_WORDS)
+			return false;
 		words->at[words->count] = word;
 		words->length[words->count++] = decode(word);
 	}
+	return true;
+}
+
+void words_drop(struct words *words, int count)
+{
+	words->count -= count;
+	memmove(words->at, words->at + count, (size_t)words->count * sizeof(words->at[0]));
+	memmove(words->length, words->length + count,
+		(size_t)words->count * sizeof(words->length[0]));
 }
 
 long long words_number(const struct words *words, int index)

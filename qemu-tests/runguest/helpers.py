@@ -24,7 +24,14 @@ _PROGRAMS: Final = {
         "script.c",
         "words.c",
     ),
-    "posix": ("posix.c", "posix_words.c", "posix_names.c", "posix_inodes.c", "posix_files.c"),
+    "posix": (
+        "posix.c",
+        "posix_files.c",
+        "posix_inodes.c",
+        "posix_names.c",
+        "posix_words.c",
+        "words.c",
+    ),
     "example-monitor": ("../examples/monitor.c",),
     "example-watch": ("../examples/watch.c",),
 }

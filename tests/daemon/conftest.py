@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -54,6 +55,19 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
 def daemon(start: Callable[..., Daemon]) -> Daemon:
     """Return a daemon with default options."""
     return start()
+
+
+@pytest.fixture
+def connect() -> Iterator[Callable[..., Session]]:
+    """Connect drivers, with the arguments of `Session`, which say INIT; each ends with the test."""
+    with ExitStack() as stack:
+
+        def run(daemon: Daemon, **arguments: Any) -> Session:  # noqa: ANN401 - as Session has them
+            session = stack.enter_context(Session.connect(daemon.socket, **arguments))
+            session.fuse.init()
+            return session
+
+        yield run
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+
+from tests.frontend.closing import Closing
 
 DEADLINE_S = 60.0
 # Another build of the same command, such as the instrumented one.
@@ -22,7 +22,7 @@ COMMAND = os.environ.get("VIRTIOFSD_PY", str(Path(sys.executable).parent / "virt
 INSTRUMENTED = "VIRTIOFSD_PY" in os.environ
 
 
-class Daemon:
+class Daemon(Closing):
     """One process, ready when the constructor returns.
 
     Attributes:
@@ -133,13 +133,6 @@ class Daemon:
         """Return the mark lines that the host shows for this process."""
         return [line for line in self.fdinfo() if line.startswith("fanotify ino:")]
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Make sure that it is gone, as `kill` does."""
         self.kill()

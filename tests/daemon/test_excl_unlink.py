@@ -16,8 +16,10 @@ import pytest
 
 from tests.daemon.running import Daemon
 from tests.daemon.test_events import (
+    ACCESS,
     ALL,
     ATTRIB,
+    CLOSE_NOWRITE,
     CLOSE_WRITE,
     MODIFY,
     ON_CHILD,
@@ -29,7 +31,7 @@ from tests.frontend import Session
 from tests.frontend.notify import FSN_UNNAMED
 
 EXCL_UNLINK = 0x0400_0000
-BY_NAME = OPEN | 1 | MODIFY | CLOSE_WRITE | 0x10
+BY_NAME = OPEN | ACCESS | MODIFY | CLOSE_WRITE | CLOSE_NOWRITE
 
 
 @pytest.fixture(params=["merged", "server"])
@@ -38,19 +40,16 @@ def mode(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def make(start: Callable[..., Daemon], mode: str) -> Iterator[Callable[[int], Watched]]:
+def make(
+    start: Callable[..., Daemon], connect: Callable[..., Session], mode: str
+) -> Callable[[int], Watched]:
     """Make a watched directory, with these bits in the mask beside all events."""
-    sessions: list[Session] = []
 
     def run(extra: int) -> Watched:
         daemon = start(f"--fsnotify={mode}")
-        sessions.append(Session.connect(daemon.socket))
-        sessions[-1].fuse.init()
-        return Watched(daemon, sessions[-1], ALL | ON_CHILD | extra)
+        return Watched(daemon, connect(daemon), ALL | ON_CHILD | extra)
 
-    yield run
-    for session in sessions:
-        session.close()
+    return run
 
 
 @pytest.fixture

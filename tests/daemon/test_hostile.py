@@ -7,7 +7,7 @@ import errno
 import os
 import select
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -35,13 +35,6 @@ VICTIM = 3  # ring index; 2 is the other request queue
 @pytest.fixture
 def daemon(start: Callable[..., Daemon]) -> Daemon:
     return start("--num-request-queues=2")
-
-
-@pytest.fixture
-def guest(daemon: Daemon) -> Iterator[Session]:
-    with Session.connect(daemon.socket) as session:
-        session.fuse.init()
-        yield session
 
 
 def serves(client: FuseClient, daemon: Daemon) -> None:

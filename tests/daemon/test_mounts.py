@@ -17,13 +17,12 @@ from pathlib import Path
 import pytest
 
 from tests.daemon.running import DEADLINE_S, Daemon
-from tests.daemon.test_watch import Watcher, short
+from tests.daemon.test_events import CREATE, DELETE, MOVED_FROM, MOVED_TO
+from tests.daemon.test_watch import Watcher, short, watchers
 from tests.frontend import ROOT_ID, Session
 from tests.frontend.notify import FS_ISDIR
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
-
-MOVED_FROM, MOVED_TO, CREATE, DELETE = 0x40, 0x80, 0x100, 0x200
 
 
 class Host:
@@ -82,12 +81,11 @@ def begin(host: Host, tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
 
 @pytest.fixture
 def watch() -> Iterator[Callable[..., Watcher]]:
-    """Start watchers; each ends with the test."""
-    with ExitStack() as stack:
+    """Start watchers that are ready; each ends with the test."""
+    with watchers("--json") as start:
 
         def run(daemon: Daemon, *arguments: str) -> Watcher:
-            watcher = Watcher(daemon, "--json", *arguments)
-            stack.callback(watcher.kill)
+            watcher = start(daemon, *arguments)
             watcher.ready()
             return watcher
 

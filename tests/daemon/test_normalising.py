@@ -55,19 +55,14 @@ def names(records: list[Record]) -> list[tuple[int, bytes]]:
 
 
 @pytest.fixture
-def make(start: Callable[..., Daemon]) -> Iterator[Callable[[str], Watched]]:
+def make(start: Callable[..., Daemon], connect: Callable[..., Session]) -> Callable[[str], Watched]:
     """Make a watched directory in the given mode."""
-    sessions: list[Session] = []
 
     def run(mode: str) -> Watched:
         daemon = start(f"--fsnotify={mode}")
-        sessions.append(Session.connect(daemon.socket))
-        sessions[-1].fuse.init()
-        return Watched(daemon, sessions[-1])
+        return Watched(daemon, connect(daemon))
 
-    yield run
-    for session in sessions:
-        session.close()
+    return run
 
 
 @MODES

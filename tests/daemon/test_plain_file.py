@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from errno import ENOTDIR
 from pathlib import Path
 
@@ -39,14 +39,6 @@ def file(tmp_path: Path) -> Path:
 def daemon(start: Callable[..., Daemon], mode: str, file: Path) -> Daemon:
     """Return a daemon that serves `file`."""
     return start(f"--sandbox={mode}", "--xattr", share=file)
-
-
-@pytest.fixture
-def guest(daemon: Daemon) -> Iterator[Session]:
-    """Yield a driver that has said INIT."""
-    with Session.connect(daemon.socket) as session:
-        session.fuse.init()
-        yield session
 
 
 def test_is_read_and_written(guest: Session, file: Path) -> None:

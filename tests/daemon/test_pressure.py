@@ -138,21 +138,16 @@ def writer(path: Path, count: int) -> Iterator[subprocess.Popen[bytes]]:
 
 
 @pytest.fixture
-def hear(start: Callable[..., Daemon]) -> Iterator[Callable[..., Hearing]]:
+def hear(start: Callable[..., Daemon], connect: Callable[..., Session]) -> Callable[..., Hearing]:
     """Make guests, each with a daemon of its own, that watch one directory of one share."""
-    sessions: list[Session] = []
     daemons: list[Daemon] = []
 
     def make(mode: str, *, ring_kib: int = RING_KIB, notify_buffers: int = 128) -> Hearing:
         share = daemons[0].share if daemons else None
         daemons.append(start(f"--fsnotify={mode}", f"--fsnotify-ring-kib={ring_kib}", share=share))
-        sessions.append(Session.connect(daemons[-1].socket, notify_buffers=notify_buffers))
-        sessions[-1].fuse.init()
-        return Hearing(daemons[-1], sessions[-1])
+        return Hearing(daemons[-1], connect(daemons[-1], notify_buffers=notify_buffers))
 
-    yield make
-    for session in sessions:
-        session.close()
+    return make
 
 
 @MODES

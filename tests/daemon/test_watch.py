@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -93,17 +93,23 @@ class Watcher:
         self.process.communicate()
 
 
-@pytest.fixture
-def watch() -> Iterator[Callable[..., Watcher]]:
-    """Start watchers; each ends with the test."""
+@contextmanager
+def watchers(*first: str) -> Iterator[Callable[..., Watcher]]:
+    """Start watchers with these arguments first; each ends with the context."""
     with ExitStack() as stack:
 
         def run(daemon: Daemon, *arguments: str, launcher: tuple[str, ...] = ()) -> Watcher:
-            watcher = Watcher(daemon, *arguments, launcher=launcher)
+            watcher = Watcher(daemon, *first, *arguments, launcher=launcher)
             stack.callback(watcher.kill)
             return watcher
 
         yield run
+
+
+@pytest.fixture
+def watch() -> Iterator[Callable[..., Watcher]]:
+    with watchers() as start:
+        yield start
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import pytest
 
 from tests.daemon.running import Daemon
 from tests.daemon.test_fserrors import EFSBADCRC, EFSCORRUPTED, Disk
-from tests.daemon.test_watch import Watcher
+from tests.daemon.test_watch import Watcher, watchers
 from tests.daemon.test_whole import PRIVILEGED
 
 pytestmark = pytest.mark.slow
@@ -40,15 +40,8 @@ def cover(disk: Disk) -> None:
 
 @pytest.fixture
 def watch() -> Iterator[Callable[..., Watcher]]:
-    """Start watchers; each ends with the test."""
-    with ExitStack() as stack:
-
-        def run(daemon: Daemon, *arguments: str) -> Watcher:
-            watcher = Watcher(daemon, "--json", *arguments)
-            stack.callback(watcher.kill)
-            return watcher
-
-        yield run
+    with watchers("--json") as start:
+        yield start
 
 
 def until_ready(watcher: Watcher) -> list[dict[str, Any]]:

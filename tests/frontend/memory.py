@@ -6,8 +6,8 @@ from __future__ import annotations
 import mmap
 import os
 import threading
-from types import TracebackType
-from typing import Self
+
+from tests.frontend.closing import Closing
 
 PAGE_BYTES = 4096
 _FENCE = threading.Lock()
@@ -19,7 +19,7 @@ def fence() -> None:
         pass
 
 
-class GuestMemory:
+class GuestMemory(Closing):
     """Shared memory seen at two addresses: the guest's, and the front-end's ("user").
 
     The bases are arbitrary and differ on purpose, so that mixing them up cannot go unnoticed.
@@ -51,17 +51,6 @@ class GuestMemory:
         self._bytes.release()
         self._map.close()
         os.close(self.fd)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     @property
     def free_bytes(self) -> int:

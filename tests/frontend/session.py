@@ -6,10 +6,10 @@ from __future__ import annotations
 import struct
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from tests.frontend import vhost
+from tests.frontend.closing import Closing
 from tests.frontend.fuse import FuseClient
 from tests.frontend.memory import GuestMemory
 from tests.frontend.notify import NotificationQueue
@@ -24,7 +24,7 @@ _CONFIG_NUM_QUEUES = 36
 _CONFIG_NOTIFY_BUF_SIZE = 40
 
 
-class Session:
+class Session(Closing):
     """A device that is up. `close` vanishes as a killed guest does; `stop` goes politely.
 
     Attributes:
@@ -146,17 +146,6 @@ class Session:
     def close(self) -> None:
         """Vanish, and free everything."""
         self._cleanup.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     @property
     def _first_request(self) -> int:

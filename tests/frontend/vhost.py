@@ -12,9 +12,9 @@ import socket
 import struct
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
+from tests.frontend.closing import Closing
 from tests.frontend.memory import GuestMemory
 from tests.frontend.vring import DEADLINE_S, DriverRing
 
@@ -83,7 +83,7 @@ class RefusedByBackend(Exception):
     """The back-end acknowledged a message with something else than 0."""
 
 
-class FrontEnd:
+class FrontEnd(Closing):
     """One connection to a back-end. Every wait has a deadline and ends in TimeoutError."""
 
     def __init__(self, sock: socket.socket, deadline_s: float = DEADLINE_S) -> None:
@@ -107,17 +107,6 @@ class FrontEnd:
 
     def close(self) -> None:
         self.sock.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     # Messages, honest or not.
 
@@ -287,20 +276,16 @@ class FrontEnd:
     def begin_save(self) -> int:
         """Return the end of a pipe to read the state from."""
         ours, theirs = os.pipe()
-        try:
-            self.begin_transfer(_SAVE, theirs)
-        except BaseException:
-            os.close(ours)
-            raise
-        finally:
-            os.close(theirs)
-        return ours
+        return self._begin(_SAVE, ours, theirs)
 
     def begin_load(self) -> int:
         """Return the end of a pipe to write the state to."""
         theirs, ours = os.pipe()
+        return self._begin(_LOAD, ours, theirs)
+
+    def _begin(self, direction: bytes, ours: int, theirs: int) -> int:
         try:
-            self.begin_transfer(_LOAD, theirs)
+            self.begin_transfer(direction, theirs)
         except BaseException:
             os.close(ours)
             raise

@@ -8,6 +8,7 @@
  * nothing may be held.
  */
 #include "fuzz.h"
+#include "input.h"
 #define VFSD_CHECK_ABORT
 #include "../native/null_hostfs.h"
 
@@ -75,11 +76,6 @@ static const uint32_t opcodes[] = {
 	FUSE_FSNOTIFY,
 };
 
-struct input {
-	const uint8_t *data;
-	size_t left;
-};
-
 struct target {
 	struct vfsd_hostfs fs;
 	struct vfsd_quota quota;
@@ -94,21 +90,6 @@ struct target {
 	uint32_t n_nodes, n_fhs;
 	uint64_t unique;
 };
-
-static uint8_t get8(struct input *input)
-{
-	if (input->left == 0)
-		return 0;
-	input->left--;
-	return *input->data++;
-}
-
-static uint16_t get16(struct input *input)
-{
-	uint16_t low = get8(input);
-
-	return (uint16_t)(low | get8(input) << 8);
-}
 
 static bool on_start(void *ctx, bool fsnotify, uint32_t *server_mask)
 {

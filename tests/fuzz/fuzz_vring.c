@@ -9,6 +9,7 @@
 #include <errno.h>
 
 #include "fuzz.h"
+#include "input.h"
 #define VFSD_CHECK_ABORT
 #include "../native/guest.h"
 
@@ -16,35 +17,6 @@ enum {
 	SEGMENTS_MAX = 2 * VFSD_VRING_SIZE_MAX,
 	DIRTY_BYTES_MAX = GUEST_DATA - GUEST_DESC, /* all that the program can write to */
 };
-
-struct input {
-	const uint8_t *data;
-	size_t left;
-};
-
-static uint8_t get8(struct input *input)
-{
-	if (input->left == 0)
-		return 0;
-	input->left--;
-	return *input->data++;
-}
-
-static uint16_t get16(struct input *input)
-{
-	uint16_t low = get8(input);
-
-	return (uint16_t)(low | get8(input) << 8);
-}
-
-static uint64_t get64(struct input *input)
-{
-	uint64_t value = 0;
-
-	for (int i = 0; i < 4; i++)
-		value |= (uint64_t)get16(input) << (16 * i);
-	return value;
-}
 
 /* The second reading. */
 

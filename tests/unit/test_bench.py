@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from virtiofsd_py.bench import goals, report
+from bench import goals
+from virtiofsd_py.bench import compare, report
 from virtiofsd_py.bench.compare import Cell, Footprint, Results, Sample
 
 GETATTR = Cell("getattr", 32, awake=True)
@@ -26,8 +27,8 @@ def test_a_ratio_is_of_neighbours() -> None:
     found = results(
         [sample(rate) for rate in (200, 100, 20)], c=[sample(rate) for rate in (100, 50, 10)]
     )
-    ratio = goals.ratio(found, GETATTR, goals.rate)
-    assert ratio == goals.Ratio("c", 2.0, 2.0, 2.0)
+    ratio = compare.ratio(found, GETATTR, compare.rate)
+    assert ratio == compare.Ratio("c", 2.0, 2.0, 2.0)
 
 
 def test_the_better_peer_depends_on_what_is_asked() -> None:
@@ -36,21 +37,21 @@ def test_the_better_peer_depends_on_what_is_asked() -> None:
         fast=[sample(rate=200, cpu_us=4)] * 3,
         frugal=[sample(rate=50, cpu_us=0.5)] * 3,
     )
-    rate = goals.ratio(found, GETATTR, goals.rate)
-    cpu = goals.ratio(found, GETATTR, goals.cpu)
-    assert rate == goals.Ratio("fast", 0.5, 0.5, 0.5)
-    assert cpu == goals.Ratio("frugal", 2.0, 2.0, 2.0)
+    rate = compare.ratio(found, GETATTR, compare.rate)
+    cpu = compare.ratio(found, GETATTR, compare.cpu)
+    assert rate == compare.Ratio("fast", 0.5, 0.5, 0.5)
+    assert cpu == compare.Ratio("frugal", 2.0, 2.0, 2.0)
 
 
 def test_one_odd_round_does_not_decide() -> None:
     found = results([sample(100), sample(1), sample(100)], c=[sample(100)] * 3)
-    assert goals.ratio(found, GETATTR, goals.rate) == goals.Ratio("c", 1.0, 0.01, 1.0)
+    assert compare.ratio(found, GETATTR, compare.rate) == compare.Ratio("c", 1.0, 0.01, 1.0)
 
 
 def test_without_peers_there_is_no_ratio() -> None:
-    assert goals.ratio(results([sample()]), GETATTR, goals.rate) is None
-    assert goals.ratio(results([sample()], c=[]), GETATTR, goals.rate) is None
-    assert goals.ratio(results([], c=[sample()]), GETATTR, goals.rate) is None
+    assert compare.ratio(results([sample()]), GETATTR, compare.rate) is None
+    assert compare.ratio(results([sample()], c=[]), GETATTR, compare.rate) is None
+    assert compare.ratio(results([], c=[sample()]), GETATTR, compare.rate) is None
 
 
 @pytest.mark.parametrize(

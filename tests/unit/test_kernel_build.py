@@ -45,7 +45,8 @@ class Checkout:
         shutil.copy(ROOT / "qemu-tests/kernel/build", self.kernel)
         (self.kernel / "common.config").write_text("CONFIG_TINY=y\n")
         for name, text in (("apt-private", APT), ("install-deps", "")):
-            script = root / "qemu-tests" / name
+            script = root / "tools" / name
+            script.parent.mkdir(exist_ok=True)
             script.write_text(f"#!/bin/sh\n{text}")
             script.chmod(0o755)
 
@@ -70,7 +71,7 @@ class Checkout:
         )
         archive = tree / "deb/usr/src/linux-source-6.12.tar.xz"
         subprocess.run(["tar", "-C", tree, "-cJf", archive, "linux"], check=True)
-        mirror = self.root / "qemu-tests/mirror" / suite
+        mirror = self.root / "tools/mirror" / suite
         mirror.mkdir(parents=True, exist_ok=True)
         subprocess.run(
             ["dpkg-deb", "--build", tree / "deb", mirror / version], check=True, capture_output=True
@@ -156,7 +157,7 @@ def _replaced(checkout: Checkout) -> None:
 
 
 def _withdrawn(checkout: Checkout) -> None:
-    shutil.rmtree(checkout.root / "qemu-tests/mirror")
+    shutil.rmtree(checkout.root / "tools/mirror")
 
 
 @pytest.mark.parametrize("change", [_replaced, _withdrawn])

@@ -8,12 +8,13 @@ import fnmatch
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
-from virtiofsd_py.bench import chart, compare, daemons, goals, machine, report
+from virtiofsd_py.bench import compare, daemons, report
 from virtiofsd_py.bench.frontend import Refused
 from virtiofsd_py.bench.loads import LOADS, Client, Load, Tree, tree_in
 from virtiofsd_py.bench.session import DEPTH_MAX, QUEUES_MAX, BadReply, Session
@@ -21,7 +22,6 @@ from virtiofsd_py.bench.session import DEPTH_MAX, QUEUES_MAX, BadReply, Session
 EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
-EXIT_GOALS_MISSED: Final = 3
 EXIT_INTERRUPTED: Final = 130
 
 _ON_DISK: Final = "/var/tmp"  # unlike many a /tmp
@@ -40,22 +40,28 @@ LOAD is one of {", ".join(load.key for load in LOADS)},
 or a pattern such as 'read*'. Tables go to standard output; a rate counts requests, or entries of
 READDIRPLUS, or whole rounds of CREATE, RELEASE, UNLINK and FORGET.
 
-exit status: 0; 1: the first daemon answered wrongly or not at all; 2: wrong command line; 3: with
---goals, one was missed.
+exit status: 0; 1: the first daemon answered wrongly or not at all; 2: wrong command line.
 """
+
+CellsOf = Callable[[Load], list[compare.Cell]]
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the command; returns its exit status."""
-    parser = _parser()
+    parser = argument_parser()
     try:
         options = parser.parse_args(argv)
     except SystemExit as end:
         return EXIT_USAGE if end.code else EXIT_OK
+    return status_of(parser.prog, lambda: _run(options))
+
+
+def status_of(prog: str, run: Callable[[], int]) -> int:
+    """Return the exit status of `run`; what keeps it from an end is a line on standard error."""
     try:
-        return _run(options)
+        return run()
     except (BadReply, Refused, OSError, ValueError) as error:
-        sys.stderr.write(f"{parser.prog}: {error}\n")
+        sys.stderr.write(f"{prog}: {error}\n")
         return EXIT_FAILED
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
@@ -91,7 +97,8 @@ def _cpus(text: str) -> set[int]:
     return {int(word) for word in text.split(",")}
 
 
-def _parser() -> argparse.ArgumentParser:
+def argument_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="virtiofsd-py bench",
         description="Measure virtio-fs daemons by driving them as Linux does, without a guest.",
@@ -103,8 +110,6 @@ def _parser() -> argparse.ArgumentParser:
     named: dict[str, object] = {"type": _named, "action": "append", "default": []}
     add("--socket", metavar="[NAME=]PATH", help="a daemon that listens there", **named)  # type: ignore[arg-type]
     add("--start", metavar="NAME=COMMAND", help="a daemon to start and end", **named)  # type: ignore[arg-type]
-    sleeps = "the first daemon again, without polling before it sleeps; nobody's peer"
-    add("--start-sleeping", metavar="NAME=COMMAND", type=_named, help=sleeps)
     add("--share", type=Path, metavar="DIR", help="what they share, default temporary directories")
     add("--load", type=_loads, action="extend", metavar="LOAD", help="default all; repeatable")
     add("--depth", type=_depths, default=[1, 4, 32], metavar="N,…", help="default 1,4,32")
@@ -120,25 +125,38 @@ def _parser() -> argparse.ArgumentParser:
     add("--nice", type=int, default=0, metavar="N", help="priority of all that is measured")
     add("--starts", type=int, default=0, metavar="N", help="time so many starts of each")
     add("--inodes", type=int, default=0, metavar="N", help="see the memory for so many inodes")
-    add("--goals", action="store_true", help="judge the first daemon by the project's goals")
-    add("--goals-only", action="store_true", help="measure only what they ask for")
-    add("--markdown", type=Path, metavar="FILE", help="write the tables there too")
-    add("--svg", type=Path, metavar="FILE", help="draw processor times there")
     add("--quiet", action="store_true", help="do not say on standard error what is going on")
     return parser
 
 
 def _run(options: argparse.Namespace) -> int:
+    results = measure(options)
+    sys.stdout.write(report.everything(results))
+    return EXIT_FAILED if results.subjects[0] in results.failures else EXIT_OK
+
+
+def measure(
+    options: argparse.Namespace, *, cells_of: CellsOf | None = None, sleeping: str | None = None
+) -> compare.Results:
+    """Measure what the command line asks for.
+
+    Args:
+        options: the command line.
+        cells_of: the rows to measure of a load, instead of those that the command line names.
+        sleeping: see `compare.Results`.
+
+    Raises:
+        Refused: the command line makes no sense, or a daemon cannot be brought up.
+    """
     if not options.socket and not options.start:
         raise Refused("name a daemon by --socket or --start")
     if options.socket and not options.share:
         raise Refused("--socket needs --share, the directory that is shared")
-    if options.start_sleeping:
-        options.start.append(options.start_sleeping)
-    results = compare.Results([name for name, _ in (*options.socket, *options.start)])
-    results.sleeping = options.start_sleeping[0] if options.start_sleeping else None
+    results = compare.Results([name for name, _ in (*options.socket, *options.start)], sleeping)
     if len(set(results.subjects)) < len(results.subjects):
         raise Refused("two daemons have the same name")
+    of_load = cells_of or partial(_cells, options)
+    cells = {load: of_load(load) for load in options.load or LOADS}
     with ExitStack() as stack:
 
         def share_in(place: str) -> Tree:
@@ -150,34 +168,15 @@ def _run(options: argparse.Namespace) -> int:
         tree = share_in(_ON_DISK)
         stack.enter_context(daemons.prioritised(options.nice))
         stack.enter_context(daemons.pinned(options.cpus))
-        loads = [load for load in options.load or LOADS if _cells(options, load)]
-        in_memory = [load for load in loads if load.in_memory and not options.share]
-        _measure(options, [load for load in loads if load not in in_memory], tree, results)
+        in_memory = {
+            load: of for load, of in cells.items() if of and load.in_memory and not options.share
+        }
+        on_disk = {load: of for load, of in cells.items() if of and load not in in_memory}
+        _measure(options, on_disk, tree, results)
         if in_memory:
             _measure(options, in_memory, share_in(_IN_MEMORY), results)
         _measure_footprints(options, tree, results)
-    judged = goals.judge(results) if options.goals else []
-    text = report.everything(results, judged)
-    sys.stdout.write(text)
-    if options.markdown:
-        page = options.markdown.read_text() if options.markdown.exists() else ""
-        when = f"Measured {machine.describe()}, {_settings(options)}.\n"
-        options.markdown.write_text(report.put_into(page, f"{when}\n{text}"))
-    if options.svg:
-        options.svg.write_text(chart.cpu_chart(results))
-    if results.subjects[0] in results.failures:
-        return EXIT_FAILED
-    return EXIT_GOALS_MISSED if any(v.met is False for v in judged) else EXIT_OK
-
-
-def _settings(options: argparse.Namespace) -> str:
-    """Return how it was measured, in words."""
-    words = [f"{options.repeat} turns of {options.seconds:g} s"]
-    if options.queues > 1:
-        words.append(f"{options.queues} request queues")
-    if options.cpus and options.daemon_cpus:
-        words.append("front-end and daemons on processors of their own")
-    return ", ".join(words)
+    return results
 
 
 def _say(options: argparse.Namespace, line: str) -> None:
@@ -195,11 +194,14 @@ def _naming(name: str) -> Iterator[None]:
 
 
 def _measure(
-    options: argparse.Namespace, loads: Sequence[Load], tree: Tree, results: compare.Results
+    options: argparse.Namespace,
+    cells: Mapping[Load, Sequence[compare.Cell]],
+    tree: Tree,
+    results: compare.Results,
 ) -> None:
-    if not loads:
+    if not cells:
         return
-    for load in loads:
+    for load in cells:
         tree.prepare(load)
     time.sleep(options.age)
     with ExitStack() as stack:
@@ -219,14 +221,12 @@ def _measure(
                     daemons.started(command, tree.path.parent, options.daemon_cpus)
                 )
                 add(name, Session(sock, queues=options.queues), process.pid)
-        for load in loads:
-            plan = compare.Plan(load, _cells(options, load), options.seconds, options.repeat)
+        for load, of in cells.items():
+            plan = compare.Plan(load, of, options.seconds, options.repeat)
             compare.measure(plan, subjects, tree, results, lambda line: _say(options, line))
 
 
 def _cells(options: argparse.Namespace, load: Load) -> list[compare.Cell]:
-    if options.goals_only:
-        return [cell for cell in goals.GOAL_CELLS if cell.load == load.key]
     return [
         compare.Cell(load.key, depth, awake)
         for depth in options.depth

@@ -147,7 +147,7 @@ def _sample(outcome: Outcome, cpu_ns: int, load: Load, request_bytes: int) -> Sa
     units = outcome.units * (request_bytes / MIB if load.request_bytes == MIB else 1)
     return Sample(
         rate=units * 1e9 / outcome.wall_ns,
-        cpu_us=cpu_ns / 1e3 / units,
+        cpu_us=max(cpu_ns, 1) / 1e3 / units,  # the clock may not have moved in a short turn
         p50_us=outcome.p50_ns / 1e3,
         p99_us=outcome.p99_ns / 1e3,
         front_end=outcome.cpu_ns / outcome.wall_ns,
@@ -267,3 +267,66 @@ def footprint(command: str, tree: Tree, inodes: int, cpus: Set[int] | None) -> F
 def median(values: Sequence[float]) -> float:
     """Return the middle one; of nothing, not a number."""
     return statistics.median(values) if values else float("nan")
+
+
+Value = Callable[[Sample], float]
+
+
+def rate(sample: Sample) -> float:
+    """Units a second: more is better."""
+    return sample.rate
+
+
+def cpu(sample: Sample) -> float:
+    """Processor time for a unit: less is better."""
+    return sample.cpu_us
+
+
+def p50(sample: Sample) -> float:
+    """Latency: less is better."""
+    return sample.p50_us
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """Ours to a peer's.
+
+    Attributes:
+        peer: which one.
+        value: median.
+        low: least.
+        high: greatest.
+    """
+
+    peer: str
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        """Return it with its spread."""
+        return f"{self.value:.2f} ({self.low:.2f}-{self.high:.2f})"
+
+
+def ratio(results: Results, cell: Cell, value: Value, subject: str | None = None) -> Ratio | None:
+    """Compare a daemon, the first by default, with the best of its peers; None: there are none.
+
+    A ratio is the median over rounds of one turn by its neighbour of the same round; its spread is
+    the least and the greatest of them.
+    """
+    sides = results.samples.get(cell, {})
+    ours = sides.get(subject or results.subjects[0], [])
+    not_peers = {results.subjects[0], results.sleeping}
+    peers = {name: turns for name, turns in sides.items() if name not in not_peers and turns}
+    if not ours or not peers:
+        return None
+    best = max if value is rate else min
+    peer = best(peers, key=lambda name: median([value(turn) for turn in peers[name]]))
+    each = [value(a) / value(b) for a, b in zip(ours, peers[peer], strict=False)]
+    return Ratio(peer, median(each), min(each), max(each))
+
+
+def inode_bytes(footprints: Sequence[Footprint]) -> float | None:
+    """Return the median of what an inode takes, or None."""
+    each = [f.inode_bytes for f in footprints if f.inodes]
+    return median(each) if each else None

@@ -6,8 +6,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from virtiofsd_py.bench.compare import Cell, Results, Sample, median
-from virtiofsd_py.bench.goals import Value, Verdict, cpu, inode_bytes, p50, rate, ratio
+from virtiofsd_py.bench.compare import (
+    Cell,
+    Results,
+    Sample,
+    Value,
+    cpu,
+    inode_bytes,
+    median,
+    p50,
+    rate,
+    ratio,
+)
 from virtiofsd_py.bench.loads import LOADS, Load
 
 _LOADS: Final = {load.key: load for load in LOADS}
@@ -139,19 +149,6 @@ def footprints(results: Results) -> str:
     return table(heads, rows)
 
 
-def verdicts(found: Sequence[Verdict]) -> str:
-    """Goals."""
-    words = {True: "met", False: "**missed**", None: _NOTHING}
-    rows = [
-        [
-            *(v.what, v.wanted, v.found, words[v.met]),
-            f"{v.alone:.2f}" if v.alone is not None else _NOTHING,
-        ]
-        for v in found
-    ]
-    return table(["goal", "wanted", "found", "", "system calls alone"], rows)
-
-
 def failures(results: Results) -> str:
     """What daemons did wrong, a line each."""
     return "".join(
@@ -161,22 +158,15 @@ def failures(results: Results) -> str:
     )
 
 
-def everything(results: Results, judged: Sequence[Verdict]) -> str:
-    """Return all tables there is something for."""
+def everything(results: Results, more: str = "") -> str:
+    """Return all tables there is something for, and `more` behind them."""
     parts = []
     if results.samples:
         parts += [rates(results), costs(results), latencies(results)]
     if results.footprints:
         parts.append(footprints(results))
-    if judged:
-        parts.append(verdicts(judged))
+    if more:
+        parts.append(more)
     if results.failures:
         parts.append("Wrong replies:\n\n" + failures(results))
     return "\n".join(parts)
-
-
-def put_into(page: str, text: str, place: str = "measured") -> str:
-    """Return `page` with `text` in the place marked for it; without a place, `text` only."""
-    before, begin, rest = page.partition(f"<!-- {place}: begin -->\n")
-    _, end, after = rest.partition(f"<!-- {place}: end -->\n")
-    return f"{before}{begin}\n{text}\n{end}{after}" if begin and end else text

@@ -78,7 +78,7 @@ class Names:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """``vfsd_bench_work``, see native/bench/bench.cdef.h; either `seconds` or `units`."""
+    """``vfsd_bench_work``, see bench/front_end/bench.cdef.h; either `seconds` or `units`."""
 
     kind: Kind
     depth: int = 1

@@ -76,7 +76,8 @@ static bool goes_on(const struct share *share, uint64_t now)
 {
 	if (share->units_wanted)
 		return share->begun < share->units_wanted;
-	return now < share->end_ns || share->begun < share->load.work->depth;
+	/* A listing's last reply has no entry: a short turn on a busy machine may see only that one. */
+	return now < share->end_ns || share->begun < share->load.work->depth || !share->load.units;
 }
 
 /* The first error of a load; nothing is begun after it. */

@@ -5,10 +5,9 @@
  *
  *   bench_events DIRECTORY
  *
- * DIRECTORY is emptied. Prints "WHAT VALUE UNIT" lines; tests/bench/bench-events makes a table of
- * them. Three processes take part: a device (the engine), a driver that is also the host's actor,
- * and a local reader. Times are CLOCK_MONOTONIC, of what happens in order between processes that
- * share memory.
+ * DIRECTORY is emptied. Prints "WHAT VALUE UNIT" lines; bench/events makes a table of them. Three
+ * processes take part: a device (the engine), a driver that is also the host's actor, and a local
+ * reader. Times are CLOCK_MONOTONIC, of what happens in order between processes that share memory.
  */
 #include <errno.h>
 #include <fcntl.h>

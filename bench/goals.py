@@ -1,75 +1,32 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Ratios between daemons, and what ours is to reach.
-
-A ratio is the median over rounds of one turn by its neighbour of the same round; its spread is the
-least and the greatest of them.
-"""
+"""What our daemon is to reach beside others."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from virtiofsd_py.bench.compare import Cell, Footprint, Results, Sample, median
+from virtiofsd_py.bench.compare import (
+    Cell,
+    Ratio,
+    Results,
+    Value,
+    cpu,
+    inode_bytes,
+    median,
+    p50,
+    rate,
+    ratio,
+)
+from virtiofsd_py.bench.loads import Load
+from virtiofsd_py.bench.report import table
 
 IDLE_BYTES_MAX: Final = 25 * 10**6
 READY_MS_MAX: Final = 200.0
 LATENCY_MAX: Final = 0.5
 SLEEPING_LATENCY_MAX: Final = 1.0
 """Of the better peer's p50; the latter for a daemon that does not poll before it sleeps."""
-
-Value = Callable[[Sample], float]
-
-
-def rate(sample: Sample) -> float:
-    """Units a second: more is better."""
-    return sample.rate
-
-
-def cpu(sample: Sample) -> float:
-    """Processor time for a unit: less is better."""
-    return sample.cpu_us
-
-
-def p50(sample: Sample) -> float:
-    """Latency: less is better."""
-    return sample.p50_us
-
-
-@dataclass(frozen=True, slots=True)
-class Ratio:
-    """Ours to a peer's.
-
-    Attributes:
-        peer: which one.
-        value: median.
-        low: least.
-        high: greatest.
-    """
-
-    peer: str
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        """Return it with its spread."""
-        return f"{self.value:.2f} ({self.low:.2f}-{self.high:.2f})"
-
-
-def ratio(results: Results, cell: Cell, value: Value, subject: str | None = None) -> Ratio | None:
-    """Compare a daemon, the first by default, with the best of its peers; None: there are none."""
-    sides = results.samples.get(cell, {})
-    ours = sides.get(subject or results.subjects[0], [])
-    not_peers = {results.subjects[0], results.sleeping}
-    peers = {name: turns for name, turns in sides.items() if name not in not_peers and turns}
-    if not ours or not peers:
-        return None
-    best = max if value is rate else min
-    peer = best(peers, key=lambda name: median([value(turn) for turn in peers[name]]))
-    each = [value(a) / value(b) for a, b in zip(ours, peers[peer], strict=False)]
-    return Ratio(peer, median(each), min(each), max(each))
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +68,11 @@ GOAL_CELLS: Final = (
     _LATENCY_CELL,
     *(Cell(key, depth, awake=True) for key, _, depth, _, _ in _GOALS),
 )
+
+
+def cells(load: Load) -> list[Cell]:
+    """Return the rows of `load` that a goal is about."""
+    return [cell for cell in GOAL_CELLS if cell.load == load.key]
 
 
 def judge(results: Results) -> list[Verdict]:
@@ -191,7 +153,14 @@ def _judge_footprints(results: Results) -> list[Verdict]:
     return verdicts
 
 
-def inode_bytes(footprints: Sequence[Footprint]) -> float | None:
-    """Return the median of what an inode takes, or None."""
-    each = [f.inode_bytes for f in footprints if f.inodes]
-    return median(each) if each else None
+def verdicts(found: Sequence[Verdict]) -> str:
+    """Return them as a table."""
+    words = {True: "met", False: "**missed**", None: "-"}
+    rows = [
+        [
+            *(v.what, v.wanted, v.found, words[v.met]),
+            f"{v.alone:.2f}" if v.alone is not None else "-",
+        ]
+        for v in found
+    ]
+    return table(["goal", "wanted", "found", "", "system calls alone"], rows)

@@ -145,7 +145,7 @@ int vfsd_bench_bare(int fd, uint32_t names, const vfsd_bench_work *work, vfsd_be
 				     (size_t)work->depth * work->request_bytes + BENCH_PAGE_BYTES);
 	if (!bare.buffers)
 		return -ENOMEM;
-	while (!error && vfsd_bench_now_ns() - began < work->duration_ns)
+	do {
 		/* Often enough that the clock does not count. */
 		for (int i = 0; i < 16 && !error; i++) {
 			errno = EIO; /* for a short read */
@@ -154,6 +154,7 @@ int vfsd_bench_bare(int fd, uint32_t names, const vfsd_bench_work *work, vfsd_be
 			ret->units += units < 0 ? 0 : (uint64_t)units;
 			ret->requests++;
 		}
+	} while (!error && vfsd_bench_now_ns() - began < work->duration_ns);
 	free(bare.buffers);
 	ret->cpu_ns = bench_cpu_ns() - cpu;
 	ret->wall_ns = vfsd_bench_now_ns() - began;

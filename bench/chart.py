@@ -6,8 +6,8 @@ from __future__ import annotations
 from html import escape
 from typing import Final
 
+from bench.goals import GOAL_CELLS
 from virtiofsd_py.bench.compare import BARE, Results, median
-from virtiofsd_py.bench.goals import GOAL_CELLS
 from virtiofsd_py.bench.loads import LOADS, Load
 from virtiofsd_py.bench.report import number
 

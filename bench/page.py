@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Where figures come from."""
+"""Pages with figures: where those come from, and where they go."""
 
 from __future__ import annotations
 
@@ -23,3 +23,11 @@ def describe() -> str:
         f"{time.strftime('%Y-%m-%d', time.gmtime())} on {cores} cores ({model}), Linux {kernel}, "
         f"load average {busy:.1f} at the end"
     )
+
+
+def put_into(path: Path, text: str, place: str) -> None:
+    """Put `text` into the place marked for it in a page; without the mark it becomes the page."""
+    page = path.read_text() if path.exists() else ""
+    before, begin, rest = page.partition(f"<!-- {place}: begin -->\n")
+    _, end, after = rest.partition(f"<!-- {place}: end -->\n")
+    path.write_text(f"{before}{begin}\n{text}\n{end}{after}" if begin and end else text)

@@ -6,7 +6,7 @@
  *   bench_scaling DIRECTORY COUNT...
  *   bench_scaling DIRECTORY together
  *
- * DIRECTORY is emptied. Prints "WHAT VALUE UNIT" lines; tests/bench/scaling makes tables of them.
+ * DIRECTORY is emptied. Prints "WHAT VALUE UNIT" lines; bench/scaling makes tables of them.
  * Processes as in bench_events: a device, a driver that is the host's actor too, a local reader. The
  * driver does not sleep, so that the device does not either.
  */
