@@ -70,9 +70,6 @@ check: lint test-native test-unit
 lint: lint-python lint-c lint-shell
 lint-python lint-c lint-shell: lint-%: venv
 	@tools/lint $*
-lint-c: lint-rooms
-lint-rooms:
-	@tools/lint-rooms
 test-native: build-daemon
 	@tools/test-c native
 test-unit: build-daemon

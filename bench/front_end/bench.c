@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include "bench_internal.h"
-#include "util.h"
+#include "base/util.h"
 
 enum { SLOT_BYTES = BENCH_TABLE_BYTES + BENCH_PAGE_BYTES + VFSD_BENCH_DATA_BYTES };
 

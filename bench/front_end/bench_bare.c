@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #include "bench_internal.h"
-#include "util.h"
+#include "base/util.h"
 
 struct bare {
 	const vfsd_bench_work *work;

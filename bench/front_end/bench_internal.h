@@ -13,7 +13,7 @@
 
 #include "bench.h"
 #include "driver_ring.h"
-#include "wire.h"
+#include "fuse/wire.h"
 
 enum {
 	BENCH_PAGE_BYTES = 4096,

@@ -9,7 +9,7 @@
 #include <time.h>
 
 #include "bench_internal.h"
-#include "util.h"
+#include "base/util.h"
 
 /* ---- times --------------------------------------------------------------------------------------- */
 

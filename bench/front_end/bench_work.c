@@ -13,7 +13,7 @@
 #include <sys/stat.h>
 
 #include "bench_internal.h"
-#include "util.h"
+#include "base/util.h"
 
 /* Steps of a unit of CREATE. */
 enum { CREATED, RELEASED, UNLINKED };

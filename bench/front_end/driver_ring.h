@@ -13,7 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "vring_layout.h"
+#include "virtio/vring_layout.h"
 
 struct vfsd_driver_ring {
 	uint32_t num;

@@ -27,9 +27,9 @@
 #include "check.h"
 #include "driver.h"
 #include "herd.h"
-#include "inode.h"
+#include "inode/inode.h"
 #include "reader.h"
-#include "wire.h"
+#include "fuse/wire.h"
 
 enum {
 	LATENCY_ROUNDS = 5000,

@@ -9,12 +9,12 @@
 #include <unistd.h>
 
 #include "check.h"
-#include "engine.h"
-#include "fuse.h"
-#include "inode.h"
-#include "notify.h"
-#include "vring_layout.h"
-#include "wire.h"
+#include "device/engine.h"
+#include "fuse/fuse.h"
+#include "inode/inode.h"
+#include "fsnotify/notify.h"
+#include "virtio/vring_layout.h"
+#include "fuse/wire.h"
 
 #define UVA UINT64_C(0x7f0000000000)
 #define F_NOTIFICATION (UINT64_C(1) << 0)

@@ -9,8 +9,8 @@
 #include <unistd.h>
 
 #include "check.h"
-#include "inode.h"
-#include "wire.h"
+#include "inode/inode.h"
+#include "fuse/wire.h"
 
 enum { PER_DIRECTORY = 1000 };
 

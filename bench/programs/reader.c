@@ -14,9 +14,9 @@
 #include <unistd.h>
 
 #include "check.h"
-#include "engine.h"
-#include "inode.h"
-#include "wire.h"
+#include "device/engine.h"
+#include "inode/inode.h"
+#include "fuse/wire.h"
 
 enum { READ_BYTES = 65536 };
 

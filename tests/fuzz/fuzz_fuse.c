@@ -10,15 +10,15 @@
 #include "fuzz.h"
 #include "input.h"
 #define VFSD_CHECK_ABORT
-#include "../native/null_hostfs.h"
+#include "null_hostfs.h"
 
 #include <linux/fs.h>
 
-#include "fuse.h"
-#include "idmap.h"
-#include "quota.h"
-#include "wire.h"
-#include "xattrmap.h"
+#include "fuse/fuse.h"
+#include "fuse/id_map.h"
+#include "base/quota.h"
+#include "fuse/wire.h"
+#include "fuse/xattr_map.h"
 
 enum {
 	BODY_MAX = 255,

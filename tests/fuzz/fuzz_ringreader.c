@@ -12,9 +12,9 @@
 
 #include "fuzz.h"
 #define VFSD_CHECK_ABORT
-#include "../native/check.h"
-#include "ringreader.h"
-#include "sharedring.h"
+#include "check.h"
+#include "watch/shm_reader.h"
+#include "watch/shm_ring.h"
 
 enum {
 	BYTES = VFSD_SHAREDRING_BYTES_MIN,

@@ -12,16 +12,16 @@
 
 #include "fuzz.h"
 #define VFSD_CHECK_ABORT
-#include "../native/check.h"
-#include "../native/null_hostfs.h"
-#include "../native/tree.h"
-#include "events.h"
-#include "fuse.h"
-#include "handle.h"
-#include "inode.h"
-#include "quota.h"
-#include "source.h"
-#include "state.h"
+#include "check.h"
+#include "null_hostfs.h"
+#include "tree.h"
+#include "fsnotify/events.h"
+#include "fuse/fuse.h"
+#include "inode/open_file.h"
+#include "inode/inode.h"
+#include "base/quota.h"
+#include "source/source.h"
+#include "migrate/state.h"
 
 enum { SEEDS = 4, FILES = 4, NEIGHBOURS = 3 };
 

@@ -11,7 +11,7 @@
 #include "fuzz.h"
 #include "input.h"
 #define VFSD_CHECK_ABORT
-#include "../native/guest.h"
+#include "guest.h"
 
 enum {
 	SEGMENTS_MAX = 2 * VFSD_VRING_SIZE_MAX,

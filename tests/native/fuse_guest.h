@@ -9,13 +9,13 @@
 #include <stdatomic.h>
 
 #include "check.h"
-#include "fuse.h"
-#include "handle.h"
-#include "hostfs.h"
-#include "inode.h"
-#include "quota.h"
+#include "fuse/fuse.h"
+#include "inode/open_file.h"
+#include "hostfs/hostfs.h"
+#include "inode/inode.h"
+#include "base/quota.h"
 #include "tree.h"
-#include "wire.h"
+#include "fuse/wire.h"
 
 enum { FUSE_GUEST_OUT_BYTES = 2 << 20 };
 

@@ -11,9 +11,9 @@
 #include <sys/mman.h>
 
 #include "check.h"
-#include "mem.h"
-#include "vring.h"
-#include "vring_layout.h"
+#include "virtio/mem.h"
+#include "virtio/vring.h"
+#include "virtio/vring_layout.h"
 
 #define GUEST_LOW_GPA UINT64_C(0x10000)
 #define GUEST_NEXT_GPA (GUEST_LOW_GPA + GUEST_LOW_BYTES) /* right behind the low region */

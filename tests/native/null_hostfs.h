@@ -16,9 +16,9 @@
 #include <string.h>
 
 #include "check.h"
-#include "handle.h"
-#include "hostfs.h"
-#include "inode.h"
+#include "inode/open_file.h"
+#include "hostfs/hostfs.h"
+#include "inode/inode.h"
 
 enum { NULL_HOSTFS_DIRS = 4 };
 

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * statx - attributes of what a descriptor is open for, the shortest way that this kernel has.
+ *
+ * From Linux 6.11 on statx(2) takes NULL for the empty name and then looks for no name at all, which is
+ * a tenth of such a call. An older kernel says EFAULT.
+ * Owner thread: any; vfsd_statx_probe() before there are others.
+ */
+#ifndef VFSD_BASE_STATX_H
+#define VFSD_BASE_STATX_H
+
+#include <stdbool.h>
+#include <sys/stat.h>
+
+/* Learn what the kernel takes; @fd is any descriptor. */
+void vfsd_statx_probe(int fd);
+
+/* Whether it takes NULL; for tests, which take it away. */
+bool vfsd_statx_takes_null(void);
+void vfsd_statx_set_takes_null(bool takes_null);
+
+/* 0 or -errno. @flags: AT_STATX_*; @mask: STATX_*. */
+int vfsd_statx_fd(int fd, int flags, unsigned int mask, struct statx *ret);
+
+#endif

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Small words every room uses: sizes, branch hints, scope guards.
+ * Owner thread: any. No state.
+ */
+#ifndef VFSD_BASE_UTIL_H
+#define VFSD_BASE_UTIL_H
+
+#include <errno.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <unistd.h>
+
+#define VFSD_ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
+
+/* @to: a power of two of the same type as @n. ALIGN_UP must not be near the type's end. */
+#define VFSD_ALIGN_UP(n, to) (((n) + ((to) - 1)) & ~((to) - 1))
+#define VFSD_ALIGN_DOWN(n, to) ((n) & ~((to) - 1))
+
+#define VFSD_LIKELY(condition) __builtin_expect(!!(condition), 1)
+#define VFSD_UNLIKELY(condition) __builtin_expect(!!(condition), 0)
+
+/* Between two looks at memory that another processor is to change. */
+static inline void vfsd_cpu_relax(void)
+{
+#if defined(__x86_64__)
+	__builtin_ia32_pause();
+#elif defined(__aarch64__)
+	__asm__ volatile("yield");
+#endif
+}
+
+/* Close on leaving the scope. errno is kept: it may be what the caller is about to look at. */
+static inline void vfsd_close_guard(const int *fd)
+{
+	int saved = errno;
+
+	if (*fd >= 0)
+		(void)close(*fd);
+	errno = saved;
+}
+
+#define VFSD_FD_GUARD __attribute__((cleanup(vfsd_close_guard))) int
+
+/* Hand the descriptor to somebody else: the guard then has nothing to close. */
+static inline int vfsd_fd_take(int *fd)
+{
+	int taken = *fd;
+
+	*fd = -1;
+	return taken;
+}
+
+#endif

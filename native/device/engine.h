@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * engine - joins the rooms into one virtio-fs device; the only thing Python sees.
+ *
+ * Everything here is control plane: rare calls from one thread. Requests and events never leave C.
+ * Unless said otherwise a function returns 0 or -errno, and takes over the descriptors it is given,
+ * on error too.
+ * Owner thread: the control thread, for every function but vfsd_engine_next_log().
+ */
+#ifndef VFSD_DEVICE_ENGINE_H
+#define VFSD_DEVICE_ENGINE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "device/native.cdef.h"
+
+#endif

@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * events_internal - what events.c (sessions, rings, the thread), events_interest.c (what the guest
+ * wants to hear of) and events_tell.c (what it hears) share. Nobody else includes this.
+ */
+#ifndef VFSD_FSNOTIFY_INTERNAL_H
+#define VFSD_FSNOTIFY_INTERNAL_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "fsnotify/events.h"
+#include "base/fair_lock.h"
+#include "fsnotify/fs_errors.h"
+#include "fuse/fuse.h"
+#include "source/source.h"
+#include "base/thread.h"
+
+struct vfsd_events {
+	struct vfsd_events_config config;
+	int epoll_fd;
+	int stop_fd;
+	struct vfsd_thread thread;
+	bool thread_running;
+
+	struct vfsd_fairlock lock; /* the event lock; protects all below */
+	struct vfsd_marks *marks;
+	struct vfsd_eventring *ring;
+	struct vfsd_fserrors errors;
+	struct vfsd_notify *notify;
+	struct vfsd_source *source; /* NULL while no session wants events */
+	bool offered;
+	int kick_fd;   /* -1 while the ring is stopped */
+	uint16_t base; /* where the driver's ring was when it stopped */
+	bool muted;    /* until a request ring tells whose the notification ring is */
+	int err_fd;
+
+	/* Filesystems that are watched as a whole, by their roots. */
+	uint32_t n_filesystems;
+	struct filesystem {
+		uint64_t nodeid;
+		uint32_t mask;
+	} filesystems[VFSD_SOURCE_FILESYSTEMS_MAX];
+
+	/* Watched inodes and filesystems, so that an unwatched share pays one load for its barriers. */
+	_Atomic size_t watched;
+};
+
+static inline void vfsd_events_enter(struct vfsd_events *events)
+{
+	vfsd_fairlock_enter(&events->lock);
+}
+
+static inline void vfsd_events_leave(struct vfsd_events *events)
+{
+	vfsd_fairlock_leave(&events->lock);
+}
+
+/* events_tell.c; @ctx is the struct vfsd_events. Event lock held. */
+
+/* Event ring to guest ring, as far as there are buffers. */
+void vfsd_events_flush(void *ctx);
+/* Host queue to guest ring, all that there is now. */
+void vfsd_events_pump(struct vfsd_events *events);
+
+/* events_interest.c; @ctx is the struct vfsd_events */
+
+/* Nobody holds @inode any more: nor do we watch it. Event lock held. */
+void vfsd_events_drop_interest(void *ctx, struct vfsd_inode *inode);
+
+/* Watch no filesystem any more whose root was removed or unmounted. Event lock held. */
+void vfsd_events_end_roots(void *ctx);
+
+/* As struct vfsd_fuse_hooks has them. */
+int vfsd_events_hook_subscribe(void *ctx, struct vfsd_inode *inode,
+			       const struct vfsd_fuse_interest *interest);
+void vfsd_events_hook_forgotten(void *ctx, struct vfsd_inode *inode);
+
+#endif

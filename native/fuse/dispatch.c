@@ -1,0 +1,399 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "fuse/fuse.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/faults.h"
+#include "fuse/internal.h"
+#include "base/log.h"
+#include "fsnotify/rfc2021.h"
+#include "base/util.h"
+
+enum row_flags {
+	NODE = 1 << 0,	    /* header.nodeid must be held: gives req->inode */
+	NO_REPLY = 1 << 1,  /* the guest expects none, not even for an error */
+	WRITES = 1 << 2,    /* -EROFS on a read-only share */
+	BARRIER = 1 << 3,   /* older events go before the reply */
+	STREAM = 1 << 4,    /* only args are copied, the rest is read from guest memory */
+	OPENS = 1 << 5,	    /* allowed before INIT */
+	ANYBODY = 1 << 6,   /* also callers whose ids are forbidden: it only gives things back */
+	OWN_FIRST = 1 << 7, /* the same, where the guest's own doing is reported here */
+	FORGOTTEN = 1
+		<< 8, /* NODE, but a node that the guest does not hold is the handler's: no inode */
+};
+
+/* One opcode. To add one: a row here, a handler in the file of its group. */
+struct vfsd_fuse_row {
+	const char *name;
+	vfsd_fuse_handler handle; /* NULL: -ENOSYS */
+	uint16_t args_bytes;	  /* of the fixed struct: the least a body has */
+	uint16_t reply_bytes;	  /* of a fixed reply: the least the guest leaves room for */
+	uint32_t flags;
+};
+
+#define ARGS(type) (uint16_t)sizeof(struct type)
+#define OP(opcode, ...) [FUSE_##opcode] = {#opcode, __VA_ARGS__}
+
+static const struct vfsd_fuse_row rows[FUSE_OPCODES] = {
+	OP(LOOKUP, vfsd_fuse_lookup, 0, ARGS(fuse_entry_out), NODE | FORGOTTEN),
+	OP(FORGET, vfsd_fuse_forget, ARGS(fuse_forget_in), 0, NO_REPLY | ANYBODY),
+	OP(GETATTR, vfsd_fuse_getattr, ARGS(fuse_getattr_in), ARGS(fuse_attr_out), NODE),
+	OP(SETATTR, vfsd_fuse_setattr, ARGS(fuse_setattr_in), ARGS(fuse_attr_out), NODE | WRITES),
+	OP(READLINK, vfsd_fuse_readlink, 0, 0, NODE),
+	OP(SYMLINK, vfsd_fuse_symlink, 0, ARGS(fuse_entry_out), NODE | WRITES),
+	OP(MKNOD, vfsd_fuse_mknod, ARGS(fuse_mknod_in), ARGS(fuse_entry_out), NODE | WRITES),
+	OP(MKDIR, vfsd_fuse_mkdir, ARGS(fuse_mkdir_in), ARGS(fuse_entry_out), NODE | WRITES),
+	OP(UNLINK, vfsd_fuse_unlink, 0, 0, NODE | WRITES | BARRIER),
+	OP(RMDIR, vfsd_fuse_rmdir, 0, 0, NODE | WRITES | BARRIER),
+	OP(RENAME, vfsd_fuse_rename, ARGS(fuse_rename_in), 0, NODE | WRITES | BARRIER),
+	OP(LINK, vfsd_fuse_link, ARGS(fuse_link_in), ARGS(fuse_entry_out), NODE | WRITES),
+	OP(OPEN, vfsd_fuse_open, ARGS(fuse_open_in), ARGS(fuse_open_out), NODE),
+	OP(READ, vfsd_fuse_read, ARGS(fuse_read_in), 0, 0),
+	OP(WRITE, vfsd_fuse_write, ARGS(fuse_write_in), ARGS(fuse_write_out), WRITES | STREAM),
+	OP(STATFS, vfsd_fuse_statfs, 0, ARGS(fuse_statfs_out), NODE),
+	OP(RELEASE, vfsd_fuse_release, ARGS(fuse_release_in), 0, ANYBODY),
+	OP(FSYNC, vfsd_fuse_fsync, ARGS(fuse_fsync_in), 0, 0),
+	OP(SETXATTR, vfsd_fuse_setxattr, FUSE_SETXATTR_IN_OLD_BYTES, 0, NODE | WRITES),
+	OP(GETXATTR, vfsd_fuse_getxattr, ARGS(fuse_getxattr_in), 0, NODE),
+	OP(LISTXATTR, vfsd_fuse_listxattr, ARGS(fuse_getxattr_in), 0, NODE),
+	OP(REMOVEXATTR, vfsd_fuse_removexattr, 0, 0, NODE | WRITES),
+	OP(FLUSH, vfsd_fuse_flush, ARGS(fuse_flush_in), 0, OWN_FIRST),
+	OP(INIT, vfsd_fuse_init, FUSE_INIT_IN_OLD_BYTES, ARGS(fuse_init_out), OPENS | ANYBODY),
+	OP(OPENDIR, vfsd_fuse_opendir, ARGS(fuse_open_in), ARGS(fuse_open_out), NODE),
+	OP(READDIR, vfsd_fuse_readdir, ARGS(fuse_read_in), 0, 0),
+	OP(RELEASEDIR, vfsd_fuse_release, ARGS(fuse_release_in), 0, ANYBODY),
+	OP(FSYNCDIR, vfsd_fuse_fsync, ARGS(fuse_fsync_in), 0, 0),
+	/* Locks are the guest's own: GETLK, SETLK and SETLKW are not served. */
+	OP(ACCESS, vfsd_fuse_access, ARGS(fuse_access_in), 0, NODE),
+	OP(CREATE, vfsd_fuse_create_file, ARGS(fuse_create_in),
+	   ARGS(fuse_entry_out) + ARGS(fuse_open_out), NODE | WRITES | OWN_FIRST),
+	OP(INTERRUPT, vfsd_fuse_interrupt, ARGS(fuse_interrupt_in), 0, NO_REPLY | ANYBODY),
+	OP(DESTROY, vfsd_fuse_destroy_session, 0, 0, ANYBODY),
+	OP(IOCTL, vfsd_fuse_ioctl, ARGS(fuse_ioctl_in), ARGS(fuse_ioctl_out), 0),
+	OP(BATCH_FORGET, vfsd_fuse_batch_forget, ARGS(fuse_batch_forget_in), 0,
+	   NO_REPLY | STREAM | ANYBODY),
+	OP(FALLOCATE, vfsd_fuse_fallocate, ARGS(fuse_fallocate_in), 0, WRITES),
+	OP(READDIRPLUS, vfsd_fuse_readdirplus, ARGS(fuse_read_in), 0, NODE),
+	OP(RENAME2, vfsd_fuse_rename2, ARGS(fuse_rename2_in), 0, NODE | WRITES | BARRIER),
+	OP(LSEEK, vfsd_fuse_lseek, ARGS(fuse_lseek_in), ARGS(fuse_lseek_out), 0),
+	OP(COPY_FILE_RANGE, vfsd_fuse_copy_file_range, ARGS(fuse_copy_file_range_in),
+	   ARGS(fuse_write_out), WRITES),
+	OP(SYNCFS, vfsd_fuse_syncfs, ARGS(fuse_syncfs_in), 0, NODE),
+	OP(TMPFILE, vfsd_fuse_tmpfile, ARGS(fuse_create_in),
+	   ARGS(fuse_entry_out) + ARGS(fuse_open_out), NODE | WRITES),
+	OP(STATX, vfsd_fuse_statx, ARGS(fuse_statx_in), ARGS(fuse_statx_out), NODE),
+	OP(COPY_FILE_RANGE_64, vfsd_fuse_copy_file_range_64, ARGS(fuse_copy_file_range_in),
+	   ARGS(fuse_copy_file_range_out), WRITES),
+};
+
+static const struct vfsd_fuse_row row_fsnotify = {"FSNOTIFY", vfsd_fuse_fsnotify,
+						  ARGS(fuse_fsnotify_in), 0, NODE | BARRIER};
+/* Its body is looked at by the handler: for other guests this opcode is another. */
+static const struct vfsd_fuse_row row_rfc2021 = {"FSNOTIFY", vfsd_fuse_fsnotify_rfc2021, 0, 0,
+						 NODE | BARRIER};
+static const struct vfsd_fuse_row row_hold = {"HOLD", vfsd_fuse_hold, 0, 0, NODE};
+static const struct vfsd_fuse_row row_unknown = {.name = "unknown"};
+static const struct vfsd_fuse_row row_upcall = {"upcall", vfsd_fuse_upcall, 0, 0, 0};
+
+static bool goes_up(const struct vfsd_fuse *fuse, uint32_t opcode)
+{
+	for (uint32_t i = 0; i < fuse->config.n_upcall_opcodes; i++)
+		if (fuse->upcall_opcodes[i] == opcode)
+			return true;
+	return false;
+}
+
+static const struct vfsd_fuse_row *row_of(const struct vfsd_fuse *fuse, uint32_t opcode)
+{
+	if (opcode < VFSD_ARRAY_SIZE(rows))
+		return fuse->rows[opcode].name ? &fuse->rows[opcode] : &row_unknown;
+	if (opcode == FUSE_FSNOTIFY && !fuse->config.rfc2021)
+		return &row_fsnotify;
+	if (opcode == FUSE_HOLD)
+		return &row_hold;
+	return goes_up(fuse, opcode) ? &row_upcall : &row_unknown;
+}
+
+/*
+ * The header, as much of it as there is (the rest zero): a reply to a stump still names the
+ * request. 0 or -EINVAL.
+ */
+static int read_header(struct vfsd_request *req)
+{
+	size_t there = req->in.left;
+	size_t body;
+
+	if (VFSD_UNLIKELY(there < sizeof(req->header))) {
+		memset(&req->header, 0, sizeof(req->header));
+		(void)vfsd_cursor_read(&req->in, &req->header, there);
+		/* Half a number is none. */
+		if (there < offsetof(struct fuse_in_header, unique))
+			req->header.opcode = 0;
+		if (there < offsetof(struct fuse_in_header, nodeid))
+			req->header.unique = 0;
+		return -EINVAL;
+	}
+	(void)vfsd_cursor_read(&req->in, &req->header, sizeof(req->header));
+	if (req->header.len < sizeof(req->header))
+		return -EINVAL;
+	body = req->header.len - sizeof(req->header);
+	if (body > req->in.left)
+		return -EINVAL;
+	req->in_left = body;
+	return 0;
+}
+
+/* Copy what the handler may look at, once. 0 or -EINVAL. */
+static int read_body(struct vfsd_request *req, const struct vfsd_fuse_row *row)
+{
+	size_t copied = row->flags & STREAM ? row->args_bytes : req->in_left;
+
+	if (req->in_left < row->args_bytes || copied > sizeof(req->worker->body))
+		return -EINVAL;
+	if (vfsd_cursor_read(&req->in, req->worker->body, copied))
+		return -EINVAL;
+	req->in_left -= copied;
+	req->args = req->worker->body;
+	req->text = req->worker->body + row->args_bytes;
+	req->text_left = copied - row->args_bytes;
+	return 0;
+}
+
+/* Who asks, in the host's ids. 0 or -EPERM. */
+static int know_caller(struct vfsd_request *req, const struct vfsd_fuse_row *row)
+{
+	const struct vfsd_idmap *ids = req->fuse->config.idmap;
+	int error;
+
+	req->caller = (struct vfsd_caller){.uid = req->header.uid, .gid = req->header.gid};
+	if (VFSD_LIKELY(!ids))
+		return 0;
+	error = vfsd_idmap_translate(ids, VFSD_UID_TO_HOST, &req->caller.uid);
+	if (!error)
+		error = vfsd_idmap_translate(ids, VFSD_GID_TO_HOST, &req->caller.gid);
+	return row->flags & ANYBODY ? 0 : error;
+}
+
+struct vfsd_inode *vfsd_fuse_inode(struct vfsd_fuse *fuse, uint64_t nodeid)
+{
+	struct vfsd_inode *inode = vfsd_inode_get(fuse->inodes, nodeid);
+	struct vfsd_inode *lost;
+
+	if (VFSD_LIKELY(!inode || !vfsd_inode_is_by_event(inode)))
+		return inode;
+	if (vfsd_inode_check_place(fuse->inodes, inode, &lost) == 0)
+		return inode;
+	if (lost && fuse->hooks.forgotten)
+		fuse->hooks.forgotten(fuse->hooks.ctx, lost);
+	vfsd_inode_put(fuse->inodes, lost);
+	vfsd_inode_put(fuse->inodes, inode);
+	return NULL;
+}
+
+/* All that every opcode needs before its handler, which then runs. */
+static ssize_t dispatch(struct vfsd_request *req, const struct vfsd_fuse_row *row)
+{
+	int error;
+
+	if (!(req->granted & VFSD_FUSE_READY) && !(row->flags & OPENS))
+		return -EIO;
+	if (!row->handle)
+		return -ENOSYS;
+	if (req->out.left < row->reply_bytes)
+		return -EINVAL;
+	error = read_body(req, row);
+	if (!error)
+		error = know_caller(req, row);
+	if (error)
+		return error;
+	if (row->flags & WRITES && req->fuse->config.readonly)
+		return -EROFS;
+	memset(req->worker->reply, 0, row->reply_bytes);
+	vfsd_faults_request(row->flags & WRITES || req->header.opcode == FUSE_OPEN);
+	if (!(row->flags & NODE))
+		return row->handle(req);
+
+	ssize_t n = -ESTALE;
+
+	req->inode = vfsd_fuse_inode(req->fuse, req->header.nodeid);
+	if (req->inode || row->flags & FORGOTTEN)
+		n = row->handle(req);
+	vfsd_inode_put(req->fuse->inodes, req->inode);
+	return n;
+}
+
+/* Place header, which fits into @out, and payload, for which there is @room. Returns bytes written. */
+static uint32_t reply(struct vfsd_request *req, const struct iovec *out, uint32_t n_out,
+		      size_t room, ssize_t n)
+{
+	struct fuse_out_header header = {.unique = req->header.unique};
+	struct vfsd_cursor at = {.iov = out, .n = n_out, .left = sizeof(header)};
+
+	if (n > 0 && (size_t)n > room)
+		n = -EINVAL;
+	header.error = n < 0 ? (int32_t)n : 0;
+	header.len = (uint32_t)(sizeof(header) + (n < 0 ? 0 : (size_t)n));
+	(void)vfsd_cursor_write(&at, &header, sizeof(header));
+	if (n > 0 && !req->placed && vfsd_cursor_write(&req->out, req->worker->reply, (size_t)n))
+		return 0;
+	return header.len;
+}
+
+uint32_t vfsd_fuse_serve(struct vfsd_fuse_worker *worker, const struct iovec *in, uint32_t n_in,
+			 const struct iovec *out, uint32_t n_out)
+{
+	const struct vfsd_fuse_hooks *hooks = &worker->fuse->hooks;
+	struct vfsd_request req;
+	const struct vfsd_fuse_row *row;
+	size_t room;
+	ssize_t n;
+
+	req.fuse = worker->fuse;
+	req.worker = worker;
+	req.granted = atomic_load_explicit(&worker->fuse->granted, memory_order_acquire);
+	req.inode = NULL;
+	req.reply = worker->reply;
+	req.placed = false;
+	req.given_up = false;
+	vfsd_cursor_init(&req.in, in, n_in);
+	vfsd_cursor_init(&req.out, out, n_out);
+
+	n = read_header(&req);
+	row = row_of(worker->fuse, req.header.opcode);
+	if (VFSD_UNLIKELY(n)) {
+		VFSD_LOG_LIMITED(VFSD_LOG_WARN, "fuse: malformed request op=%s opcode=%u len=%u",
+				 row->name, req.header.opcode, req.header.len);
+		if (row->flags & NO_REPLY || req.out.left < sizeof(struct fuse_out_header))
+			return 0;
+		return reply(&req, out, n_out, 0, n);
+	}
+	if (row->flags & NO_REPLY) {
+		(void)dispatch(&req, row);
+		return 0;
+	}
+	/* What cannot be answered is not done either. */
+	if (vfsd_cursor_skip(&req.out, sizeof(struct fuse_out_header)))
+		return 0;
+	room = req.out.left;
+	n = dispatch(&req, row);
+	if (VFSD_UNLIKELY(req.given_up))
+		return VFSD_FUSE_NOT_SERVED;
+	if (row->flags & (BARRIER | OWN_FIRST) && hooks->barrier)
+		hooks->barrier(hooks->ctx, (row->flags & BARRIER) == 0);
+	return reply(&req, out, n_out, room, n);
+}
+
+/* Lead some of @own up to Python. 0 or -errno. */
+static int register_upcalls(struct vfsd_fuse *fuse, struct vfsd_fuse_row *own)
+{
+	const struct vfsd_fuse_config *config = &fuse->config;
+
+	fuse->upcall_opcodes = calloc(config->n_upcall_opcodes, sizeof(*fuse->upcall_opcodes));
+	if (!fuse->upcall_opcodes)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < config->n_upcall_opcodes; i++) {
+		uint32_t opcode = config->upcall_opcodes[i];
+
+		/* What begins and ends things, or has no reply, is ours. */
+		if (opcode == FUSE_FSNOTIFY || opcode == FUSE_HOLD ||
+		    (config->rfc2021 && opcode == VFSD_RFC2021_OPCODE) ||
+		    (opcode < VFSD_ARRAY_SIZE(rows) &&
+		     rows[opcode].flags & (NO_REPLY | OPENS | ANYBODY)))
+			return -EINVAL;
+		fuse->upcall_opcodes[i] = opcode;
+		if (opcode < VFSD_ARRAY_SIZE(rows))
+			own[opcode] = row_upcall;
+	}
+	return 0;
+}
+
+/* The table of opcodes, a copy of its own for options that change it. 0 or -errno. */
+static int make_rows(struct vfsd_fuse *fuse)
+{
+	struct vfsd_fuse_row *own;
+
+	fuse->rows = rows;
+	if (!fuse->config.upcalls)
+		fuse->config.n_upcall_opcodes = 0;
+	if (fuse->config.n_upcall_opcodes == 0 && !fuse->config.rfc2021)
+		return 0;
+	own = malloc(sizeof(rows));
+	if (!own)
+		return -ENOMEM;
+	memcpy(own, rows, sizeof(rows));
+	fuse->rows = own;
+	if (fuse->config.rfc2021)
+		own[VFSD_RFC2021_OPCODE] = row_rfc2021;
+	return fuse->config.n_upcall_opcodes == 0 ? 0 : register_upcalls(fuse, own);
+}
+
+int vfsd_fuse_create(const struct vfsd_fuse_config *config, const struct vfsd_fuse_hooks *hooks,
+		     const struct vfsd_hostfs_ops *ops, struct vfsd_hostfs *fs,
+		     struct vfsd_inodes *inodes, struct vfsd_handles *handles,
+		     struct vfsd_fuse **ret)
+{
+	struct vfsd_fuse *fuse = calloc(1, sizeof(*fuse));
+	int error;
+
+	if (!fuse)
+		return -ENOMEM;
+	fuse->config = *config;
+	error = make_rows(fuse);
+	if (!error)
+		error = vfsd_numbers_create(inodes, &fuse->numbers);
+	if (error) {
+		vfsd_fuse_destroy(fuse);
+		return error;
+	}
+	if (!fuse->config.max_write_bytes)
+		fuse->config.max_write_bytes = VFSD_FUSE_MAX_WRITE_BYTES;
+	if (hooks)
+		fuse->hooks = *hooks;
+	fuse->ops = ops;
+	fuse->fs = fs;
+	fuse->inodes = inodes;
+	fuse->handles = handles;
+	*ret = fuse;
+	return 0;
+}
+
+void vfsd_fuse_destroy(struct vfsd_fuse *fuse)
+{
+	if (!fuse)
+		return;
+	if (fuse->rows != rows)
+		free((void *)(uintptr_t)fuse->rows);
+	free(fuse->upcall_opcodes);
+	vfsd_numbers_destroy(fuse->numbers);
+	free(fuse);
+}
+
+int vfsd_fuse_worker_create(struct vfsd_fuse *fuse, struct vfsd_fuse_worker **ret)
+{
+	struct vfsd_fuse_worker *worker = malloc(sizeof(*worker));
+
+	if (!worker)
+		return -ENOMEM;
+	worker->fuse = fuse;
+	worker->upcall = (struct vfsd_upcall){.stopped = false};
+	*ret = worker;
+	return 0;
+}
+
+void vfsd_fuse_worker_destroy(struct vfsd_fuse_worker *worker)
+{
+	free(worker);
+}
+
+int vfsd_fuse_worker_tend(struct vfsd_fuse_worker *worker)
+{
+	return vfsd_inodes_tend(worker->fuse->inodes);
+}
+
+void vfsd_fuse_worker_stop(struct vfsd_fuse_worker *worker)
+{
+	if (worker->fuse->config.upcalls)
+		vfsd_upcalls_stop(worker->fuse->config.upcalls, &worker->upcall);
+}

@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * fuse - decode a request, call the host filesystem, encode the reply.
+ *
+ * One table row per opcode. Sees cursors and a hostfs operations table, never a ring. Bad bytes get
+ * an error reply. An opcode that Python has registered goes up to it, also one that is served here
+ * otherwise; any other without a handler gets ENOSYS.
+ * Owner thread: vfsd_fuse is shared by all queue threads (negotiated values are written by INIT
+ * only, published with release); a vfsd_fuse_worker belongs to one queue thread.
+ * Spec: include/uapi/linux/fuse.h, protocol 7.27 .. 7.45.
+ */
+#ifndef VFSD_FUSE_FUSE_H
+#define VFSD_FUSE_FUSE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+struct vfsd_inode;
+struct vfsd_inodes;
+struct vfsd_handles;
+struct vfsd_hostfs;
+struct vfsd_hostfs_ops;
+struct vfsd_idmap;
+struct vfsd_upcalls;
+struct vfsd_xattrmap;
+
+enum vfsd_cache { VFSD_CACHE_AUTO, VFSD_CACHE_ALWAYS, VFSD_CACHE_METADATA, VFSD_CACHE_NEVER };
+
+/* What a guest, or one of its groups, wants to hear of an inode. */
+struct vfsd_fuse_interest {
+	uint64_t owner; /* a group of the old dialect; 0: the guest as a whole */
+	uint64_t mask;	/* absolute, 0 ends it */
+	uint32_t flags; /* FUSE_FSNOTIFY_*, as on the wire */
+	bool add;	/* to what this owner has, instead of replacing it */
+};
+
+/* How remote fsnotify and session changes reach the engine. Every hook may be NULL. */
+struct vfsd_fuse_hooks {
+	void *ctx;
+	/*
+	 * INIT (again): everything of an earlier session is void. Called after the tables are
+	 * cleared; @fsnotify tells whether the guest asked for remote fsnotify. Returns true to
+	 * grant it; *server_mask gets the event bits that only we report (0 in merged mode).
+	 */
+	bool (*session_start)(void *ctx, bool fsnotify, uint32_t *server_mask);
+	void (*session_end)(void *ctx); /* DESTROY */
+	/* FUSE_FSNOTIFY. 0 or -errno for the guest. */
+	int (*subscribe)(void *ctx, struct vfsd_inode *inode,
+			 const struct vfsd_fuse_interest *interest);
+	/* The guest forgot this inode: drop its interest. */
+	void (*forgotten)(void *ctx, struct vfsd_inode *inode);
+	/*
+	 * Before a reply that must not overtake older events (UNLINK, RMDIR, RENAME*, FSNOTIFY), or
+	 * (@own) must not if the guest's own doing is among them: CREATE, FLUSH, for an OPEN or CLOSE
+	 * of its own follows.
+	 */
+	void (*barrier)(void *ctx, bool own);
+};
+
+struct vfsd_fuse_config {
+	enum vfsd_cache cache;
+	bool readdirplus;
+	bool writeback;
+	bool readonly;
+	bool allow_direct_io;
+	bool preserve_noatime;
+	bool allow_project_ids; /* the guest may change them */
+	bool announce_submounts;
+	bool allow_mmap;		      /* shared mappings of files that are not cached */
+	bool killpriv_v2;		      /* the guest leaves it to us to end set-id bits */
+	bool xattr;			      /* else ENOSYS */
+	bool posix_acl;			      /* only with xattr, as the next */
+	bool security_label;		      /* new inodes get the label that the guest sends */
+	bool rfc2021;			      /* the old dialect of remote fsnotify */
+	const struct vfsd_xattrmap *xattrmap; /* borrowed; NULL: names are the host's */
+	const struct vfsd_idmap *idmap;	      /* borrowed; NULL: ids are the host's */
+	uint32_t max_write_bytes;	      /* 0: 1 MiB */
+	struct vfsd_upcalls *upcalls;	      /* borrowed; NULL: nothing goes up to Python */
+	const uint32_t *upcall_opcodes;	      /* what does; copied */
+	uint32_t n_upcall_opcodes;
+};
+
+struct vfsd_fuse;
+struct vfsd_fuse_worker;
+
+/* What vfsd_fuse_serve() returns for a request that it has not touched: give it back to the ring. */
+#define VFSD_FUSE_NOT_SERVED UINT32_MAX
+
+/* @config and @hooks are copied; the other pointers are borrowed and must outlive the session. */
+int vfsd_fuse_create(const struct vfsd_fuse_config *config, const struct vfsd_fuse_hooks *hooks,
+		     const struct vfsd_hostfs_ops *ops, struct vfsd_hostfs *fs,
+		     struct vfsd_inodes *inodes, struct vfsd_handles *handles,
+		     struct vfsd_fuse **ret); /* -EINVAL: an opcode that cannot go up */
+void vfsd_fuse_destroy(struct vfsd_fuse *fuse);
+
+/* What INIT has granted: FUSE_* flags, and a bit of ours that there is a session. 0: none yet. */
+uint64_t vfsd_fuse_session(const struct vfsd_fuse *fuse);
+
+/*
+ * Go on with a session that another daemon began: its tables are filled, no ring runs. 0, or
+ * -ENOTSUP: it was granted what this one's options do not grant.
+ */
+int vfsd_fuse_resume(struct vfsd_fuse *fuse, uint64_t session);
+
+/* Everything of this session is void, as after INIT; no ring runs. */
+void vfsd_fuse_end_session(struct vfsd_fuse *fuse);
+
+/*
+ * What a request of the guest means by @nodeid. Transient reference; NULL (-ESTALE for the guest): no id
+ * that it holds, or one that it has by an event alone, of a directory that has left the share since.
+ */
+struct vfsd_inode *vfsd_fuse_inode(struct vfsd_fuse *fuse, uint64_t nodeid);
+
+/* Scratch memory of one queue thread. */
+int vfsd_fuse_worker_create(struct vfsd_fuse *fuse, struct vfsd_fuse_worker **ret);
+void vfsd_fuse_worker_destroy(struct vfsd_fuse_worker *worker);
+
+/*
+ * Give back what is kept for requests to come and has not been asked for. Returns in how many ms to
+ * call it again, -1: after more requests. A queue calls it between batches, and when it is idle.
+ */
+int vfsd_fuse_worker_tend(struct vfsd_fuse_worker *worker);
+
+/*
+ * The worker's thread is to end: from now on it waits for no answer of Python's, and such requests
+ * are not served. The control thread.
+ */
+void vfsd_fuse_worker_stop(struct vfsd_fuse_worker *worker);
+
+/*
+ * Serve one request: @in is device-readable, @out device-writable.
+ * Returns the bytes written to @out (0 for FORGET and the like), or VFSD_FUSE_NOT_SERVED.
+ */
+uint32_t vfsd_fuse_serve(struct vfsd_fuse_worker *worker, const struct iovec *in, uint32_t n_in,
+			 const struct iovec *out, uint32_t n_out);
+
+#endif

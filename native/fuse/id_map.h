@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * idmap - user and group ids on their way between guest and host (--translate-uid, -gid).
+ *
+ * An id that no range holds passes unchanged, and so does (uint32_t)-1, which is none.
+ * Owner thread: any. Constant once made.
+ */
+#ifndef VFSD_FUSE_ID_MAP_H
+#define VFSD_FUSE_ID_MAP_H
+
+#include <stdint.h>
+
+enum vfsd_id_effect {
+	VFSD_ID_SHIFT,	/* first + n becomes to + n */
+	VFSD_ID_SQUASH, /* all become to */
+	VFSD_ID_FORBID, /* -EPERM */
+};
+
+struct vfsd_id_range {
+	uint32_t first;
+	uint32_t count;
+	uint32_t to;
+	enum vfsd_id_effect effect;
+};
+
+/* Which table. */
+enum vfsd_id_way {
+	VFSD_UID_TO_HOST,
+	VFSD_UID_TO_GUEST,
+	VFSD_GID_TO_HOST,
+	VFSD_GID_TO_GUEST,
+	VFSD_ID_WAYS,
+};
+
+struct vfsd_idmap;
+
+/*
+ * @ranges[way], @n[way] of them, in ascending order and without overlaps, are copied. All may be
+ * empty. 0, -EINVAL or -ENOMEM.
+ */
+int vfsd_idmap_create(const struct vfsd_id_range *const ranges[static VFSD_ID_WAYS],
+		      const uint32_t n[static VFSD_ID_WAYS], struct vfsd_idmap **ret);
+void vfsd_idmap_destroy(struct vfsd_idmap *map);
+
+/* Translate *id in place. 0 or -EPERM. A NULL @map changes nothing. */
+int vfsd_idmap_translate(const struct vfsd_idmap *map, enum vfsd_id_way way, uint32_t *id);
+
+#endif

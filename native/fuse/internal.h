@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * fuse_internal - one request on its way through the fuse room. Nobody else includes this.
+ *
+ * An opcode is a row in fuse.c and a handler in one of fuse_*.c. What the guest sent has been
+ * copied before a handler runs: args and text are private memory.
+ * Owner thread: the queue thread that serves the request.
+ */
+#ifndef VFSD_FUSE_INTERNAL_H
+#define VFSD_FUSE_INTERNAL_H
+
+#include <stdatomic.h>
+#include <sys/types.h>
+
+#include "fuse/cursor.h"
+#include "fuse/fuse.h"
+#include "inode/open_file.h"
+#include "hostfs/hostfs.h"
+#include "fuse/id_map.h"
+#include "inode/inode.h"
+#include "inode/numbers.h"
+#include "fuse/upcall.h"
+#include "fuse/wire.h"
+#include "fuse/xattr_map.h"
+
+enum {
+	VFSD_FUSE_MAX_WRITE_BYTES = 1 << 20,
+	/* The longest copied body: a SETXATTR with name and value. */
+	VFSD_FUSE_BODY_BYTES = 80 << 10,
+	/* The longest reply that is built here: directory entries. */
+	VFSD_FUSE_REPLY_BYTES = 128 << 10,
+	VFSD_FUSE_DENTS_BYTES = 64 << 10,
+	VFSD_FUSE_IOV_MAX = 1024, /* UIO_MAXIOV */
+	VFSD_FUSE_TOLD_STALE = 16,
+};
+
+/* Our own bit among the granted INIT flags: there is a session. */
+#define VFSD_FUSE_READY (1ULL << 63)
+
+struct vfsd_fuse {
+	struct vfsd_fuse_config config;
+	const struct vfsd_fuse_row *rows; /* by opcode; our own if options change some */
+	uint32_t *upcall_opcodes;	  /* as in config, but ours */
+	struct vfsd_fuse_hooks hooks;
+	const struct vfsd_hostfs_ops *ops;
+	struct vfsd_hostfs *fs;
+	struct vfsd_inodes *inodes;
+	struct vfsd_handles *handles;
+	struct vfsd_numbers *numbers;
+	_Atomic uint64_t told_stale[VFSD_FUSE_TOLD_STALE]; /* see vfsd_fuse_goes_on() */
+	_Atomic uint64_t granted; /* FUSE_* INIT flags and VFSD_FUSE_READY, 0: no session */
+};
+
+struct vfsd_fuse_worker {
+	struct vfsd_fuse *fuse;
+	struct iovec iov[VFSD_FUSE_IOV_MAX];
+	char xattr_name[VFSD_XATTR_NAME_BYTES];
+	struct vfsd_upcall upcall;
+	_Alignas(8) uint8_t body[VFSD_FUSE_BODY_BYTES];
+	_Alignas(8) uint8_t reply[VFSD_FUSE_REPLY_BYTES];
+	_Alignas(8) uint8_t dents[VFSD_FUSE_DENTS_BYTES];
+};
+
+struct vfsd_request {
+	struct vfsd_fuse *fuse;
+	struct vfsd_fuse_worker *worker;
+	uint64_t granted;
+	struct fuse_in_header header;
+	struct vfsd_caller caller; /* in the host's ids */
+	struct vfsd_label label;   /* what caller.label points to, if there is one */
+	struct vfsd_inode *inode;  /* of header.nodeid, if the row says so; dropped by fuse.c */
+	const void *args;	   /* the opcode's fixed struct */
+	const uint8_t *text;	   /* names and what else follows it */
+	size_t text_left;	   /* bytes */
+	struct vfsd_cursor in;	   /* rows that stream: what follows args, in guest memory */
+	size_t in_left;		   /* bytes of it that belong to the request */
+	struct vfsd_cursor out;	   /* room for the payload of the reply, in guest memory */
+	void *reply;   /* where a handler builds the payload, zeroed up to the row's size */
+	bool placed;   /* the payload has been put into guest memory already */
+	bool given_up; /* nothing has been done, and nothing is to be replied */
+};
+
+/*
+ * Serves one request. Returns the bytes of payload (built in req->reply unless req->placed) or
+ * -errno for the guest.
+ */
+typedef ssize_t (*vfsd_fuse_handler)(struct vfsd_request *req);
+
+/* fuse_parse.c: what follows the fixed struct. 0 or -errno. */
+
+/* One name that may be looked up or made. -EINVAL: empty, dots, '/', no NUL; -ENAMETOOLONG. */
+int vfsd_request_name(struct vfsd_request *req, const char **ret);
+/* Any NUL-terminated text, as the target of a symbolic link. */
+int vfsd_request_text(struct vfsd_request *req, const char **ret);
+/* Nothing may be left but the announced extensions. */
+int vfsd_request_end(const struct vfsd_request *req);
+/*
+ * The end of a request that creates: put the group and the label that its extensions name, and the
+ * umask if the guest has left that to us, into req->caller.
+ */
+int vfsd_request_creation(struct vfsd_request *req, uint32_t umask);
+
+/* fuse_attr.c */
+
+/* How long the guest may believe names and attributes, in seconds. */
+uint64_t vfsd_fuse_timeout_s(const struct vfsd_fuse *fuse);
+/*
+ * The inode number of @st: the host's, but for what has to share a filesystem of the guest with inodes
+ * of another, as what is mounted on a file always has.
+ */
+uint64_t vfsd_fuse_number(const struct vfsd_fuse *fuse, bool on_file, const struct statx *st);
+/* In the guest's ids. */
+void vfsd_fuse_fill_attr(const struct vfsd_request *req, const struct vfsd_inode *inode,
+			 const struct statx *st, struct fuse_attr *attr);
+/* Encode @entry and drop its reference (the lookup stays counted). */
+void vfsd_fuse_fill_entry(struct vfsd_request *req, struct vfsd_entry *entry,
+			  struct fuse_entry_out *out);
+
+/* fuse_names.c */
+
+/* Count down what the guest forgets, and tell the hook when that was the last. */
+void vfsd_fuse_forget_one(struct vfsd_fuse *fuse, uint64_t nodeid, uint64_t nlookup);
+
+/*
+ * May this caller go on with the directory? If it has been removed (@removed), he is told so first
+ * (-ESTALE): having come by a cached name he looks that up anew. Who is back at once has the directory
+ * open, or as working directory, or it is removed all the time; he gets what there is.
+ */
+bool vfsd_fuse_goes_on(struct vfsd_request *req, bool removed);
+
+/* fuse_files.c */
+
+/* Host flags for open(2) from the guest's, or -EROFS. */
+int vfsd_fuse_open_flags(const struct vfsd_request *req, uint32_t flags);
+/* FOPEN_* by cache policy. */
+uint32_t vfsd_fuse_fopen_flags(const struct vfsd_fuse *fuse, bool directory);
+
+/* fuse_xattr.c */
+
+/* The host's name, in the worker's memory, of the guest's attribute @name. 0 or -errno. */
+int vfsd_fuse_xattr_name(struct vfsd_request *req, const char *name, const char **ret);
+
+/* Handlers */
+ssize_t vfsd_fuse_upcall(struct vfsd_request *req);
+
+ssize_t vfsd_fuse_init(struct vfsd_request *req);
+ssize_t vfsd_fuse_destroy_session(struct vfsd_request *req);
+ssize_t vfsd_fuse_interrupt(struct vfsd_request *req);
+ssize_t vfsd_fuse_fsnotify(struct vfsd_request *req);
+ssize_t vfsd_fuse_fsnotify_rfc2021(struct vfsd_request *req);
+
+ssize_t vfsd_fuse_lookup(struct vfsd_request *req);
+ssize_t vfsd_fuse_forget(struct vfsd_request *req);
+ssize_t vfsd_fuse_batch_forget(struct vfsd_request *req);
+ssize_t vfsd_fuse_symlink(struct vfsd_request *req);
+ssize_t vfsd_fuse_mknod(struct vfsd_request *req);
+ssize_t vfsd_fuse_mkdir(struct vfsd_request *req);
+ssize_t vfsd_fuse_hold(struct vfsd_request *req);
+ssize_t vfsd_fuse_unlink(struct vfsd_request *req);
+ssize_t vfsd_fuse_rmdir(struct vfsd_request *req);
+ssize_t vfsd_fuse_rename(struct vfsd_request *req);
+ssize_t vfsd_fuse_rename2(struct vfsd_request *req);
+ssize_t vfsd_fuse_link(struct vfsd_request *req);
+
+ssize_t vfsd_fuse_getattr(struct vfsd_request *req);
+ssize_t vfsd_fuse_setattr(struct vfsd_request *req);
+ssize_t vfsd_fuse_statx(struct vfsd_request *req);
+ssize_t vfsd_fuse_access(struct vfsd_request *req);
+ssize_t vfsd_fuse_ioctl(struct vfsd_request *req);
+ssize_t vfsd_fuse_readlink(struct vfsd_request *req);
+ssize_t vfsd_fuse_statfs(struct vfsd_request *req);
+
+ssize_t vfsd_fuse_open(struct vfsd_request *req);
+ssize_t vfsd_fuse_create_file(struct vfsd_request *req);
+ssize_t vfsd_fuse_tmpfile(struct vfsd_request *req);
+ssize_t vfsd_fuse_read(struct vfsd_request *req);
+ssize_t vfsd_fuse_write(struct vfsd_request *req);
+ssize_t vfsd_fuse_flush(struct vfsd_request *req);
+ssize_t vfsd_fuse_fsync(struct vfsd_request *req);
+ssize_t vfsd_fuse_syncfs(struct vfsd_request *req);
+ssize_t vfsd_fuse_release(struct vfsd_request *req);
+
+ssize_t vfsd_fuse_fallocate(struct vfsd_request *req);
+ssize_t vfsd_fuse_lseek(struct vfsd_request *req);
+ssize_t vfsd_fuse_copy_file_range(struct vfsd_request *req);
+ssize_t vfsd_fuse_copy_file_range_64(struct vfsd_request *req);
+
+ssize_t vfsd_fuse_getxattr(struct vfsd_request *req);
+ssize_t vfsd_fuse_listxattr(struct vfsd_request *req);
+ssize_t vfsd_fuse_setxattr(struct vfsd_request *req);
+ssize_t vfsd_fuse_removexattr(struct vfsd_request *req);
+
+ssize_t vfsd_fuse_opendir(struct vfsd_request *req);
+ssize_t vfsd_fuse_readdir(struct vfsd_request *req);
+ssize_t vfsd_fuse_readdirplus(struct vfsd_request *req);
+
+#endif

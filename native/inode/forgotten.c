@@ -1,0 +1,336 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Node ids that outlive being forgotten.
+ *
+ * A guest hands out file handles that are made of node ids (name_to_handle_at(), fanotify, an NFS
+ * server), and its kernel forgets inodes as it likes. So what is forgotten, and can be opened by its
+ * host handle, keeps its id for as long as there is room for its handle here: the id means this inode
+ * and no other, and the inode gets this id again, whether it is asked for by LOOKUP "." or by its name.
+ * The oldest make room. An entry takes memory alone: no descriptor, no mount, and of the slots its
+ * number only. The memory comes with the first inode that is forgotten.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include "inode/internal.h"
+#include "base/util.h"
+
+enum {
+	ENTRIES = 1 << 16,
+	BUCKETS = ENTRIES,
+	HANDLE_BYTES_MAX = 40, /* overlayfs over ext4 or XFS has 37 */
+};
+
+enum by { BY_ID, BY_HANDLE, BY_MAX };
+
+struct entry {
+	uint64_t nodeid;
+	uint64_t parent; /* the id of a directory that it was found in, 0: not known */
+	uint64_t dev;
+	uint64_t mnt_id;
+	uint64_t fsid;
+	int32_t handle_type;
+	uint32_t handle_bytes;
+	uint32_t type; /* S_IFMT bits */
+	/* Numbers of entries, 0: none. */
+	uint32_t next[BY_MAX]; /* in the bucket; next[BY_ID] also of what is free */
+	uint32_t older;
+	uint32_t newer;
+	uint8_t handle[HANDLE_BYTES_MAX];
+};
+
+/* Mapped as zeros, so that only what has been used takes memory. Entry 0 is none. */
+struct vfsd_forgotten {
+	struct entry entries[ENTRIES + 1];
+	uint32_t buckets[BY_MAX][BUCKETS];
+	uint32_t n_touched; /* entries that were ever in use are 1 to here */
+	uint32_t first_free;
+	uint32_t oldest;
+	uint32_t newest;
+};
+
+static uint32_t *bucket_of_id(struct vfsd_forgotten *table, uint64_t nodeid)
+{
+	/* Indices are given out from below, and are unique here. */
+	return &table->buckets[BY_ID][(uint32_t)nodeid % BUCKETS];
+}
+
+static uint32_t *bucket_of_handle(const struct vfsd_inodes *inodes,
+				  const struct vfsd_file_handle *handle)
+{
+	return &inodes->forgotten->buckets[BY_HANDLE][vfsd_handle_hash(inodes, handle) % BUCKETS];
+}
+
+static struct vfsd_file_handle handle_of(const struct entry *entry)
+{
+	struct vfsd_file_handle handle;
+
+	handle.fsid = entry->fsid;
+	handle.type = entry->handle_type;
+	handle.bytes = entry->handle_bytes;
+	memcpy(handle.data, entry->handle, entry->handle_bytes);
+	return handle;
+}
+
+static void unchain(struct vfsd_forgotten *table, uint32_t *link, uint32_t n, enum by by)
+{
+	while (*link != n)
+		link = &table->entries[*link].next[by];
+	*link = table->entries[n].next[by];
+}
+
+/* The lock is held. The index of its node id stays reserved. */
+static void take_out(struct vfsd_inodes *inodes, uint32_t n)
+{
+	struct vfsd_forgotten *table = inodes->forgotten;
+	struct entry *entry = &table->entries[n];
+	const struct vfsd_file_handle handle = handle_of(entry);
+
+	unchain(table, bucket_of_id(table, entry->nodeid), n, BY_ID);
+	unchain(table, bucket_of_handle(inodes, &handle), n, BY_HANDLE);
+	*(entry->older ? &table->entries[entry->older].newer : &table->oldest) = entry->newer;
+	*(entry->newer ? &table->entries[entry->newer].older : &table->newest) = entry->older;
+	entry->next[BY_ID] = table->first_free;
+	table->first_free = n;
+	atomic_fetch_sub_explicit(&inodes->n_forgotten, 1, memory_order_relaxed);
+}
+
+/* The lock is held. */
+static void drop(struct vfsd_inodes *inodes, uint32_t n)
+{
+	uint64_t nodeid = inodes->forgotten->entries[n].nodeid;
+
+	take_out(inodes, n);
+	vfsd_slot_unreserve(inodes, (uint32_t)nodeid);
+}
+
+/* The lock is held. 0: it is not here. */
+static uint32_t find_handle(const struct vfsd_inodes *inodes, const struct vfsd_file_handle *handle,
+			    uint64_t dev, uint64_t mnt_id)
+{
+	const struct vfsd_forgotten *table = inodes->forgotten;
+	uint32_t n = *bucket_of_handle(inodes, handle);
+
+	for (; n; n = table->entries[n].next[BY_HANDLE]) {
+		const struct entry *entry = &table->entries[n];
+		const struct vfsd_file_handle has = handle_of(entry);
+
+		if (entry->dev == dev && entry->mnt_id == mnt_id &&
+		    vfsd_file_handle_equal(&has, handle))
+			return n;
+	}
+	return 0;
+}
+
+/* The lock is held. 0: there is no memory. */
+static uint32_t allocate(struct vfsd_inodes *inodes)
+{
+	struct vfsd_forgotten *table = inodes->forgotten;
+	uint32_t n;
+
+	if (!table) {
+		table = mmap(NULL, sizeof(*table), PROT_READ | PROT_WRITE,
+			     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+		if (table == MAP_FAILED)
+			return 0;
+		inodes->forgotten = table;
+	}
+	if (!table->first_free && table->n_touched == ENTRIES)
+		drop(inodes, table->oldest);
+	n = table->first_free;
+	if (!n)
+		return ++table->n_touched;
+	table->first_free = table->entries[n].next[BY_ID];
+	return n;
+}
+
+bool vfsd_forgotten_takes(const struct vfsd_inode_slot *slot)
+{
+	const uint32_t bytes = vfsd_slot_handle(slot)->bytes;
+
+	return slot->reopenable && bytes > 0 && bytes <= HANDLE_BYTES_MAX;
+}
+
+/* The guest forgets what is in a directory before it, so that is still known. */
+static uint64_t parent_of(struct vfsd_inodes *inodes, const struct vfsd_inode *inode)
+{
+	struct vfsd_inode_slot *slot = vfsd_slot_at(inodes, inode->found_in);
+	uint64_t nodeid = 0;
+
+	if (!inode->found_in || !slot || !vfsd_slot_ref(slot))
+		return 0;
+	if (slot->inode.type == S_IFDIR)
+		nodeid = slot->inode.nodeid;
+	vfsd_slot_put(inodes, slot);
+	return nodeid;
+}
+
+bool vfsd_forgotten_add(struct vfsd_inodes *inodes, const struct vfsd_inode *inode,
+			const struct vfsd_file_handle *handle)
+{
+	const uint64_t parent = parent_of(inodes, inode);
+	struct vfsd_forgotten *table;
+	struct entry *entry;
+	uint32_t *bucket;
+	uint32_t n;
+
+	pthread_mutex_lock(&inodes->forgotten_lock);
+	n = allocate(inodes);
+	table = inodes->forgotten;
+	if (n) {
+		uint32_t other = find_handle(inodes, handle, inode->dev, inode->mnt_id);
+
+		/* It was looked up anew while its last request was under way. */
+		if (other)
+			drop(inodes, other);
+		entry = &table->entries[n];
+		*entry = (struct entry){
+			.nodeid = inode->nodeid,
+			.parent = parent,
+			.dev = inode->dev,
+			.mnt_id = inode->mnt_id,
+			.fsid = handle->fsid,
+			.handle_type = handle->type,
+			.handle_bytes = handle->bytes,
+			.type = inode->type,
+			.older = table->newest,
+		};
+		memcpy(entry->handle, handle->data, handle->bytes);
+		*(table->newest ? &table->entries[table->newest].newer : &table->oldest) = n;
+		table->newest = n;
+		bucket = bucket_of_id(table, entry->nodeid);
+		entry->next[BY_ID] = *bucket;
+		*bucket = n;
+		bucket = bucket_of_handle(inodes, handle);
+		entry->next[BY_HANDLE] = *bucket;
+		*bucket = n;
+		atomic_fetch_add_explicit(&inodes->n_forgotten, 1, memory_order_relaxed);
+	}
+	pthread_mutex_unlock(&inodes->forgotten_lock);
+	return n != 0;
+}
+
+uint64_t vfsd_forgotten_take(struct vfsd_inodes *inodes, const struct vfsd_file_handle *handle,
+			     uint64_t dev, uint64_t mnt_id, uint32_t type)
+{
+	uint64_t nodeid = 0;
+	uint32_t n;
+
+	if (atomic_load_explicit(&inodes->n_forgotten, memory_order_relaxed) == 0 || !handle->bytes)
+		return 0;
+	pthread_mutex_lock(&inodes->forgotten_lock);
+	n = inodes->forgotten ? find_handle(inodes, handle, dev, mnt_id) : 0;
+	if (n && inodes->forgotten->entries[n].type == type) {
+		nodeid = inodes->forgotten->entries[n].nodeid;
+		take_out(inodes, n);
+	} else if (n) {
+		drop(inodes, n);
+	}
+	pthread_mutex_unlock(&inodes->forgotten_lock);
+	return nodeid;
+}
+
+bool vfsd_forgotten_drop_oldest(struct vfsd_inodes *inodes)
+{
+	bool any;
+
+	pthread_mutex_lock(&inodes->forgotten_lock);
+	any = atomic_load_explicit(&inodes->n_forgotten, memory_order_relaxed) > 0;
+	if (any)
+		drop(inodes, inodes->forgotten->oldest);
+	pthread_mutex_unlock(&inodes->forgotten_lock);
+	return any;
+}
+
+void vfsd_forgotten_clear(struct vfsd_inodes *inodes)
+{
+	while (vfsd_forgotten_drop_oldest(inodes))
+		;
+	pthread_mutex_lock(&inodes->forgotten_lock);
+	if (inodes->forgotten &&
+	    atomic_load_explicit(&inodes->n_forgotten, memory_order_relaxed) == 0) {
+		(void)munmap(inodes->forgotten, sizeof(*inodes->forgotten));
+		inodes->forgotten = NULL;
+	}
+	pthread_mutex_unlock(&inodes->forgotten_lock);
+}
+
+/* Open (O_PATH) the directory with that id, known or forgotten. The fd or -errno. */
+static int open_directory(struct vfsd_inodes *inodes, uint64_t nodeid)
+{
+	struct vfsd_inode *inode = vfsd_inode_get(inodes, nodeid);
+	bool transient;
+	int fd, own;
+
+	if (!inode)
+		return vfsd_inode_open_forgotten(inodes, nodeid);
+	fd = inode->type == S_IFDIR ? vfsd_inode_fd_get(inodes, inode, &transient) : -ESTALE;
+	own = fd;
+	if (fd >= 0 && !transient)
+		own = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	vfsd_inode_put(inodes, inode);
+	return own;
+}
+
+/* Is @handle, which is open as @fd, below the root, and in the directory @parent if the host forgot? */
+static bool is_below_root(struct vfsd_inodes *inodes, const struct vfsd_file_handle *handle,
+			  uint64_t parent, int fd, uint32_t type)
+{
+	VFSD_FD_GUARD dir = -1;
+
+	if (vfsd_inode_is_found_below_root(inodes, fd, type))
+		return true;
+	if (type == S_IFDIR || !parent)
+		return false;
+	dir = open_directory(inodes, parent);
+	return dir >= 0 && vfsd_inode_is_below_root(inodes, dir) &&
+	       vfsd_inode_is_in(inodes, handle, fd, dir);
+}
+
+int vfsd_inode_open_forgotten(struct vfsd_inodes *inodes, uint64_t nodeid)
+{
+	struct vfsd_file_handle handle;
+	struct statx st = {.stx_mask = STATX_MNT_ID};
+	struct vfsd_host_mount *mount;
+	uint64_t parent = 0;
+	uint32_t type = 0;
+	uint32_t n = 0;
+	int fd;
+
+	pthread_mutex_lock(&inodes->forgotten_lock);
+	if (inodes->forgotten) {
+		const struct entry *entries = inodes->forgotten->entries;
+
+		n = *bucket_of_id(inodes->forgotten, nodeid);
+		while (n && entries[n].nodeid != nodeid)
+			n = entries[n].next[BY_ID];
+		if (n) {
+			handle = handle_of(&entries[n]);
+			parent = entries[n].parent;
+			type = entries[n].type;
+			st.stx_mnt_id = entries[n].mnt_id;
+			st.stx_dev_major = major(entries[n].dev);
+			st.stx_dev_minor = minor(entries[n].dev);
+		}
+	}
+	pthread_mutex_unlock(&inodes->forgotten_lock);
+	if (!n)
+		return -ESTALE;
+	/* Numbers of mounts and devices are used anew: the filesystem must be the same besides. */
+	mount = vfsd_host_mount_find(inodes, &st);
+	if (!mount)
+		return -ESTALE;
+	fd = mount->fsid == handle.fsid ?
+		     vfsd_host_handle_open(atomic_load(&mount->fd), &handle, O_PATH | O_NOFOLLOW) :
+		     -ESTALE;
+	vfsd_host_mount_put(inodes, mount);
+	if (fd >= 0 && !is_below_root(inodes, &handle, parent, fd, type)) {
+		(void)close(fd);
+		fd = -ESTALE;
+	}
+	return fd;
+}

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Inodes that the guest removes while it holds them.
+ *
+ * A handle finds nothing that has lost its last name, but the guest may have it as a working directory
+ * or by O_PATH, of which nobody else knows. So it is held by a descriptor until the guest forgets it.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "inode/internal.h"
+#include "base/quota.h"
+
+/* unpin_lock is held. Is what was kept for a while, if anything was, the slot's for good now? */
+static bool hold_kept(struct vfsd_inodes *inodes, struct vfsd_inode_slot *slot)
+{
+	int fd = atomic_load(&slot->fd);
+
+	if (fd < 0 || !(fd & VFSD_FD_KEPT))
+		return false;
+	if (fd & VFSD_FD_KEPT_FILE)
+		atomic_fetch_sub(&inodes->n_kept_files, 1);
+	atomic_store(&slot->fd, vfsd_fd_number(fd));
+	slot->held = true;
+	return true;
+}
+
+int vfsd_inode_hold(struct vfsd_inodes *inodes, struct vfsd_inode *inode, bool watched_too)
+{
+	struct vfsd_inode_slot *slot = vfsd_inode_slot(inode);
+	int held = atomic_load(&slot->fd);
+	int none = -1;
+	bool done;
+	int fd;
+
+	if (held >= 0 && !(held & VFSD_FD_KEPT))
+		return 0;
+	if (!vfsd_quota_take(inodes->config.fd_quota))
+		return -ENFILE;
+	pthread_mutex_lock(&inodes->unpin_lock);
+	done = hold_kept(inodes, slot);
+	pthread_mutex_unlock(&inodes->unpin_lock);
+	if (done)
+		return 0;
+	fd = vfsd_host_handle_open(atomic_load_explicit(&slot->mount->fd, memory_order_acquire),
+				   vfsd_slot_handle(slot), O_PATH);
+	pthread_mutex_lock(&inodes->unpin_lock);
+	if (fd >= 0 && (watched_too || !slot->never_kept)) {
+		done = hold_kept(inodes, slot);
+		if (!done && atomic_compare_exchange_strong(&slot->fd, &none, fd)) {
+			slot->held = done = true;
+			fd = -1;
+		}
+	}
+	pthread_mutex_unlock(&inodes->unpin_lock);
+	if (!done)
+		vfsd_quota_give(inodes->config.fd_quota);
+	if (fd >= 0)
+		(void)close(fd);
+	return 0;
+}

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What has been read from an open directory beyond what the guest had room for.
+ */
+#include <dirent.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "inode/open_file.h"
+#include "base/quota.h"
+
+struct vfsd_dir_rest {
+	int64_t begin; /* the offset it is asked for by */
+	int64_t end;   /* and that of what comes after it */
+	size_t bytes;
+	uint8_t dents[];
+};
+
+static int64_t end_of(const void *dents, size_t bytes)
+{
+	const struct dirent64 *entry = dents;
+
+	for (size_t at = 0; at < bytes; at += entry->d_reclen)
+		entry = (const struct dirent64 *)((const char *)dents + at);
+	return entry->d_off;
+}
+
+void vfsd_dir_drop_rest(struct vfsd_handle *handle)
+{
+	if (!handle->dir_rest)
+		return;
+	vfsd_quota_give_n(handle->rest_quota, handle->dir_rest->bytes);
+	free(handle->dir_rest);
+	handle->dir_rest = NULL;
+}
+
+void vfsd_dir_unread(struct vfsd_handle *handle, int64_t offset, const void *dents, size_t bytes)
+{
+	struct vfsd_dir_rest *rest;
+
+	if (!vfsd_quota_take_n(handle->rest_quota, bytes))
+		return;
+	rest = malloc(sizeof(*rest) + bytes);
+	if (!rest) {
+		vfsd_quota_give_n(handle->rest_quota, bytes);
+		return;
+	}
+	*rest = (struct vfsd_dir_rest){
+		.begin = offset, .end = end_of(dents, bytes), .bytes = bytes};
+	memcpy(rest->dents, dents, bytes);
+	pthread_mutex_lock(&handle->dir_lock);
+	vfsd_dir_drop_rest(handle);
+	handle->dir_rest = rest;
+	pthread_mutex_unlock(&handle->dir_lock);
+}
+
+size_t vfsd_dir_take_rest(struct vfsd_handle *handle, int64_t offset, void *buf, size_t size)
+{
+	struct vfsd_dir_rest *rest = handle->dir_rest;
+	size_t bytes = 0;
+
+	if (!rest)
+		return 0;
+	/* Somebody else may have read on through this handle. */
+	if (rest->begin == offset && rest->end == handle->dir_offset && rest->bytes <= size) {
+		bytes = rest->bytes;
+		memcpy(buf, rest->dents, bytes);
+	}
+	vfsd_dir_drop_rest(handle);
+	return bytes;
+}

@@ -1,0 +1,299 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The node-id table.
+ *
+ * Every inode is linked in the index by (dev, ino, mnt) and, if it has a handle, in the index by
+ * handle. The latter, or the former without a handle, is the one that decides what is the same
+ * inode: under its shard's lock a new inode is made visible by setting nlookup. An inode whose
+ * nlookup is 0 is invisible: on its way in or out.
+ */
+#include "inode/inode.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include "inode/internal.h"
+#include "base/util.h"
+
+/* Finding */
+
+static struct vfsd_inode *inode_of(struct vfsd_inode_slot *slot)
+{
+	return slot ? &slot->inode : NULL;
+}
+
+struct vfsd_inode *vfsd_inode_lookup_known(struct vfsd_inodes *inodes, const struct statx *st)
+{
+	struct vfsd_wanted wanted = vfsd_wanted_ident(st);
+
+	wanted.certain = true;
+	return inode_of(vfsd_slot_find(inodes, &wanted, true));
+}
+
+struct vfsd_inode *vfsd_inode_lookup_name(struct vfsd_inodes *inodes, int dir_fd, const char *name,
+					  const struct statx *st)
+{
+	struct vfsd_file_handle handle = {.bytes = 0};
+	struct vfsd_wanted wanted = vfsd_wanted_ident(st);
+	struct vfsd_inode_slot *slot;
+	bool reopenable;
+	uint64_t mnt_id;
+
+	if (!inodes->encode)
+		return NULL;
+	/* Don't ask the host about what the guest has not seen yet. */
+	slot = vfsd_slot_find(inodes, &wanted, false);
+	if (!slot)
+		return NULL;
+	vfsd_slot_put(inodes, slot);
+	if (vfsd_host_handle_encode(dir_fd, name, false, &handle, &reopenable, &mnt_id))
+		return NULL;
+	wanted.which = VFSD_BY_HANDLE;
+	wanted.handle = &handle;
+	slot = vfsd_slot_find(inodes, &wanted, true);
+	if (slot)
+		vfsd_slot_note_birth(slot, st);
+	return inode_of(slot);
+}
+
+struct vfsd_inode *vfsd_inode_find_handle(struct vfsd_inodes *inodes,
+					  const struct vfsd_file_handle *handle)
+{
+	struct vfsd_wanted wanted = {
+		.which = VFSD_BY_HANDLE,
+		.match_fsid = true,
+		.handle = handle,
+	};
+
+	if (handle->bytes == 0 || handle->bytes > VFSD_HANDLE_BYTES_MAX)
+		return NULL;
+	return inode_of(vfsd_slot_find(inodes, &wanted, false));
+}
+
+struct vfsd_inode *vfsd_inode_find_name(struct vfsd_inodes *inodes, int dir_fd, const char *name,
+					bool *exists)
+{
+	struct vfsd_file_handle handle = {.bytes = 0};
+	struct vfsd_wanted wanted;
+	struct statx st;
+	bool reopenable;
+	uint64_t mnt_id;
+	int error = -EOPNOTSUPP;
+
+	if (inodes->encode)
+		error = vfsd_host_handle_encode(dir_fd, name, true, &handle, &reopenable, &mnt_id);
+	if (error == 0) {
+		wanted = (struct vfsd_wanted){
+			.which = VFSD_BY_HANDLE,
+			.match_mnt = true,
+			.mnt_id = mnt_id,
+			.handle = &handle,
+		};
+		*exists = true;
+		return inode_of(vfsd_slot_find(inodes, &wanted, false));
+	}
+	if (error == -ENOENT || error == -ENOTDIR) {
+		*exists = false;
+		return NULL;
+	}
+	*exists = statx(dir_fd, name, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT,
+			STATX_TYPE | STATX_INO | STATX_MNT_ID, &st) == 0;
+	if (!*exists)
+		return NULL;
+	wanted = vfsd_wanted_ident(&st);
+	wanted.certain = true;
+	return inode_of(vfsd_slot_find(inodes, &wanted, false));
+}
+
+struct vfsd_inode *vfsd_inode_get(struct vfsd_inodes *inodes, uint64_t nodeid)
+{
+	struct vfsd_inode_slot *slot = vfsd_slot_at(inodes, (uint32_t)nodeid);
+
+	if (!slot || !vfsd_slot_ref(slot))
+		return NULL;
+	if (slot->inode.nodeid == nodeid && atomic_load(&slot->nlookup) > 0)
+		return &slot->inode;
+	vfsd_slot_put(inodes, slot);
+	return NULL;
+}
+
+void vfsd_inode_put(struct vfsd_inodes *inodes, struct vfsd_inode *inode)
+{
+	if (inode)
+		vfsd_slot_put(inodes, vfsd_inode_slot(inode));
+}
+
+/* Forgetting */
+
+struct vfsd_inode *vfsd_inode_forget(struct vfsd_inodes *inodes, uint64_t nodeid, uint64_t nlookup)
+{
+	struct vfsd_inode *inode;
+	struct vfsd_inode_slot *slot;
+	uint64_t n;
+
+	/* The root is never forgotten, however often a guest asks. */
+	if (nodeid == VFSD_NODEID_ROOT || nlookup == 0)
+		return NULL;
+	inode = vfsd_inode_get(inodes, nodeid);
+	if (!inode)
+		return NULL;
+	slot = vfsd_inode_slot(inode);
+	n = atomic_load(&slot->nlookup);
+	do {
+		if (n == 0) /* somebody else just did */
+			break;
+	} while (!atomic_compare_exchange_weak(&slot->nlookup, &n, n > nlookup ? n - nlookup : 0));
+	if (n == 0 || n > nlookup) {
+		vfsd_slot_put(inodes, slot);
+		return NULL;
+	}
+	slot->was_forgotten = atomic_load_explicit(&inodes->remember, memory_order_relaxed);
+	vfsd_slot_unpublish(inodes, slot);
+	return inode;
+}
+
+void vfsd_inodes_clear(struct vfsd_inodes *inodes)
+{
+	vfsd_forgotten_clear(inodes);
+	for (uint32_t c = 0; c < VFSD_INODE_CHUNKS_MAX; c++) {
+		struct vfsd_inode_slot *slots = atomic_load(&inodes->chunks[c].slots);
+
+		if (!slots) /* chunks are mapped in order */
+			return;
+		if (vfsd_slot_chunk_empty(inodes, c))
+			continue;
+		for (uint32_t i = 0; i < VFSD_INODE_CHUNK_SLOTS; i++) {
+			if (c == 0 && i <= VFSD_NODEID_ROOT)
+				continue;
+			if (!vfsd_slot_ref(&slots[i]))
+				continue;
+			if (atomic_exchange(&slots[i].nlookup, 0) > 0)
+				vfsd_slot_unpublish(inodes, &slots[i]);
+			vfsd_slot_put(inodes, &slots[i]);
+		}
+	}
+}
+
+bool vfsd_inodes_can_unpin(const struct vfsd_inodes *inodes)
+{
+	return inodes->can_unpin;
+}
+
+void vfsd_inodes_set_remember(struct vfsd_inodes *inodes, bool remember)
+{
+	atomic_store_explicit(&inodes->remember, remember, memory_order_relaxed);
+}
+
+bool vfsd_inodes_are_by_handle(const struct vfsd_inodes *inodes)
+{
+	return inodes->by_handle;
+}
+
+uint64_t vfsd_inodes_count(const struct vfsd_inodes *inodes)
+{
+	return atomic_load_explicit(&inodes->count, memory_order_relaxed);
+}
+
+/* Handles */
+
+bool vfsd_file_handle_equal(const struct vfsd_file_handle *a, const struct vfsd_file_handle *b)
+{
+	return a->fsid == b->fsid && a->type == b->type && a->bytes == b->bytes &&
+	       memcmp(a->data, b->data, a->bytes) == 0;
+}
+
+void vfsd_file_handle_copy(struct vfsd_file_handle *dst, const struct vfsd_file_handle *src)
+{
+	dst->fsid = src->fsid;
+	dst->type = src->type;
+	dst->bytes = src->bytes;
+	memcpy(dst->data, src->data, src->bytes);
+}
+
+uint64_t vfsd_inode_lookups(const struct vfsd_inode *inode)
+{
+	return atomic_load(&vfsd_inode_slot(inode)->nlookup);
+}
+
+const struct vfsd_file_handle *vfsd_inode_handle(const struct vfsd_inode *inode)
+{
+	return vfsd_slot_handle(vfsd_inode_slot(inode));
+}
+
+/* The table */
+
+int vfsd_inodes_create(const struct vfsd_inodes_config *config, int root_fd,
+		       struct vfsd_inodes **ret)
+{
+	VFSD_FD_GUARD root = root_fd;
+	struct vfsd_inodes *inodes;
+	uint32_t reserved;
+	int error;
+
+	inodes = aligned_alloc(_Alignof(struct vfsd_inodes), sizeof(*inodes));
+	if (!inodes)
+		return -ENOMEM;
+	memset(inodes, 0, sizeof(*inodes));
+	inodes->config = *config;
+	pthread_mutex_init(&inodes->slots_lock, NULL);
+	pthread_mutex_init(&inodes->mounts_lock, NULL);
+	pthread_mutex_init(&inodes->unpin_lock, NULL);
+	pthread_mutex_init(&inodes->mount_changes_lock, NULL);
+	pthread_mutex_init(&inodes->forgotten_lock, NULL);
+	vfsd_inodes_open_mount_table(inodes);
+	(void)getrandom(&inodes->seed, sizeof(inodes->seed), GRND_NONBLOCK);
+	/* The root gets generation 0 and index 1 for being the first, after id 0 was reserved. */
+	inodes->chunks = calloc(VFSD_INODE_CHUNKS_MAX, sizeof(*inodes->chunks));
+	inodes->kept = calloc((size_t)config->kept_max + 1, sizeof(*inodes->kept));
+	error = inodes->chunks && inodes->kept ? vfsd_inode_shards_create(inodes) : -ENOMEM;
+	if (!error)
+		error = vfsd_slot_alloc(inodes, &reserved);
+	if (!error)
+		error = vfsd_inode_add_root(inodes, vfsd_fd_take(&root));
+	if (error) {
+		vfsd_inodes_destroy(inodes);
+		return error;
+	}
+	*ret = inodes;
+	return 0;
+}
+
+void vfsd_inodes_destroy(struct vfsd_inodes *inodes)
+{
+	struct vfsd_inode_slot *root;
+
+	if (!inodes)
+		return;
+	if (inodes->chunks) {
+		vfsd_inodes_clear(inodes);
+		root = vfsd_slot_at(inodes, VFSD_NODEID_ROOT);
+		if (root && vfsd_slot_ref(root)) {
+			if (atomic_exchange(&root->nlookup, 0) > 0)
+				vfsd_slot_unpublish(inodes, root);
+			vfsd_slot_put(inodes, root);
+		}
+		for (uint32_t c = 0; c < VFSD_INODE_CHUNKS_MAX; c++) {
+			void *slots = atomic_load(&inodes->chunks[c].slots);
+
+			if (!slots)
+				break;
+			(void)munmap(slots, VFSD_INODE_CHUNK_SLOTS * sizeof(*root));
+		}
+		free(inodes->chunks);
+	}
+	free(inodes->kept);
+	vfsd_inode_shards_destroy(inodes);
+	pthread_mutex_destroy(&inodes->slots_lock);
+	pthread_mutex_destroy(&inodes->mounts_lock);
+	pthread_mutex_destroy(&inodes->unpin_lock);
+	pthread_mutex_destroy(&inodes->mount_changes_lock);
+	pthread_mutex_destroy(&inodes->forgotten_lock);
+	if (inodes->mount_table_fd >= 0)
+		(void)close(inodes->mount_table_fd);
+	free(inodes);
+}

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * whole_renames - which directories the renames in a batch have moved.
+ *
+ * A rename is reported with where it was from and to, not with what was moved: that is what is found
+ * now where the last of the renames that follow each other has left it. Not so if two directories were
+ * exchanged, which is reported as two renames like there and back; nor if the host has merged a rename
+ * into one that was the same, so that it is missing at its place. Whatever may have been moved so is
+ * in doubt.
+ * Owner thread: the source's.
+ */
+#ifndef VFSD_SOURCE_FANOTIFY_FS_MARK_RENAMES_H
+#define VFSD_SOURCE_FANOTIFY_FS_MARK_RENAMES_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "source/fanotify/subtree.h"
+#include "source/fanotify/decode.h"
+
+struct vfsd_inodes;
+
+/* A directory that was renamed, by an event in the batch. */
+struct vfsd_whole_rename {
+	const uint8_t *end; /* of its event */
+	struct vfsd_fan_event event;
+	enum vfsd_side side; /* of where it was; and of where it came to, unless */
+	bool crosses;	     /* the border */
+};
+
+struct vfsd_whole_renames {
+	uint32_t count;
+	struct vfsd_whole_rename *at; /* in the order in which they were read */
+};
+
+/* The handle of what rename @i moved; bytes 0: it is not found. */
+void vfsd_whole_renames_identify(const struct vfsd_whole_renames *renames,
+				 struct vfsd_inodes *inodes, uint32_t i,
+				 struct vfsd_file_handle *ret);
+
+/* Tell @ancestry what is in doubt. Returns whether anything is. */
+bool vfsd_whole_renames_doubt(const struct vfsd_whole_renames *renames, struct vfsd_inodes *inodes,
+			      struct vfsd_ancestry *ancestry);
+
+#endif

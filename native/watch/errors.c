@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Errors of the filesystems that are watched. The host tells of them by a mark on the whole filesystem
+ * only, which takes privilege, and is in a group of its own: events of names need not be sorted out
+ * for its sake. The host keeps the first error and a count of what came until it was read.
+ */
+#include <errno.h>
+#include <sys/epoll.h>
+
+#include "watch/path_tree.h"
+#include "inode/inode.h"
+#include "watch/internal.h"
+#include "source/marks.h"
+#include "watch/shm_ring.h"
+#include "source/source.h"
+
+static int open_errors(struct vfsd_local *local)
+{
+	const struct vfsd_source_config config = {
+		.inodes = local->inodes,
+		.marks = local->error_marks,
+		.proc_self_fd = local->config.proc_self_fd,
+		.everything = true,
+	};
+	struct epoll_event event = {.events = EPOLLIN};
+	int err;
+
+	if (local->errors)
+		return 0;
+	err = vfsd_source_fanotify.create(&config, &local->errors);
+	if (err)
+		return err;
+	event.data.fd = local->errors->fd;
+	if (epoll_ctl(local->epoll_fd, EPOLL_CTL_ADD, local->errors->fd, &event) < 0)
+		return -errno;
+	return 0;
+}
+
+static int set_interest(struct vfsd_local *local, const struct vfsd_local_watch *watch,
+			struct vfsd_inode *root, uint32_t mask)
+{
+	struct vfsd_marks_change change;
+	int err;
+
+	err = vfsd_marks_set(local->error_marks, root->nodeid, watch->owner, mask, &change);
+	if (err || change.old_union == change.new_union)
+		return err;
+	err = local->errors->ops->watch_whole(local->errors, root, change.new_union);
+	if (err)
+		(void)vfsd_marks_set(local->error_marks, root->nodeid, watch->owner, change.before,
+				     &change);
+	return err;
+}
+
+int vfsd_local_errors_want(struct vfsd_local *local, const struct vfsd_local_watch *watch,
+			   struct vfsd_inode *root)
+{
+	int err;
+
+	if (!(watch->consumer->types >> VFSD_RECORD_ERROR & 1))
+		return 0;
+	err = open_errors(local);
+	return err ? err : set_interest(local, watch, root, VFSD_SOURCE_FS_ERROR);
+}
+
+void vfsd_local_errors_drop(struct vfsd_local *local, const struct vfsd_local_watch *watch,
+			    struct vfsd_inode *root)
+{
+	if (vfsd_marks_mask(local->error_marks, root->nodeid, watch->owner) != 0)
+		(void)set_interest(local, watch, root, 0);
+}
+
+static void on_event(void *ctx, const struct vfsd_source_event *event)
+{
+	struct vfsd_local *local = ctx;
+
+	if (event->error == 0)
+		return; /* what moves is told to sort out the rest, of which there is none here */
+	for (struct vfsd_local_consumer *c = local->consumers; c; c = c->next)
+		for (uint32_t i = 0; i < c->n_watches; i++) {
+			struct vfsd_local_watch *watch = &c->watches[i];
+
+			if (watch->tree &&
+			    vfsd_marks_mask(local->error_marks, event->root, watch->owner) != 0)
+				vfsd_local_tell_error(watch, event);
+		}
+}
+
+static void on_lost(void *ctx)
+{
+	struct vfsd_local *local = ctx;
+
+	/* Moves, most likely; but nobody can know. */
+	for (struct vfsd_local_consumer *c = local->consumers; c; c = c->next)
+		if (c->types >> VFSD_RECORD_ERROR & 1)
+			vfsd_local_tell_loss(c, 1);
+}
+
+static void pass_on(void *ctx)
+{
+	(void)ctx;
+}
+
+void vfsd_local_errors_drain(struct vfsd_local *local)
+{
+	const struct vfsd_source_sink sink = {
+		.ctx = local, .event = on_event, .lost = on_lost, .pass_on = pass_on};
+
+	if (local->errors)
+		local->errors->ops->drain(local->errors, &sink);
+}

@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Mounts below the share: told to whoever watches there, and followed, for what a name leads to is
+ * another directory now.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "watch/path_tree.h"
+#include "fsnotify/record_ring.h"
+#include "watch/internal.h"
+
+/* Is @path what @watch is of, or below that? */
+static bool covers(const struct vfsd_local_watch *watch, const char *path)
+{
+	size_t n = strlen(watch->path);
+
+	if (n == 0)
+		return true;
+	return strncmp(path, watch->path, n) == 0 &&
+	       (path[n] == '\0' || (path[n] == '/' && watch->recursive));
+}
+
+/* The directory that @path (below the watch's own) is in; its last name is put into @name. 0: none. */
+static uint64_t find_parent(const struct vfsd_local_watch *watch, const char *path, char *name,
+			    size_t room)
+{
+	uint64_t dir = vfsd_dirtree_root(watch->tree);
+	size_t above = strlen(watch->path);
+	const char *part = path + above + (above > 0 && path[above] == '/');
+
+	for (;;) {
+		size_t bytes = strcspn(part, "/");
+
+		if (bytes == 0 || bytes >= room)
+			return 0;
+		memcpy(name, part, bytes);
+		name[bytes] = '\0';
+		if (part[bytes] == '\0')
+			return dir;
+		dir = vfsd_dirtree_child(watch->tree, dir, name);
+		if (dir == 0)
+			return 0;
+		part += bytes + 1;
+	}
+}
+
+static void follow(struct vfsd_local *local, struct vfsd_local_watch *watch, const char *path)
+{
+	char name[256];
+	uint64_t dir = find_parent(watch, path, name, sizeof(name));
+
+	if (dir != 0)
+		vfsd_local_watch_look(local, watch, dir, name);
+}
+
+void vfsd_local_tell_mount(struct vfsd_local *local, const vfsd_local_mount *mount)
+{
+	bool is_topology = mount->type == VFSD_RECORD_MOUNT;
+
+	vfsd_fairlock_enter(&local->lock);
+	for (struct vfsd_local_consumer *c = local->consumers; c; c = c->next)
+		for (uint32_t i = 0; i < c->n_watches; i++) {
+			struct vfsd_local_watch *watch = &c->watches[i];
+
+			if (!watch->tree || !covers(watch, mount->path))
+				continue;
+			vfsd_local_tell_mounted(watch, mount);
+			if (is_topology && watch->recursive)
+				follow(local, watch, mount->path);
+		}
+	vfsd_fairlock_leave(&local->lock);
+	vfsd_local_wake(local);
+}

@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Where what a watch covers lies. It goes with what was at its path, as inotify's do, but not out of the
+ * share: so the directories that the path leads through are watched for being moved, too.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/openat2.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/fanotify.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "watch/path_tree.h"
+#include "inode/inode.h"
+#include "watch/internal.h"
+
+int vfsd_local_open(int root_fd, const char *path)
+{
+	const struct open_how how = {
+		.flags = O_PATH | O_NOFOLLOW | O_CLOEXEC,
+		.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS,
+	};
+	int fd = (int)syscall(SYS_openat2, root_fd, path, &how, sizeof(how));
+
+	return fd < 0 ? -errno : fd;
+}
+
+/* Returns its length, or -1. Paths that are too long are cut, and are no place of anything. */
+static ssize_t path_of(const struct vfsd_local *local, int fd, char path[PATH_MAX])
+{
+	char link[16];
+
+	(void)snprintf(link, sizeof(link), "%d", fd);
+	return readlinkat(local->config.proc_self_fd, link, path, PATH_MAX);
+}
+
+/* Both are open, so that their numbers are theirs alone. */
+static bool is_at(int root_fd, const char *path, int fd)
+{
+	int found = vfsd_local_open(root_fd, path);
+	struct stat here, there;
+	bool same;
+
+	if (found < 0)
+		return false;
+	same = fstat(found, &there) == 0 && fstat(fd, &here) == 0 && here.st_dev == there.st_dev &&
+	       here.st_ino == there.st_ino;
+	(void)close(found);
+	return same;
+}
+
+/*
+ * Is @fd below the share, or that itself? What is below no directory of ours has some path all the same,
+ * or that of our root: it counts only if it leads there.
+ */
+static bool is_shared(const struct vfsd_local *local, int fd)
+{
+	char share[PATH_MAX], path[PATH_MAX];
+	ssize_t above = path_of(local, local->config.root_fd, share);
+	ssize_t bytes = path_of(local, fd, path);
+
+	if (above < 1 || bytes < above || bytes == sizeof(path) ||
+	    memcmp(path, share, (size_t)above) != 0)
+		return false;
+	path[bytes] = '\0';
+	if (bytes == above)
+		return is_at(local->config.root_fd, ".", fd);
+	if (above > 1 && path[above] != '/')
+		return false;
+	return is_at(local->config.root_fd, path + above + (above > 1), fd);
+}
+
+/* It has no name any more, which is told by itself. */
+static bool is_removed(int fd)
+{
+	struct stat st;
+
+	return fstat(fd, &st) == 0 && st.st_nlink == 0;
+}
+
+bool vfsd_local_in_place(const struct vfsd_local *local, const struct vfsd_local_watch *watch,
+			 uint64_t nodeid, int fd)
+{
+	const size_t above = strlen(watch->path);
+	struct vfsd_inode *root;
+	char path[PATH_MAX];
+	bool transient, found = false;
+	int root_fd, bytes;
+
+	if (nodeid == vfsd_dirtree_root(watch->tree))
+		return above == 0 || is_shared(local, fd);
+	bytes = vfsd_dirtree_path(watch->tree, nodeid, NULL, path, sizeof(path) - 1);
+	if (bytes < 0)
+		return bytes == -ENAMETOOLONG; /* nothing can be told of it anyway */
+	path[bytes] = '\0';
+	root = vfsd_inode_get(local->inodes, vfsd_dirtree_root(watch->tree));
+	if (!root)
+		return false;
+	root_fd = vfsd_inode_fd_get(local->inodes, root, &transient);
+	if (root_fd >= 0) {
+		found = is_at(root_fd, path + above + (above > 0), fd) &&
+			(above == 0 || is_shared(local, root_fd));
+		vfsd_inode_fd_put(root_fd, transient);
+	}
+	vfsd_inode_put(local->inodes, root);
+	return found;
+}
+
+enum vfsd_local_place vfsd_local_place(const struct vfsd_local *local,
+				       const struct vfsd_local_watch *watch)
+{
+	enum vfsd_local_place place = VFSD_PLACE_SHARED;
+	struct vfsd_inode *root;
+	bool transient;
+	int fd;
+
+	if (watch->path[0] == '\0')
+		return VFSD_PLACE_SHARED;
+	root = vfsd_inode_get(local->inodes, vfsd_dirtree_root(watch->tree));
+	if (!root)
+		return VFSD_PLACE_UNKNOWN;
+	fd = vfsd_inode_fd_get(local->inodes, root, &transient);
+	if (fd < 0)
+		place = VFSD_PLACE_UNKNOWN;
+	else if (!is_shared(local, fd) && !is_removed(fd))
+		place = VFSD_PLACE_OUTSIDE;
+	if (fd >= 0)
+		vfsd_inode_fd_put(fd, transient);
+	vfsd_inode_put(local->inodes, root);
+	return place;
+}
+
+int vfsd_local_above_watch(struct vfsd_local *local, struct vfsd_local_watch *watch)
+{
+	uint32_t count = 0;
+	int err = 0;
+
+	for (const char *c = watch->path; *c; c++)
+		count += *c == '/';
+	watch->above = calloc((size_t)count + 1, sizeof(*watch->above));
+	if (!watch->above)
+		return -ENOMEM;
+	for (char *c = watch->path; !err && *c; c++) {
+		struct vfsd_inode *inode;
+		int fd;
+
+		if (*c != '/')
+			continue;
+		*c = '\0';
+		fd = vfsd_local_open(local->config.root_fd, watch->path);
+		*c = '/';
+		err = fd < 0 ? fd : vfsd_local_know(local, fd, &inode);
+		if (err)
+			break;
+		watch->above[watch->n_above++] = inode->nodeid;
+		err = vfsd_local_set_interest(local, watch, inode, FAN_MOVE_SELF);
+		vfsd_inode_put(local->inodes, inode);
+	}
+	return err;
+}
+
+void vfsd_local_above_drop(struct vfsd_local *local, struct vfsd_local_watch *watch)
+{
+	for (uint32_t i = 0; i < watch->n_above; i++)
+		vfsd_local_drop(local, watch, watch->above[i]);
+	free(watch->above);
+	watch->above = NULL;
+	watch->n_above = 0;
+}
