@@ -8,14 +8,13 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "device/engine.h"
 #include "base/log.h"
 
 enum { LINES = 64 };
 
 struct line {
 	int level;
-	char text[VFSD_LOG_LINE_BYTES];
+	char text[VFSD_LOG_QUEUE_LINE_BYTES];
 };
 
 struct vfsd_logqueue {
@@ -87,12 +86,12 @@ bool vfsd_logqueue_next(struct vfsd_logqueue *queue, char *line, int *level)
 		const struct line *oldest = &queue->lines[queue->first];
 
 		*level = oldest->level;
-		(void)snprintf(line, VFSD_LOG_LINE_BYTES, "%s", oldest->text);
+		(void)snprintf(line, VFSD_LOG_QUEUE_LINE_BYTES, "%s", oldest->text);
 		queue->first = (queue->first + 1) % LINES;
 		queue->count--;
 	} else if (queue->dropped > 0) {
 		*level = VFSD_LOG_WARN;
-		(void)snprintf(line, VFSD_LOG_LINE_BYTES, "log: lines dropped count=%u",
+		(void)snprintf(line, VFSD_LOG_QUEUE_LINE_BYTES, "log: lines dropped count=%u",
 			       queue->dropped);
 		queue->dropped = 0;
 	} else {

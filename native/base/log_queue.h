@@ -13,6 +13,8 @@
 
 struct vfsd_logqueue;
 
+enum { VFSD_LOG_QUEUE_LINE_BYTES = 512 };
+
 /* @max_level: enum vfsd_log_level, -1 for silence. 0 or -errno. */
 int vfsd_logqueue_create(int max_level, struct vfsd_logqueue **ret);
 void vfsd_logqueue_destroy(struct vfsd_logqueue *queue);
@@ -20,7 +22,7 @@ void vfsd_logqueue_destroy(struct vfsd_logqueue *queue);
 /* An eventfd, readable when lines wait. Borrowed. */
 int vfsd_logqueue_fd(const struct vfsd_logqueue *queue);
 
-/* Take the oldest line into @line (VFSD_LOG_LINE_BYTES). False: none waits. Any thread. */
+/* Take the oldest line into @line (VFSD_LOG_QUEUE_LINE_BYTES). False: none waits. Any thread. */
 bool vfsd_logqueue_next(struct vfsd_logqueue *queue, char *line, int *level);
 
 #endif

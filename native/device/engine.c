@@ -25,6 +25,8 @@
 #include "fuse/wire.h"
 #include "fuse/xattr_map.h"
 
+_Static_assert((int)VFSD_LOG_LINE_BYTES == (int)VFSD_LOG_QUEUE_LINE_BYTES, "one line, two names");
+
 void vfsd_engine_get_stats(const vfsd_engine *engine, vfsd_engine_stats *ret)
 {
 	*ret = (vfsd_engine_stats){

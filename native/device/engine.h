@@ -13,6 +13,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "device/native.cdef.h"
+#include "watch/python.h"
+
+#include "device/native.cdef.h" /* names what is above */
 
 #endif

@@ -8,7 +8,7 @@
 #include "base/faults.h"
 #include "fuse/internal.h"
 #include "base/log.h"
-#include "fsnotify/rfc2021.h"
+#include "fuse/rfc2021.h"
 #include "base/util.h"
 
 enum row_flags {

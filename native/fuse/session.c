@@ -7,7 +7,7 @@
 
 #include "fuse/internal.h"
 #include "base/log.h"
-#include "fsnotify/rfc2021.h"
+#include "fuse/rfc2021.h"
 #include "base/util.h"
 
 enum {

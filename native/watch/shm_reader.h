@@ -19,8 +19,6 @@
 #ifndef VFSD_WATCH_SHM_READER_H
 #define VFSD_WATCH_SHM_READER_H
 
-#include <stdint.h>
-
-#include "device/engine.h" /* what crosses to Python */
+#include "watch/python.h"
 
 #endif

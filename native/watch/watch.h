@@ -17,7 +17,7 @@
 
 #include <stdint.h>
 
-#include "device/engine.h" /* what crosses to Python */
+#include "watch/python.h"
 
 struct vfsd_local;
 struct vfsd_quota;

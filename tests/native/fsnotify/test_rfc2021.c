@@ -9,6 +9,7 @@
 #include "check.h"
 #include "fsnotify/record_ring.h"
 #include "fuse/fuse.h"
+#include "fuse/rfc2021.h"
 #include "source/source.h"
 #include "fuse/wire.h"
 

@@ -4,7 +4,7 @@
 
 #include "check.h"
 #include "fuse_guest.h"
-#include "fsnotify/rfc2021.h"
+#include "fuse/rfc2021.h"
 #include "base/util.h"
 
 enum { ROOT = VFSD_NODEID_ROOT };
