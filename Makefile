@@ -36,10 +36,11 @@ PYTEST := tools/pytest
 RUN := build/venv/bin/python -B
 UNIT_TESTS := tests/unit tests/vhost_user
 
-.PHONY: build build-daemon build-asan build-faults build-tsan-daemon build-guest build-guest-uml build-guest-x86 \
-	build-guest-x86-debug build-qemu build-bench venv install check lint lint-python lint-c \
-	lint-shell test test-native test-unit test-asan test-tsan test-fuzz test-daemon-asan \
-	test-daemon-tsan test-guest-asan test-kernel test-upstream demo fidelity race bench bench-guest bench-events \
+.PHONY: build build-daemon build-asan build-faults build-tsan-daemon build-guest build-guest-uml \
+	build-guest-x86 build-guest-x86-debug build-qemu build-bench venv install check lint lint-python lint-c \
+	lint-rooms lint-shell test test-native test-unit test-asan test-tsan test-fuzz \
+	test-daemon-asan test-daemon-tsan test-guest-asan test-kernel test-upstream demo fidelity race \
+	bench bench-guest bench-events \
 	bench-scaling deps-daemon deps-kernel deps-qemu deps-tests deps-bench format clean
 
 build: build-daemon build-guest build-qemu
@@ -78,7 +79,7 @@ test-asan: build-asan
 	@tools/test-c asan
 test-tsan: venv
 	@tools/test-c tsan
-test-fuzz: build-daemon test-asan
+test-fuzz: build-daemon build-asan test-asan
 	@tools/test-fuzz $(FUZZ_SECONDS)
 # The real daemon's tests again, with an instrumented core; two files at a time, for they mostly wait.
 test-daemon-asan: deps-tests build-daemon build-asan build-faults

@@ -36,10 +36,11 @@ static int slot_create(struct vfsd_inodes *inodes, uint64_t nodeid, const struct
 		       struct vfsd_host_mount *mount, const struct vfsd_file_handle *handle,
 		       struct vfsd_inode_slot **ret)
 {
-	const uint64_t had = nodeid ?
-				     0 :
-				     vfsd_forgotten_take(inodes, handle, vfsd_statx_dev(st),
-							 vfsd_statx_mnt(st), st->stx_mode & S_IFMT);
+	uint32_t found_in = 0;
+	const uint64_t had = nodeid ? 0 :
+				      vfsd_forgotten_take(inodes, handle, vfsd_statx_dev(st),
+							  vfsd_statx_mnt(st), st->stx_mode & S_IFMT,
+							  &found_in);
 	struct vfsd_inode_slot *slot;
 	uint32_t generation, index;
 	int error = 0;
@@ -74,6 +75,7 @@ static int slot_create(struct vfsd_inodes *inodes, uint64_t nodeid, const struct
 		.mnt_id = vfsd_statx_mnt(st),
 		.type = st->stx_mode & S_IFMT,
 		.on_file = (st->stx_attributes & STATX_ATTR_MOUNT_ROOT) && !S_ISDIR(st->stx_mode),
+		.found_in = found_in,
 	};
 	slot->mount = mount;
 	slot->closing_fd = -1;

@@ -155,8 +155,18 @@ bool vfsd_forgotten_takes(const struct vfsd_inode_slot *slot)
 	return slot->reopenable && bytes > 0 && bytes <= HANDLE_BYTES_MAX;
 }
 
-/* The guest forgets what is in a directory before it, so that is still known. */
-static uint64_t parent_of(struct vfsd_inodes *inodes, const struct vfsd_inode *inode)
+/* The lock is held. The id that the directory with that index had, 0: it is not here. */
+static uint64_t id_of_index(struct vfsd_forgotten *table, uint32_t index)
+{
+	uint32_t n = table ? *bucket_of_id(table, index) : 0;
+
+	while (n && (uint32_t)table->entries[n].nodeid != index)
+		n = table->entries[n].next[BY_ID];
+	return n && table->entries[n].type == S_IFDIR ? table->entries[n].nodeid : 0;
+}
+
+/* The id of the directory that it was found in, if the guest has not forgotten that yet; else 0. */
+static uint64_t known_parent(struct vfsd_inodes *inodes, const struct vfsd_inode *inode)
 {
 	struct vfsd_inode_slot *slot = vfsd_slot_at(inodes, inode->found_in);
 	uint64_t nodeid = 0;
@@ -172,7 +182,7 @@ static uint64_t parent_of(struct vfsd_inodes *inodes, const struct vfsd_inode *i
 bool vfsd_forgotten_add(struct vfsd_inodes *inodes, const struct vfsd_inode *inode,
 			const struct vfsd_file_handle *handle)
 {
-	const uint64_t parent = parent_of(inodes, inode);
+	uint64_t parent = known_parent(inodes, inode);
 	struct vfsd_forgotten *table;
 	struct entry *entry;
 	uint32_t *bucket;
@@ -184,6 +194,8 @@ bool vfsd_forgotten_add(struct vfsd_inodes *inodes, const struct vfsd_inode *ino
 	if (n) {
 		uint32_t other = find_handle(inodes, handle, inode->dev, inode->mnt_id);
 
+		if (!parent && inode->found_in)
+			parent = id_of_index(table, inode->found_in);
 		/* It was looked up anew while its last request was under way. */
 		if (other)
 			drop(inodes, other);
@@ -215,7 +227,7 @@ bool vfsd_forgotten_add(struct vfsd_inodes *inodes, const struct vfsd_inode *ino
 }
 
 uint64_t vfsd_forgotten_take(struct vfsd_inodes *inodes, const struct vfsd_file_handle *handle,
-			     uint64_t dev, uint64_t mnt_id, uint32_t type)
+			     uint64_t dev, uint64_t mnt_id, uint32_t type, uint32_t *found_in)
 {
 	uint64_t nodeid = 0;
 	uint32_t n;
@@ -226,6 +238,7 @@ uint64_t vfsd_forgotten_take(struct vfsd_inodes *inodes, const struct vfsd_file_
 	n = inodes->forgotten ? find_handle(inodes, handle, dev, mnt_id) : 0;
 	if (n && inodes->forgotten->entries[n].type == type) {
 		nodeid = inodes->forgotten->entries[n].nodeid;
+		*found_in = (uint32_t)inodes->forgotten->entries[n].parent;
 		take_out(inodes, n);
 	} else if (n) {
 		drop(inodes, n);

@@ -250,9 +250,12 @@ bool vfsd_forgotten_takes(const struct vfsd_inode_slot *slot);
 bool vfsd_forgotten_add(struct vfsd_inodes *inodes, const struct vfsd_inode *inode,
 			const struct vfsd_file_handle *handle);
 
-/* The id that an inode had, 0: none; its index stays reserved for the caller. */
+/*
+ * The id that an inode had, 0: none; its index stays reserved for the caller. *found_in is set to the
+ * index of the directory that it was found in, if there is an id.
+ */
 uint64_t vfsd_forgotten_take(struct vfsd_inodes *inodes, const struct vfsd_file_handle *handle,
-			     uint64_t dev, uint64_t mnt_id, uint32_t type);
+			     uint64_t dev, uint64_t mnt_id, uint32_t type, uint32_t *found_in);
 
 /* False: there is none. */
 bool vfsd_forgotten_drop_oldest(struct vfsd_inodes *inodes);
