@@ -38,7 +38,7 @@ UNIT_TESTS := tests/unit tests/vhost_user
 
 .PHONY: build build-daemon build-asan build-faults build-tsan-daemon build-guest build-guest-uml \
 	build-guest-x86 build-guest-x86-debug build-qemu build-bench venv install check lint lint-python lint-c \
-	lint-rooms lint-shell test test-native test-unit test-asan test-tsan test-fuzz \
+	lint-shell test test-native test-unit test-asan test-tsan test-fuzz \
 	test-daemon-asan test-daemon-tsan test-guest-asan test-kernel test-upstream demo fidelity race \
 	bench bench-guest bench-events \
 	bench-scaling deps-daemon deps-kernel deps-qemu deps-tests deps-bench format clean

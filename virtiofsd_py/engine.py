@@ -127,7 +127,7 @@ class IdRange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineConfig:
-    """What the core is told once; see ``vfsd_engine_config`` in native/native.cdef.h.
+    """What the core is told once; see ``vfsd_engine_config`` in native/device/native.cdef.h.
 
     Attributes:
         root_fd: O_PATH descriptor of the shared directory; the engine owns it.
@@ -400,7 +400,7 @@ def _raw_config(config: EngineConfig) -> tuple[Any, list[Any]]:
 
 
 def interrupt_threads() -> None:
-    """Let the core's threads give up what they wait for in the kernel: see native/thread.h.
+    """Let the core's threads give up what they wait for in the kernel: see native/base/thread.h.
 
     Any thread may call it, whatever the control thread does; only for the end of the daemon.
     """
@@ -738,7 +738,7 @@ class Engine:
 class RingReader:
     """Reads an event ring that another process fills, and that may hold anything.
 
-    See native/ringreader.h, also for how to wait. One thread at a time.
+    See native/watch/shm_reader.h, also for how to wait. One thread at a time.
     """
 
     def __init__(self, fd: int) -> None:

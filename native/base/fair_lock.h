@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * fairlock - a lock that many threads want now and then, and one always.
+ * base/fair_lock - a lock that many threads want now and then, and one always.
  *
  * Whoever works off what a host has to say takes it again as soon as it has let go, which a mutex
  * permits; and a host that never rests would keep all others out. So that thread lets them go first.

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * faults - what a test build (meson setup -Dfaults=true) does wrong when the environment asks for it.
+ * base/faults - what a test build (meson setup -Dfaults=true) does wrong when the environment asks for it.
  * Any other build has no trace of it, whatever the environment says.
  *
  *   VFSD_FAULT_DELAY_MS=N    the event thread sees host events 0 to N milliseconds late

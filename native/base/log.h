@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * log - what the C core has to tell, without formatting or I/O policy of its own.
+ * base/log - what the C core has to tell, without formatting or I/O policy of its own.
  *
  * One process-wide sink, set by the engine before any thread starts; NULL drops everything. Lines
  * are complete, without newline, key=value style, free of guest file data. Callers on paths a guest

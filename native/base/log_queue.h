@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * logqueue - log lines on their way from any thread of the C core to Python.
+ * base/log_queue - log lines on their way from any thread of the C core to Python.
  *
  * A fixed number of lines; when Python is slow the newest are dropped and their number is told. It
  * is the process-wide log sink while it exists, so there is one at a time.

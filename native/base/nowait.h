@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * nowait - descriptors that a front-end handed over, used without ever waiting for it.
+ * base/nowait - descriptors that a front-end handed over, used without ever waiting for it.
  *
  * Such a descriptor shares its file description with the front-end, which may take O_NONBLOCK back
  * whenever it likes. So each call says for itself that it must not block, as far as the kernel lets

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * quota - how much of something one guest may hold, counted without a lock.
+ * base/quota - how much of something one guest may hold, counted without a lock.
  *
  * One vfsd_quota per guest bounds the descriptors of its inodes and open files together, below the
  * process limit, so that the daemon itself never runs out; another one the bytes that its open

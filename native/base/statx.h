@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * statx - attributes of what a descriptor is open for, the shortest way that this kernel has.
+ * base/statx - attributes of what a descriptor is open for, the shortest way that this kernel has.
  *
  * From Linux 6.11 on statx(2) takes NULL for the empty name and then looks for no name at all, which is
  * a tenth of such a call. An older kernel says EFAULT.

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * thread - the core's threads, and how one that waits in the kernel is brought back.
+ * base/thread - the core's threads, and how one that waits in the kernel is brought back.
  *
  * A request may wait for a lease, for a filesystem of the network, for a descriptor of the
  * front-end; whoever joins its thread then waits too. When the daemon is to end, somebody else calls

@@ -24,10 +24,10 @@ enum vfsd_fsnotify {
 /* How the guest speaks of remote fsnotify. */
 enum vfsd_fsnotify_dialect {
 	VFSD_FSNOTIFY_NATIVE,
-	VFSD_FSNOTIFY_RFC2021, /* rfc2021.h; all is told as in VFSD_FSNOTIFY_SERVER, and more */
+	VFSD_FSNOTIFY_RFC2021, /* fsnotify/rfc2021.h; all is told as in VFSD_FSNOTIFY_SERVER, and more */
 };
 
-/* xattrmap.h */
+/* fuse/xattr_map.h */
 typedef struct vfsd_engine_xattr_rule {
 	int type;  /* enum vfsd_xattr_type */
 	int scope; /* enum vfsd_xattr_scope */
@@ -35,7 +35,7 @@ typedef struct vfsd_engine_xattr_rule {
 	const char *prepend;
 } vfsd_engine_xattr_rule;
 
-/* idmap.h */
+/* fuse/id_map.h */
 typedef struct vfsd_engine_id_range {
 	uint32_t first;
 	uint32_t count;
@@ -83,7 +83,7 @@ typedef struct vfsd_engine_config {
 	uint32_t max_local_marks;
 	uint32_t max_local_watches;
 	int log_level;		/* enum vfsd_log_level; -1: nothing */
-	bool migrate_by_handle; /* state.h, as the next three */
+	bool migrate_by_handle; /* migrate/state.h, as the next three */
 	bool migrate_guest_error;
 	bool migrate_verify;
 	bool migrate_confirm;
@@ -185,7 +185,7 @@ int vfsd_engine_set_logging(vfsd_engine *engine, bool enabled);
 /* Mark writes to this used ring, which the log has at @log_gpa, or no more. */
 int vfsd_engine_set_vring_log(vfsd_engine *engine, uint32_t index, bool enabled, uint64_t log_gpa);
 
-/* migrate.h. No ring is started: -EBUSY. */
+/* migrate/migrate.h. No ring is started: -EBUSY. */
 int vfsd_engine_save(vfsd_engine *engine, int fd);
 int vfsd_engine_load(vfsd_engine *engine, int fd);
 int vfsd_engine_finish_transfer(vfsd_engine *engine);
@@ -221,7 +221,7 @@ int vfsd_engine_answer_upcall(vfsd_engine *engine, int error, const void *payloa
 int vfsd_engine_open_node(vfsd_engine *engine, uint64_t nodeid, int flags);
 
 /*
- * local.h, vfsd_local_add(): a local consumer of what happens in the share. Returns its number, or
+ * watch/watch.h, vfsd_local_add(): a local consumer of what happens in the share. Returns its number, or
  * -errno; @bell_fd is owned, *ring_fd borrowed until the consumer is removed.
  */
 int vfsd_engine_add_consumer(vfsd_engine *engine, const vfsd_local_request *request, int bell_fd,

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * queue - one thread, or a pool of them, that serves one ring of requests.
+ * device/queue - one thread, or a pool of them, that serves one ring of requests.
  *
  * One thread sleeps in poll until kicked, then takes requests until the ring is empty. It makes each
  * reply visible at once, and looks after the first and the last of a batch whether the driver wants a

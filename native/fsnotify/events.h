@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * events - the event path of one guest: source, marks, event ring, notification queue, and their
+ * fsnotify/events - the event path of one guest: source, marks, event ring, notification queue, and their
  * thread. Part of the engine, which joins the rooms.
  *
  * One lock, the event lock, makes the path a single line: whoever holds it (the event thread when

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * fserrors - errors of host filesystems on their way to the guest: of each filesystem the first one, and
+ * fsnotify/fs_errors - errors of host filesystems on their way to the guest: of each filesystem the first one, and
  * how many there were until it is told. One that fails all the time costs a slot, and hides neither
  * its own first error nor any of another filesystem.
  * Owner thread: the holder of the engine's event lock.

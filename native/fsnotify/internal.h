@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * events_internal - what events.c (sessions, rings, the thread), events_interest.c (what the guest
- * wants to hear of) and events_tell.c (what it hears) share. Nobody else includes this.
+ * fsnotify/internal - what session.c (sessions, rings, the thread), interest.c (what the guest
+ * wants to hear of) and deliver.c (what it hears) share. Nobody else includes this.
  */
 #ifndef VFSD_FSNOTIFY_INTERNAL_H
 #define VFSD_FSNOTIFY_INTERNAL_H
@@ -58,14 +58,14 @@ static inline void vfsd_events_leave(struct vfsd_events *events)
 	vfsd_fairlock_leave(&events->lock);
 }
 
-/* events_tell.c; @ctx is the struct vfsd_events. Event lock held. */
+/* deliver.c; @ctx is the struct vfsd_events. Event lock held. */
 
 /* Event ring to guest ring, as far as there are buffers. */
 void vfsd_events_flush(void *ctx);
 /* Host queue to guest ring, all that there is now. */
 void vfsd_events_pump(struct vfsd_events *events);
 
-/* events_interest.c; @ctx is the struct vfsd_events */
+/* interest.c; @ctx is the struct vfsd_events */
 
 /* Nobody holds @inode any more: nor do we watch it. Event lock held. */
 void vfsd_events_drop_interest(void *ctx, struct vfsd_inode *inode);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * notify - from the event ring to the notification queue.
+ * fsnotify/notify - from the event ring to the notification queue.
  *
  * Places waiting records into the buffers that the driver keeps posted, as many as fit into each,
  * and asks for a kick only while records wait for buffers. A driver that gives none costs the event

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * eventring - preallocated ring of typed, variable-length records.
+ * fsnotify/record_ring - preallocated ring of typed, variable-length records.
  *
  * The producer never blocks and never allocates. A record equal to the youngest unread one is
  * merged into it, as inotify merges identical neighbours. When a record does not fit, a loss record
@@ -14,7 +14,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Of records in this ring, and of those that local consumers read (sharedring.h). */
+/* Of records in this ring, and of those that local consumers read (watch/shm_ring.h). */
 enum vfsd_record_type {
 	VFSD_RECORD_SKIP = 0,	  /* padding up to the end of the ring, never seen by a consumer */
 	VFSD_RECORD_FSNOTIFY = 1, /* here: struct fuse_notify_fsnotify_out and name */

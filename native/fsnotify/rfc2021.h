@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * rfc2021 - events for kernels built from the series of October 2021 (--fsnotify-dialect=rfc2021);
+ * fsnotify/rfc2021 - events for kernels built from the series of October 2021 (--fsnotify-dialect=rfc2021);
  * what they ask for is in fuse/rfc2021.h.
  *
  * Such a guest suppresses every local event and takes one event a buffer, which it hands to all its

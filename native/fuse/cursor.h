@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * cursor - bounds-checked, forward-only reader or writer over a chain's iovecs.
+ * fuse/cursor - bounds-checked, forward-only reader or writer over a chain's iovecs.
  *
  * On error nothing moves. The memory below is shared with a hostile guest: what was read is a
  * private copy, never read twice.

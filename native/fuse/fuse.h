@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * fuse - decode a request, call the host filesystem, encode the reply.
+ * fuse/fuse - decode a request, call the host filesystem, encode the reply.
  *
  * One table row per opcode. Sees cursors and a hostfs operations table, never a ring. Bad bytes get
  * an error reply. An opcode that Python has registered goes up to it, also one that is served here

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * idmap - user and group ids on their way between guest and host (--translate-uid, -gid).
+ * fuse/id_map - user and group ids on their way between guest and host (--translate-uid, -gid).
  *
  * An id that no range holds passes unchanged, and so does (uint32_t)-1, which is none.
  * Owner thread: any. Constant once made.

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * fuse_internal - one request on its way through the fuse room. Nobody else includes this.
+ * fuse/internal - one request on its way through the fuse room. Nobody else includes this.
  *
- * An opcode is a row in fuse.c and a handler in one of fuse_*.c. What the guest sent has been
+ * An opcode is a row in dispatch.c and a handler in one of fuse_*.c. What the guest sent has been
  * copied before a handler runs: args and text are private memory.
  * Owner thread: the queue thread that serves the request.
  */
@@ -68,7 +68,7 @@ struct vfsd_request {
 	struct fuse_in_header header;
 	struct vfsd_caller caller; /* in the host's ids */
 	struct vfsd_label label;   /* what caller.label points to, if there is one */
-	struct vfsd_inode *inode;  /* of header.nodeid, if the row says so; dropped by fuse.c */
+	struct vfsd_inode *inode;  /* of header.nodeid, if the row says so; dropped by dispatch.c */
 	const void *args;	   /* the opcode's fixed struct */
 	const uint8_t *text;	   /* names and what else follows it */
 	size_t text_left;	   /* bytes */
@@ -86,7 +86,7 @@ struct vfsd_request {
  */
 typedef ssize_t (*vfsd_fuse_handler)(struct vfsd_request *req);
 
-/* fuse_parse.c: what follows the fixed struct. 0 or -errno. */
+/* parse.c: what follows the fixed struct. 0 or -errno. */
 
 /* One name that may be looked up or made. -EINVAL: empty, dots, '/', no NUL; -ENAMETOOLONG. */
 int vfsd_request_name(struct vfsd_request *req, const char **ret);
@@ -100,7 +100,7 @@ int vfsd_request_end(const struct vfsd_request *req);
  */
 int vfsd_request_creation(struct vfsd_request *req, uint32_t umask);
 
-/* fuse_attr.c */
+/* attr.c */
 
 /* How long the guest may believe names and attributes, in seconds. */
 uint64_t vfsd_fuse_timeout_s(const struct vfsd_fuse *fuse);
@@ -116,7 +116,7 @@ void vfsd_fuse_fill_attr(const struct vfsd_request *req, const struct vfsd_inode
 void vfsd_fuse_fill_entry(struct vfsd_request *req, struct vfsd_entry *entry,
 			  struct fuse_entry_out *out);
 
-/* fuse_names.c */
+/* names.c */
 
 /* Count down what the guest forgets, and tell the hook when that was the last. */
 void vfsd_fuse_forget_one(struct vfsd_fuse *fuse, uint64_t nodeid, uint64_t nlookup);
@@ -128,14 +128,14 @@ void vfsd_fuse_forget_one(struct vfsd_fuse *fuse, uint64_t nodeid, uint64_t nloo
  */
 bool vfsd_fuse_goes_on(struct vfsd_request *req, bool removed);
 
-/* fuse_files.c */
+/* files.c */
 
 /* Host flags for open(2) from the guest's, or -EROFS. */
 int vfsd_fuse_open_flags(const struct vfsd_request *req, uint32_t flags);
 /* FOPEN_* by cache policy. */
 uint32_t vfsd_fuse_fopen_flags(const struct vfsd_fuse *fuse, bool directory);
 
-/* fuse_xattr.c */
+/* xattr.c */
 
 /* The host's name, in the worker's memory, of the guest's attribute @name. 0 or -errno. */
 int vfsd_fuse_xattr_name(struct vfsd_request *req, const char *name, const char **ret);

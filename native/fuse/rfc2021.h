@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * rfc2021 - what a kernel built from the series of October 2021 asks for
+ * fsnotify/rfc2021 - what a kernel built from the series of October 2021 asks for
  * (--fsnotify-dialect=rfc2021).
  *
  * Such a guest reports each watch of each of its inotify instances (its groups). Its opcode and INIT

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * upcall - requests on their way up to Python and back.
+ * fuse/upcall - requests on their way up to Python and back.
  *
  * A queue thread leaves its request, wakes the control thread by an eventfd and waits for the
  * answer. It has one request at a time, in its own preallocated memory, so there are never more than

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * wire - the bytes of FUSE as they travel over virtio-fs: opcodes, flags, fixed structs.
+ * fuse/wire - the bytes of FUSE as they travel over virtio-fs: opcodes, flags, fixed structs.
  *
  * Structs and constants keep the protocol's own names so that they can be found in any other
  * implementation. All fields are in the guest's native byte order, which virtio-fs requires to be

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Extended attributes: GETXATTR, LISTXATTR, SETXATTR, REMOVEXATTR. Names are translated on their
- * way (xattrmap.h).
+ * way (xattr_map.h).
  */
 #include <errno.h>
 #include <linux/limits.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * xattrmap - which extended attributes the guest has, and what they are called on the host.
+ * fuse/xattr_map - which extended attributes the guest has, and what they are called on the host.
  *
  * A table of rules, the first that matches decides: names from the guest match a rule whose scope
  * has CLIENT when they start with its key, names from the host match one whose scope has SERVER

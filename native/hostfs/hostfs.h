@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * hostfs - one function per operation on the host filesystem, through a table.
+ * hostfs/hostfs - one function per operation on the host filesystem, through a table.
  *
  * Knows inodes and open files, but neither cursors nor rings nor the wire. Tests and fuzzers put
  * another table in its place. Every function returns 0 (or a count, or a descriptor, as told) or

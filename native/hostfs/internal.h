@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * hostfs_internal - what the files of the hostfs room share. Nobody else includes this.
+ * hostfs/internal - what the files of the hostfs room share. Nobody else includes this.
  */
 #ifndef VFSD_HOSTFS_INTERNAL_H
 #define VFSD_HOSTFS_INTERNAL_H
@@ -8,7 +8,7 @@
 #include "hostfs/hostfs.h"
 #include "inode/inode.h"
 
-/* Births tell inodes apart: see inode.h. */
+/* Births tell inodes apart: see inode/inode.h. */
 enum { VFSD_STATX_MASK = STATX_BASIC_STATS | STATX_MNT_ID | STATX_BTIME };
 
 struct vfsd_hostfs {
@@ -50,7 +50,7 @@ struct vfsd_proc_name {
 
 struct vfsd_proc_name vfsd_hostfs_proc_name(int fd);
 
-/* hostfs_creds.c: act as somebody else on this thread. Restore always, also after an error. */
+/* creds.c: act as somebody else on this thread. Restore always, also after an error. */
 struct vfsd_creds {
 	bool uid_changed;
 	bool gid_changed;
@@ -74,7 +74,7 @@ void vfsd_creds_leave(const struct vfsd_hostfs *fs, const struct vfsd_creds *cre
  */
 int vfsd_creds_own_fs(const struct vfsd_hostfs *fs);
 
-/* hostfs_name.c */
+/* lookup.c */
 int vfsd_hostfs_lookup(struct vfsd_hostfs *fs, struct vfsd_inode *parent, const char *name,
 		       struct vfsd_entry *ret);
 /*
@@ -122,7 +122,7 @@ int vfsd_hostfs_rename(struct vfsd_hostfs *fs, struct vfsd_inode *parent, const 
 		       struct vfsd_inode *new_parent, const char *new_name, unsigned int flags,
 		       bool hold);
 
-/* hostfs_attr.c */
+/* attr.c */
 int vfsd_hostfs_getattr(struct vfsd_hostfs *fs, struct vfsd_inode *inode, int fd,
 			struct statx *ret);
 int vfsd_hostfs_setattr(struct vfsd_hostfs *fs, struct vfsd_inode *inode, int fd,
@@ -137,7 +137,7 @@ int vfsd_hostfs_ioctl(struct vfsd_hostfs *fs, const struct vfsd_caller *caller, 
 ssize_t vfsd_hostfs_readlink(struct vfsd_hostfs *fs, struct vfsd_inode *inode, char *target,
 			     size_t size);
 
-/* hostfs_xattr.c */
+/* xattr.c */
 ssize_t vfsd_hostfs_getxattr(struct vfsd_hostfs *fs, struct vfsd_inode *inode, const char *name,
 			     void *value, size_t size);
 ssize_t vfsd_hostfs_listxattr(struct vfsd_hostfs *fs, struct vfsd_inode *inode, char *names,
@@ -156,7 +156,7 @@ int vfsd_hostfs_label_name(struct vfsd_hostfs *fs, int dir_fd, const char *name,
  */
 int vfsd_hostfs_end_capability(struct vfsd_hostfs *fs, int fd);
 
-/* hostfs_file.c */
+/* file.c */
 int vfsd_hostfs_open(struct vfsd_hostfs *fs, struct vfsd_inode *inode, int flags, bool kill_priv);
 int vfsd_hostfs_create_file(struct vfsd_hostfs *fs, const struct vfsd_caller *caller,
 			    struct vfsd_inode *parent, const char *name, int flags, mode_t mode,
@@ -178,7 +178,7 @@ ssize_t vfsd_hostfs_copy_file_range(struct vfsd_hostfs *fs, int fd_in, off_t off
 				    off_t offset_out, size_t length, unsigned int flags,
 				    bool kill_priv);
 
-/* hostfs_dir.c */
+/* dir.c */
 ssize_t vfsd_hostfs_readdir(struct vfsd_hostfs *fs, struct vfsd_handle *handle, int64_t offset,
 			    void *buf, size_t size, size_t *ret_early);
 void vfsd_hostfs_list(struct vfsd_hostfs *fs, struct vfsd_inode *dir, int dir_fd, bool from_start,

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The indexes of the node-id table: by (dev, ino, mnt), and by handle. See inode.c for which of them
+ * The indexes of the node-id table: by (dev, ino, mnt), and by handle. See table.c for which of them
  * decides. Each is cut into shards with a lock of their own; the hash decides on the shard as well.
  */
 #include <errno.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * inode - which host inode a FUSE node id means, and for how long.
+ * inode/inode - which host inode a FUSE node id means, and for how long.
  *
  * A node id is a slot index plus that slot's generation, never a pointer; a stale or invented id
  * finds nothing. An inode is held by an O_PATH descriptor, or by its file handle alone
@@ -43,7 +43,7 @@ struct vfsd_inode {
 	uint64_t mnt_id; /* statx STATX_MNT_ID, 0 if unknown */
 	uint16_t type;	 /* S_IFMT bits */
 	bool on_file;	 /* mounted on what is no directory, so it has no filesystem of its own */
-	/* All of the above is constant. What follows, here and behind it, belongs to inode.c. */
+	/* All of the above is constant. What follows, here and behind it, belongs to table.c. */
 	_Atomic bool by_event;	   /* see vfsd_inode_note_event() */
 	_Atomic uint32_t found_in; /* see vfsd_inode_note_parent() */
 };

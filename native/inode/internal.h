@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * inode_internal - what inode.c (the table), inode_index.c (finding in it), inode_add.c (what comes
- * into it), inode_slot.c (its memory and reference counts), inode_host.c (descriptors, handles,
- * mounts), inode_keep.c (descriptors for a while), inode_hold.c (descriptors of what is removed),
- * inode_reserve.c (what is taken ahead), inode_forgotten.c (ids for later), inode_listing.c (directories
- * listed often), inode_place.c and inode_path.c (where inodes are on the host) and inode_restore.c
+ * inode/internal - what table.c (the table), index.c (finding in it), add.c (what comes
+ * into it), slot.c (its memory and reference counts), file_handle.c (descriptors, handles,
+ * mounts), fd_cache.c (descriptors for a while), hold.c (descriptors of what is removed),
+ * reserve.c (what is taken ahead), forgotten.c (ids for later), readdir_cache.c (directories
+ * listed often), place.c and path.c (where inodes are on the host) and restore.c
  * (migration) share.
  * Nobody else includes this.
  */
@@ -76,7 +76,7 @@ struct vfsd_inode_slot {
 	bool kept_again : 1;	  /* held once more since it was kept */
 	bool held : 1;		  /* fd stays until the guest forgets the inode */
 	bool was_forgotten;	  /* the guest may ask for its id; set by who forgets it */
-	_Atomic uint8_t listings; /* of a directory: how many lately, see inode_listing.c */
+	_Atomic uint8_t listings; /* of a directory: how many lately, see readdir_cache.c */
 	_Atomic uint64_t nlookup; /* the guest's count; 0: not (or no more) held */
 	struct vfsd_host_mount *mount;
 	_Atomic uint64_t birth; /* ns since 1970, 0: tells nothing; see vfsd_slot_note_birth() */
@@ -156,7 +156,7 @@ static inline struct vfsd_file_handle *vfsd_slot_handle(const struct vfsd_inode_
 				      (struct vfsd_file_handle *)(uintptr_t)space;
 }
 
-/* inode_add.c */
+/* add.c */
 int vfsd_inode_add_root(struct vfsd_inodes *inodes, int fd);
 /*
  * As vfsd_inode_lookup_fd(); as @nodeid unless that is 0 or the inode has an id already. *fd is taken
@@ -167,7 +167,7 @@ int vfsd_inode_add(struct vfsd_inodes *inodes, uint64_t nodeid, int *fd, const s
 int vfsd_inode_add_lost(struct vfsd_inodes *inodes, uint64_t nodeid, uint32_t type,
 			struct vfsd_inode **ret);
 
-/* inode_index.c */
+/* index.c */
 
 /* What to look for; a field that is not asked for matches anything. */
 struct vfsd_wanted {
@@ -216,12 +216,12 @@ void vfsd_slot_unpublish(struct vfsd_inodes *inodes, struct vfsd_inode_slot *slo
 int vfsd_inode_shards_create(struct vfsd_inodes *inodes);
 void vfsd_inode_shards_destroy(struct vfsd_inodes *inodes);
 
-/* inode_listing.c */
+/* readdir_cache.c */
 
 /* As config.mount_table_fd says; close mount_table_fd if it is not -1. */
 void vfsd_inodes_open_mount_table(struct vfsd_inodes *inodes);
 
-/* inode_keep.c */
+/* fd_cache.c */
 
 /* Keep a descriptor of what a handle holds, unless others would have to make room. */
 void vfsd_inode_keep(struct vfsd_inodes *inodes, struct vfsd_inode *inode);
@@ -232,7 +232,7 @@ void vfsd_inode_keep_fd(struct vfsd_inodes *inodes, struct vfsd_inode *inode, in
 /* A guest's request has found that a handle leads nowhere any more. */
 void vfsd_inodes_note_stale(struct vfsd_inodes *inodes);
 
-/* inode_reserve.c: as without the reserve, if this thread has none. */
+/* reserve.c: as without the reserve, if this thread has none. */
 
 /* Reserve a slot. 0 or -ENOMEM. */
 int vfsd_reserve_slot(struct vfsd_inodes *inodes, uint32_t *ret);
@@ -241,7 +241,7 @@ bool vfsd_reserve_fd(struct vfsd_inodes *inodes);
 /* Memory for a handle that does not fit a slot, to be freed. NULL: there is none. */
 struct vfsd_file_handle *vfsd_reserve_handle(uint32_t bytes);
 
-/* inode_forgotten.c: the lock may be held around slots_lock */
+/* forgotten.c: the lock may be held around slots_lock */
 
 /* Is there any use in remembering the id of @slot? */
 bool vfsd_forgotten_takes(const struct vfsd_inode_slot *slot);
@@ -261,7 +261,7 @@ uint64_t vfsd_forgotten_take(struct vfsd_inodes *inodes, const struct vfsd_file_
 bool vfsd_forgotten_drop_oldest(struct vfsd_inodes *inodes);
 void vfsd_forgotten_clear(struct vfsd_inodes *inodes);
 
-/* inode_path.c */
+/* path.c */
 
 /*
  * Does a path that the host knows lead from the root to what is open as @fd (O_PATH), of @type? Of a
@@ -273,7 +273,7 @@ bool vfsd_inode_is_found_below_root(struct vfsd_inodes *inodes, int fd, uint32_t
 bool vfsd_inode_is_in(const struct vfsd_inodes *inodes, const struct vfsd_file_handle *handle,
 		      int fd, int dir_fd);
 
-/* inode_slot.c */
+/* slot.c */
 
 /* NULL if no inode ever had this index. */
 static inline struct vfsd_inode_slot *vfsd_slot_at(const struct vfsd_inodes *inodes, uint32_t index)
@@ -315,7 +315,7 @@ void vfsd_slot_put(struct vfsd_inodes *inodes, struct vfsd_inode_slot *slot);
 /* Count one lookup. False: the guest does not hold the inode (any more). */
 bool vfsd_slot_count_lookup(struct vfsd_inode_slot *slot);
 
-/* inode_host.c */
+/* file_handle.c */
 
 /* Find or add the mount of @fd (whose statx is @st) and take a reference. NULL: no memory. */
 struct vfsd_host_mount *vfsd_host_mount_get(struct vfsd_inodes *inodes, int fd,

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * numbers - the inode numbers of several filesystems of the host, for a guest that takes them for one.
+ * inode/numbers - the inode numbers of several filesystems of the host, for a guest that takes them for one.
  *
  * Such a guest has one st_dev for all that is mounted below the share, so find, tar and cp take two
  * inodes of one number for the same one. Numbers below 2^48 of the share's own filesystem stay as they

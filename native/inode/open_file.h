@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * handle - the guest's open files and directories.
+ * inode/open_file - the guest's open files and directories.
  *
  * A file handle (fh) is a slot index plus that slot's generation, never a pointer or a descriptor.
  * A transient reference (get/put) keeps the descriptor open for the length of one operation, so a
@@ -21,7 +21,7 @@ struct vfsd_handle {
 	int64_t dir_offset; /* where the next getdents64() reads; protected by dir_lock */
 	struct vfsd_dir_rest *dir_rest; /* read, but not taken by the guest; protected by dir_lock */
 	struct vfsd_quota *rest_quota;	/* the bytes of all of those; constant */
-					/* More follows, which belongs to handle.c. */
+					/* More follows, which belongs to open_file.c. */
 };
 
 /* An open file on its way from one table to another. */

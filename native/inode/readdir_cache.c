@@ -6,7 +6,7 @@
  * leads to, if
  *
  *  - the number is that of an inode which we hold open: what is held has its attributes for a system
- *    call that is half as long as one by name (descriptors are kept as inode_keep.c has it);
+ *    call that is half as long as one by name (descriptors are kept as fd_cache.c has it);
  *  - it was born some seconds ago: so the number was that inode's when the directory was read;
  *  - nothing is mounted upon the name, which a listing does not tell. It was not when the name was
  *    last looked up, the inode had and has no other name, and no mount has changed since: nothing at

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * migrate - a session on its way out or in: the block of bytes (state) and its pipe (transfer). Part
+ * migrate/migrate - a session on its way out or in: the block of bytes (state) and its pipe (transfer). Part
  * of the engine, which joins the rooms.
  *
  * Owner thread: the control thread, while no ring runs.

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * state_path - where inodes are below the share: paths from its root on, and what opens by them.
+ * migrate/path - where inodes are below the share: paths from its root on, and what opens by them.
  *
  * A path opens without a symbolic link and without leaving the share, over mounts below it: what it
  * opens, a guest could look up as well. What is open already is below the share if it has a path that

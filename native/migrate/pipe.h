@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * transfer - moves a block of bytes through a pipe on a thread of its own, so that a slow other end
+ * migrate/pipe - moves a block of bytes through a pipe on a thread of its own, so that a slow other end
  * keeps nobody waiting.
  *
  * Owner thread: the control thread makes and ends it.

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * state_search - paths of inodes that a handle alone holds and whose names the host has forgotten:
+ * migrate/search - paths of inodes that a handle alone holds and whose names the host has forgotten:
  * they are looked for in the directories that the guest holds, where a guest that holds an inode
  * for its name has the name's directory too.
  *

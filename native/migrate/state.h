@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * state - what a guest's session is made of, as one block of bytes for another daemon.
+ * migrate/state - what a guest's session is made of, as one block of bytes for another daemon.
  *
  * The block is a vfsd_state_header, then that many inodes, open files and watches, each record
  * aligned to 8 bytes and everything in the byte order of the machine, which the magic number tells.

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * marks - who is interested in which events of which inode.
+ * source/marks - who is interested in which events of which inode.
  *
  * Every interest is an (inode, owner) pair with an absolute mask: a guest, a group of the old dialect,
  * later a local consumer. The union over the owners is what one host watch must carry; each

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * batch - what has been read of a host's queue of events and is being worked off.
+ * source/read_buffer - what has been read of a host's queue of events and is being worked off.
  *
  * What an event means may depend on what came after it. So one can read on, behind what there is,
  * as long as there is room: what was read before stays where it is.

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * source - where host events come from, and what they look like once the host's dialect is gone.
+ * source/source - where host events come from, and what they look like once the host's dialect is gone.
  *
  * A source watches inodes for the union of all interest, and turns what the host says into events
  * of one bit each, in order. One that can tell whose doing an event is leaves out our own (the
@@ -63,7 +63,7 @@ struct vfsd_source_config {
 	bool everything;   /* all bits, everybody's doing: who hears of it has nobody but us */
 	bool cross_mounts; /* to the guest all that is mounted below the share is one filesystem */
 
-	/* Of what is kept for the guest, see whole.h: nobody holds it any more. */
+	/* Of what is kept for the guest, see source/fanotify/fs_mark.h: nobody holds it any more. */
 	void *ctx;
 	void (*forgotten)(void *ctx, struct vfsd_inode *inode);
 	/*

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * dirtylog - which pages of the guest the device has written to, for a migration under way.
+ * virtio/dirty_log - which pages of the guest the device has written to, for a migration under way.
  *
  * A bitmap in memory that the front-end shares, a bit for each 4 KiB of guest-physical memory; the
  * front-end takes bits away while we set them. A page is marked after it was written: the front-end

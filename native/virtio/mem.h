@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * mem - the guest's memory as the front-end shared it, and the only translator of its addresses.
+ * virtio/mem - the guest's memory as the front-end shared it, and the only translator of its addresses.
  *
  * A map is immutable once made. The engine replaces it whole while every queue is quiet, so readers
  * need no lock and a pointer got from it is borrowed until then.

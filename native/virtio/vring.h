@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * vring - device side of one split virtqueue.
+ * virtio/vring - device side of one split virtqueue.
  *
  * Pops chains of descriptors as host iovecs, pushes used entries, decides about notifications.
  * Knows direct and indirect descriptors and VIRTIO_F_EVENT_IDX. Ring memory is hostile: every

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * vring_layout - the split ring as it lies in guest memory, and every ordered access to it.
+ * virtio/vring_layout - the split ring as it lies in guest memory, and every ordered access to it.
  *
  * For vring.c and for the driver side in tests. Nothing else touches ring memory, and nothing
  * touches it but by these helpers: each reads or writes exactly once, so that the compiler can not

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * local_internal - what local.c (consumers and their thread), local_watch.c (which directories a
- * watch covers), local_place.c (where they are), local_scan.c (what is in them) and local_tell.c (from
+ * watch/internal - what registry.c (consumers and their thread), node.c (which directories a
+ * watch covers), place.c (where they are), scan.c (what is in them) and dispatch.c (from
  * events to records) share. Nobody else includes this.
  * All of it is protected by local.lock.
  */
@@ -90,12 +90,12 @@ struct vfsd_local {
 	size_t n_scans, room_scans;
 };
 
-/* local.c */
+/* registry.c */
 
 /* There is something to do for the thread, if there is one. */
 void vfsd_local_wake(struct vfsd_local *local);
 
-/* local_watch.c */
+/* node.c */
 
 /* Find what @watch is to watch and begin; failure is told to the consumer. */
 void vfsd_local_watch_begin(struct vfsd_local *local, struct vfsd_local_watch *watch);
@@ -129,7 +129,7 @@ int vfsd_local_set_interest(struct vfsd_local *local, const struct vfsd_local_wa
 void vfsd_local_drop(struct vfsd_local *local, const struct vfsd_local_watch *watch,
 		     uint64_t nodeid);
 
-/* local_place.c */
+/* place.c */
 
 /*
  * Open (O_PATH) what is at @path below @root_fd: nothing above that, and no link, for a watch is of
@@ -154,7 +154,7 @@ enum vfsd_local_place vfsd_local_place(const struct vfsd_local *local,
 int vfsd_local_above_watch(struct vfsd_local *local, struct vfsd_local_watch *watch);
 void vfsd_local_above_drop(struct vfsd_local *local, struct vfsd_local_watch *watch);
 
-/* local_scan.c */
+/* scan.c */
 
 /* Have a directory that @watch covers looked through; @found: enum vfsd_local_found. 0 or -ENOMEM. */
 int vfsd_local_scan_push(struct vfsd_local *local, struct vfsd_local_watch *watch, uint64_t nodeid,
@@ -164,7 +164,7 @@ bool vfsd_local_scan_one(struct vfsd_local *local);
 /* Nobody knows what was missed: look through everything again. */
 void vfsd_local_scan_again(struct vfsd_local *local);
 
-/* local_errors.c */
+/* errors.c */
 
 /*
  * Hear of errors of the filesystem that @root is a part of, if the consumer wants to. 0 or -errno:
@@ -176,7 +176,7 @@ void vfsd_local_errors_drop(struct vfsd_local *local, const struct vfsd_local_wa
 			    struct vfsd_inode *root);
 void vfsd_local_errors_drain(struct vfsd_local *local);
 
-/* local_tell.c */
+/* dispatch.c */
 
 void vfsd_local_tell_event(struct vfsd_local *local, struct vfsd_local_watch *watch,
 			   const struct vfsd_source_event *event);

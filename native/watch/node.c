@@ -28,7 +28,7 @@ static struct vfsd_inode *find_same(struct vfsd_local *local, int fd)
 
 	if (vfsd_inode_encode(fd, &handle, &reopenable) < 0 || fstatfs(fd, &fs) < 0)
 		return NULL;
-	_Static_assert(sizeof(fs.f_fsid) == sizeof(handle.fsid), "as inode.h has it");
+	_Static_assert(sizeof(fs.f_fsid) == sizeof(handle.fsid), "as inode/inode.h has it");
 	memcpy(&handle.fsid, &fs.f_fsid, sizeof(handle.fsid));
 	return vfsd_inode_find_handle(local->inodes, &handle);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * dirtree - the directories that one watch of a local consumer covers, and what they are called.
+ * watch/path_tree - the directories that one watch of a local consumer covers, and what they are called.
  *
  * A host event names a directory by its node id and what happened in it by one name. What a reader
  * wants is a path, as it was then: so names are kept here, in step with the events that change them.

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * ringreader - reads an event ring that another process fills (sharedring.h).
+ * watch/shm_reader - reads an event ring that another process fills (shm_ring.h).
  *
  * Believes nothing of what is in the memory: head, sizes and counts are copied once, checked, and
  * only the copies used. A producer that lies can make its reader stop with -EBADMSG, or read

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * sharedring - event ring in memory that is shared with one local consumer: the producer's side.
+ * watch/shm_ring - event ring in memory that is shared with one local consumer: the producer's side.
  *
  * A ring per consumer. So each has a cursor and filters of its own, what one of them does with its
  * memory is nobody else's concern, and a record stays where it is until its reader gives it back:
@@ -18,7 +18,7 @@
  * loss record is put first. A consumer that has read everything sees by @dropped what it missed at
  * the very end. Both carry the sum since the beginning, so that nothing is counted twice.
  *
- * No merging of equal neighbours here, unlike eventring.h: the consumer may be looking at the older.
+ * No merging of equal neighbours here, unlike fsnotify/record_ring.h: the consumer may be looking at the older.
  * Owner thread: the holder of the caller's lock.
  */
 #ifndef VFSD_WATCH_SHM_RING_H

@@ -3,7 +3,7 @@
  * What of the consumers' side crosses between C and Python: python.h includes it, cffi reads it. So it holds plain declarations only, nothing for the preprocessor.
  */
 
-/* local.h: what a local consumer wants to hear of. */
+/* watch.h: what a local consumer wants to hear of. */
 typedef struct vfsd_local_request_watch {
 	uint32_t id;   /* the consumer's own number, in each record */
 	uint32_t mask; /* FAN_* bits of events */
@@ -14,14 +14,14 @@ typedef struct vfsd_local_request_watch {
 enum { VFSD_RECORD_TYPE_COUNT = 7 }; /* enum vfsd_record_type */
 
 typedef struct vfsd_local_request {
-	uint32_t ring_bytes;  /* sharedring.h */
+	uint32_t ring_bytes;  /* shm_ring.h */
 	uint32_t types;	      /* a bit for each enum vfsd_record_type; loss and watch come anyway */
 	uint64_t subtypes[7]; /* of each type, a bit for each subtype */
 	const vfsd_local_request_watch *watches; /* copied */
 	uint32_t n_watches;
 } vfsd_local_request;
 
-/* local.h: something was mounted below the share, or changed. */
+/* watch.h: something was mounted below the share, or changed. */
 typedef struct vfsd_local_mount {
 	int type;    /* VFSD_RECORD_MOUNT or VFSD_RECORD_SUPERBLOCK */
 	int subtype; /* enum vfsd_mount_change or vfsd_superblock_change */
@@ -33,7 +33,7 @@ typedef struct vfsd_local_mount {
 	const char *kind; /* of filesystem */
 } vfsd_local_mount;
 
-/* ringreader.h: a record as its reader sees it. */
+/* shm_reader.h: a record as its reader sees it. */
 typedef struct vfsd_ring_entry {
 	uint16_t type; /* enum vfsd_record_type */
 	uint16_t subtype;
@@ -45,7 +45,7 @@ typedef struct vfsd_ring_entry {
 
 typedef struct vfsd_ringreader vfsd_ringreader;
 
-/* ringreader.h, which needs no engine: it is in another process. */
+/* shm_reader.h, which needs no engine: it is in another process. */
 
 /*
  * Map the memory @fd, which is borrowed. 0; -EINVAL: it is no such ring, or could be cut short

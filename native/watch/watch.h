@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * local - local consumers: programs of the daemon's user that hear what happens in the share.
+ * watch/watch - local consumers: programs of the daemon's user that hear what happens in the share.
  *
  * They have an inode table, marks and a source of their own: what they watch costs no guest its
  * quota, is nobody's business in a migration, and goes on when a guest begins anew. The host's own

@@ -101,7 +101,7 @@ class Subscription:
         """
         record = self._take()
         if record is None:
-            # First the bell, then once more: see native/ringreader.h.
+            # First the bell, then once more: see native/watch/shm_reader.h.
             self._hush()
             record = self._take()
         return record

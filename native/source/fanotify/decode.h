@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * fanotify_event - the bytes that a fanotify group gives, taken apart. Knows nothing of our inodes.
+ * source/fanotify/decode - the bytes that a fanotify group gives, taken apart. Knows nothing of our inodes.
  *
  * Spec: fanotify(7), "Reading fanotify events"; groups with FAN_REPORT_DFID_NAME.
  */

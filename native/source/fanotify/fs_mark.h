@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * whole - subscriptions to whole filesystems: the host's marks for them, and which of all the events
+ * source/fanotify/fs_mark - subscriptions to whole filesystems: the host's marks for them, and which of all the events
  * of a host filesystem are a guest's business.
  *
  * A mark on a filesystem of the host reports what is done anywhere on it, the share is often a part of

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * whole_renames - which directories the renames in a batch have moved.
+ * source/fanotify/fs_mark_renames - which directories the renames in a batch have moved.
  *
  * A rename is reported with where it was from and to, not with what was moved: that is what is found
  * now where the last of the renames that follow each other has left it. Not so if two directories were

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * whole_roots - the roots of what is watched as a whole, and the host's marks for them.
+ * source/fanotify/fs_mark_roots - the roots of what is watched as a whole, and the host's marks for them.
  *
  * Of one host filesystem several parts can be watched, each with a root of its own: its one mark
  * carries the union of their masks. Taking interest away never fails: that needs no more than the mount

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * fanotify_internal - one fanotify group on its way through its source: source_fanotify.c reads,
- * fanotify_place.c finds whom an event is about, fanotify_names.c tells of names that come and go,
- * fanotify_objects.c of all else. Nobody else includes this. Caller's lock held.
+ * source/fanotify/internal - one fanotify group on its way through its source: group.c reads,
+ * place.c finds whom an event is about, emit_names.c tells of names that come and go,
+ * emit_objects.c of all else. Nobody else includes this. Caller's lock held.
  *
  * The host says what it was that came or went by a name (Linux 5.17), and merges that with what else
  * happened to it: CREATE, MODIFY and DELETE of one file may be one event. What happened to the object

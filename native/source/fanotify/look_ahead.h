@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * fanotify_ahead - what the rest of a batch, and of the host's queue, says of a name or an object.
+ * source/fanotify/look_ahead - what the rest of a batch, and of the host's queue, says of a name or an object.
  *
  * An index by hash, made when somebody asks first and extended as the batch is: a flood in which
  * each event asks is looked at once, and then only in what has the same hash.

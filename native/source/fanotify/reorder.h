@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * names - in which order a name came and went, where the host has merged what it reports of it.
+ * source/fanotify/reorder - in which order a name came and went, where the host has merged what it reports of it.
  *
  * fanotify merges an event into any unread one of the same name and process, even across events of
  * the same name by others: what is read may say CREATE and DELETE at once, or end with a DELETE of a

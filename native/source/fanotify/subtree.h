@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * ancestry - is a directory of the host below one of some roots, and was it when an event happened?
+ * source/fanotify/subtree - is a directory of the host below one of some roots, and was it when an event happened?
  *
  * Finds out by opening the directory by its handle and climbing up, and remembers the answer: a
  * directory changes sides only when it, or one above it, is renamed across the border. An event is

@@ -20,7 +20,7 @@
 
 enum {
 	MASK = STATX_BASIC_STATS | STATX_MNT_ID,
-	VFSD_INODE_SLOTS_MAX = 32768 * 512, /* as inode_internal.h has it */
+	VFSD_INODE_SLOTS_MAX = 32768 * 512, /* as inode/internal.h has it */
 };
 
 struct way {
