@@ -8,11 +8,14 @@ from collections.abc import Sequence
 import pytest
 from conftest import Stage
 from runguest.actors import Actor, Step
+from runguest.events import Mask
 from runguest.scene import Scene
 from runguest.words import encode
 from table import CASES, NAMES, Case, watch_sets
 
 EACH_CASE = pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+LIVES = 100
+CHANGES = Mask.CREATE | Mask.DELETE | Mask.ATTRIB | Mask.MODIFY | Mask.CLOSE_WRITE
 EACH_ACTOR = pytest.mark.parametrize("who", ["host", "guest"])
 
 
@@ -38,6 +41,22 @@ def test_seen_exactly_once(stage: Stage, case: Case, who: str) -> None:
         with stage.scene() as scene:
             expect = {label: case.expect[label] for label in labels}
             assert seen(scene, case, who, labels) == expect
+
+
+def test_whole_lives_in_one_go(scene: Scene) -> None:
+    """What the host makes, changes and removes comes as often as it happened, in that order."""
+    other = scene.host.below(b"other")
+    scene.host.run([("mkdir", b"other")])
+    scene.watch("dir", b".", CHANGES)
+    scene.settle()
+    for _ in range(LIVES):
+        scene.host.run([("mkdir", b"s"), ("chmod", b"s"), ("rmdir", b"s")])
+        other.run([("mkdir", b"s"), ("chmod", b"s"), ("rmdir", b"s")])  # nobody watches there
+        scene.host.run([("file", b"n"), ("unlink", b"n")])
+    once = ["CREATE|ISDIR s", "ATTRIB|ISDIR s", "DELETE|ISDIR s"]
+    once += ["CREATE n", "MODIFY n", "CLOSE_WRITE n", "DELETE n"]
+    seen = scene.settle()["dir"]
+    assert [seen[at : at + 7] for at in range(0, len(seen), 7)] == [once] * LIVES
 
 
 @EACH_CASE

@@ -153,6 +153,16 @@ def test_what_was_moved_below_something_that_had_left_for_a_while(whole: Whole) 
     ]
 
 
+def test_life_of_a_directory_that_nobody_has_seen(whole: Whole) -> None:
+    """Its place is told by what it was called, inside, and not at all outside."""
+    with whole.daemon.stopped():
+        for place in (whole.share, whole.outside):
+            (place / "s").mkdir()
+            (place / "s").chmod(0o700)
+            (place / "s").rmdir()
+    assert whole.short() == [(CREATE, b"s"), (ATTRIB, b"s"), (DELETE, b"s")]
+
+
 def test_the_guests_own_doing_is_not_told(whole: Whole) -> None:
     fuse = whole.guest.fuse
     made = fuse.mkdir(ROOT_ID, "d")

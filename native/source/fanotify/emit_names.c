@@ -146,6 +146,19 @@ static uint32_t half_cookie(struct vfsd_fan_source *source, uint32_t bit)
 	return source->last_cookie;
 }
 
+/*
+ * Is @place now the name of @object (bytes == 0: any will do)? Another object of that name
+ * has events of its own. What took the name away has been told when this returns false.
+ */
+static bool is_named(struct vfsd_fan_source *source, const struct vfsd_fan_found *place,
+		     const struct vfsd_file_handle *object)
+{
+	int fd = vfsd_fan_open_dir(source, place->inode);
+
+	return fd >= 0 &&
+	       !vfsd_source_lost_name(fd, place->name, object->bytes != 0 ? object : NULL);
+}
+
 /* What happened to the object whose name came or went by @event, which may be merged with that. */
 static void tell_its_object(struct vfsd_fan_source *source, const struct vfsd_source_sink *sink,
 			    const struct vfsd_fan_event *event, uint32_t mask, uint32_t on_dir)
@@ -191,10 +204,13 @@ void vfsd_fan_tell_dirents(struct vfsd_fan_source *source, const struct vfsd_sou
 	if (!where->inode || !where->name)
 		goto out;
 	must_look = vfsd_names_must_look(source->names, where->inode->nodeid, where->name, bits);
-	if (must_look)
-		ahead = look_ahead(source, &event->where);
 	if (must_look || (mask & (FAN_CREATE | FAN_MOVED_TO)))
 		child = node_at(source, where->inode, where->name, &exists);
+	if (must_look) {
+		exists = is_named(source, where, &event->object.handle);
+		/* Behind that: what took the name away is in the queue by now. */
+		ahead = look_ahead(source, &event->where);
+	}
 	if (bits != 0)
 		n = vfsd_names_order(source->names, where->inode->nodeid, where->name, bits, exists,
 				     &ahead, steps);
