@@ -47,7 +47,7 @@ def disk(directory: Path, kind: str) -> Iterator[Path]:
     """Make a file system of that kind in `directory`; yield where it is mounted."""
     size, mkfs = _MKFS[kind]
     if shutil.which(mkfs[0], path="/usr/sbin:/sbin:/usr/bin") is None:
-        pytest.skip(f"no {mkfs[0]}: see qemu-tests/install-deps")
+        pytest.skip(f"no {mkfs[0]}: see tools/install-deps")
     image, target = directory / f"{kind}.img", directory / kind
     target.mkdir()
     subprocess.run(["truncate", "-s", size, image], check=True)
