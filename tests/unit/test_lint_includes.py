@@ -21,7 +21,7 @@ layers = {
 
 
 def lint(root: Path) -> subprocess.CompletedProcess[str]:
-    argv = [sys.executable, "-B", ROOT / "tools/lint-includes", root]
+    argv = [sys.executable, "-B", str(ROOT / "tools/lint-includes"), str(root)]
     return subprocess.run(argv, capture_output=True, text=True, check=False)
 
 

@@ -2,8 +2,8 @@
 """Local consumers: programs of the daemon's user that hear what happens in the share.
 
 A consumer connects to the daemon's watch socket, says what it wants (`request`), and is given an
-event ring in shared memory of its own (native/watch/shm_ring.h), which it reads without any call to the
-daemon (`client`). The daemon's side is `control`; what comes out of the ring is in `records`::
+event ring in shared memory of its own (native/watch/shm_ring.h), which it reads without any call to
+the daemon (`client`). The daemon's side is `control`; what comes out of the ring is in `records`::
 
     with Subscription("/run/fs.sock.watch", Request(watches=(Watch("docs"),))) as events:
         for record in events:
