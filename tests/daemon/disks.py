@@ -14,11 +14,8 @@ from pathlib import Path
 import pytest
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
-_MKFS = {
-    # Few inodes, so that the numbers of those that are removed are soon used again.
-    "ext4": ("64M", ("mkfs.ext4", "-q", "-F", "-N", "512")),
-    "xfs": ("320M", ("mkfs.xfs", "-q", "-f")),
-}
+KINDS = ("ext4", "xfs")
+_SIZE = 320 << 20  # the least that mkfs.xfs takes; the image is sparse
 
 
 @contextmanager
@@ -43,14 +40,32 @@ def exchange(one: Path, other: Path) -> None:
 
 
 @contextmanager
+def loop_disk(image: Path, point: Path, kind: str, *options: str) -> Iterator[Path]:
+    """Make a file system in `image`, mount it at `point`, which is made, and yield that.
+
+    Args:
+        image: where it is put.
+        point: where it is mounted.
+        kind: one of KINDS.
+        options: of mkfs.
+    """
+    mkfs = f"mkfs.{kind}"
+    if shutil.which(mkfs, path="/usr/sbin:/sbin:/usr/bin") is None:
+        pytest.skip(f"no {mkfs}: see tools/install-deps")
+    with image.open("wb") as file:
+        file.truncate(_SIZE)
+    subprocess.run([mkfs, "-q", *options, str(image)], check=True, stdout=subprocess.DEVNULL)
+    point.mkdir()
+    with mounted(point, "-o", "loop", str(image)):
+        yield point
+
+
+@contextmanager
 def disk(directory: Path, kind: str) -> Iterator[Path]:
-    """Make a file system of that kind in `directory`; yield where it is mounted."""
-    size, mkfs = _MKFS[kind]
-    if shutil.which(mkfs[0], path="/usr/sbin:/sbin:/usr/bin") is None:
-        pytest.skip(f"no {mkfs[0]}: see tools/install-deps")
-    image, target = directory / f"{kind}.img", directory / kind
-    target.mkdir()
-    subprocess.run(["truncate", "-s", size, image], check=True)
-    subprocess.run([*mkfs, image], check=True, stdout=subprocess.DEVNULL)
-    with mounted(target, "-o", "loop", str(image)):
-        yield target
+    """Make a file system in `directory`; yield where it is mounted.
+
+    Of ext4 with few inodes, so that the numbers of those that are removed are soon used again.
+    """
+    options = {"ext4": ("-N", "512"), "xfs": ()}[kind]
+    with loop_disk(directory / f"{kind}.img", directory / kind, kind, *options) as point:
+        yield point

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.daemon.loopdisk import KINDS, loop_disk, mounted
+from tests.daemon.disks import KINDS, loop_disk, mounted
 from tests.daemon.running import Daemon
 from tests.daemon.test_events import CREATE, DELETE, MODIFY, ON_CHILD, until_sentinel
 from tests.daemon.test_whole import MASK, PRIVILEGED

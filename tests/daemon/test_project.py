@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.daemon.loopdisk import KINDS, loop_disk
+from tests.daemon.disks import KINDS, loop_disk
 from tests.daemon.running import Daemon
 from tests.frontend import ROOT_ID, FuseError, Session
 
