@@ -6,7 +6,7 @@
  * implementation. All fields are in the guest's native byte order, which virtio-fs requires to be
  * the host's. Names of variable length follow the fixed part of a request, each with its NUL.
  * No state, no functions but sizes.
- * Spec: FUSE protocol 7.41 (served from 7.27 on); the FSNOTIFY extension: docs of this project.
+ * Spec: FUSE protocol 7.41 (served from 7.27 on); the FSNOTIFY extension: docs/protocol.md.
  */
 #ifndef VFSD_FUSE_WIRE_H
 #define VFSD_FUSE_WIRE_H
