@@ -49,6 +49,8 @@ def test_the_description_tells_of_a_binary_that_serves(
 
 
 def test_nothing_else_is_installed(prefix: Path) -> None:
-    assert sorted(p.name for p in prefix.iterdir()) == ["bin", "etc", "lib"]
+    assert sorted(p.name for p in prefix.iterdir()) == ["bin", "etc", "lib", "share"]
+    pages = [p for p in (prefix / "share").rglob("*") if p.is_file()]
+    assert pages == [prefix / "share/man/man1/virtiofsd-py.1"]
     assert [p.name for p in (prefix / "bin").iterdir()] == ["virtiofsd-py"]
     assert [p.name for p in (prefix / "lib").iterdir()] == ["virtiofsd-py"]
