@@ -242,7 +242,7 @@ def test_what_the_daemon_may_not_watch_is_not_told_of_the_host(
 def test_what_the_daemon_may_not_watch_is_asked_for_once(
     refusing_stage: Stage, case_root: Path
 ) -> None:
-    """What would be granted later is reported by nobody while the guest's own change is under way."""
+    """What is granted only then is reported by nobody while a change is on its way."""
     with refusing_stage.scene() as scene:
         scene.host.run([("mknod", b"f")])
         os.chown(scene.directory / "f", -1, REFUSED_GID)
