@@ -38,7 +38,7 @@ UNIT_TESTS := tests/unit tests/vhost_user
 
 .PHONY: build build-daemon build-asan build-faults build-tsan-daemon build-guest build-guest-uml \
 	build-guest-x86 build-guest-x86-debug build-qemu build-bench venv install check lint lint-python lint-c \
-	lint-shell test test-native test-unit test-asan test-tsan test-fuzz \
+	lint-shell test test-native test-unit test-asan test-tsan test-aarch64 test-fuzz \
 	test-daemon-asan test-daemon-tsan test-guest-asan test-kernel test-upstream demo fidelity race \
 	bench bench-guest bench-events \
 	bench-scaling deps-daemon deps-kernel deps-qemu deps-tests deps-bench format clean
@@ -79,6 +79,8 @@ test-asan: build-asan
 	@tools/test-c asan
 test-tsan: venv
 	@tools/test-c tsan
+test-aarch64: venv
+	@tools/test-c aarch64
 test-fuzz: build-daemon build-asan test-asan
 	@tools/test-fuzz $(FUZZ_SECONDS)
 # The real daemon's tests again, with an instrumented core; two files at a time, for they mostly wait.
@@ -96,8 +98,8 @@ test-guest-asan: build-daemon build-asan build-guest-uml
 		qemu-tests/cases/test_events.py --world uml -k test_seen_exactly_once
 # pytest comes last, so that its summaries are what the reader sees last. What needs no guest mostly
 # waits, and goes two files at a time.
-test: deps-tests lint test-native test-asan test-tsan test-fuzz test-daemon-asan test-daemon-tsan \
-		test-guest-asan build build-faults
+test: deps-tests lint test-native test-asan test-tsan test-aarch64 test-fuzz test-daemon-asan \
+		test-daemon-tsan test-guest-asan build build-faults
 	@$(PYTEST) --numprocesses 2 --dist loadfile $(UNIT_TESTS) tests/daemon
 	@$(PYTEST) qemu-tests/cases
 

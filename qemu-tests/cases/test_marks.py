@@ -163,6 +163,7 @@ def test_a_filesystem_mark_and_a_watch_hear_of_each_name_once(server_scene: Scen
 
 REFUSED_GID: Final = 4321
 """As refuse.c has it."""
+REFUSALS: Final = "refusals"
 
 
 @pytest.fixture(scope="session")
@@ -172,7 +173,7 @@ def refusing_stage(vmm: str, make_guest: Callable[..., Guest], case_root: Path) 
     source = Path(__file__).with_name("refuse.c")
     gcc = ["gcc", "-shared", "-fPIC", "-Wall", "-Werror", "-o", os.fspath(library)]
     subprocess.run([*gcc, os.fspath(source)], check=True)
-    preload = f"export LD_PRELOAD={shlex.quote(os.fspath(library))}"
+    preload = "export " + shlex.join([f"LD_PRELOAD={library}", f"REFUSALS={case_root / REFUSALS}"])
     daemon = launcher(case_root / "refusing-daemon", preload)
     options = (f"--daemon={daemon}", "--daemon-arg=--fsnotify=server")
     with ExitStack() as stack:
@@ -235,6 +236,22 @@ def test_what_the_daemon_may_not_watch_is_not_told_of_the_host(
                 scene.watch(label, case.watches[label])
             scene.host.run([*case.before, *case.act])
             assert scene.settle() == {label: [] for label in refused}
+
+
+@pytest.mark.only("uml")
+def test_what_the_daemon_may_not_watch_is_asked_for_once(
+    refusing_stage: Stage, case_root: Path
+) -> None:
+    """What is granted only then is reported by nobody while a change is on its way."""
+    with refusing_stage.scene() as scene:
+        scene.host.run([("mknod", b"f")])
+        os.chown(scene.directory / "f", -1, REFUSED_GID)
+        for label in ("one", "two"):
+            before = (case_root / REFUSALS).stat().st_size
+            scene.watch(label, b"f", Mask.ATTRIB)
+            scene.guest.run([("chmod", b"f")])
+            scene.settle()
+            assert (case_root / REFUSALS).stat().st_size == before + 1
 
 
 # -- a file system below the share ---------------------------------------------------------------

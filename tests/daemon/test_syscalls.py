@@ -18,12 +18,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.daemon.running import DEADLINE_S, Daemon
+from tests.daemon.running import DEADLINE_S, INSTRUMENTED, Daemon
 from tests.frontend import ROOT_ID, Opcode, Session
 from tests.frontend import fuse_wire as wire
 
 GETATTR = wire.GETATTR_IN.pack(0, 0, 0)
 WAITING = {"poll", "ppoll", "preadv2", "write", "restart_syscall"}
+if INSTRUMENTED:
+    WAITING |= {"mmap", "munmap"}  # its allocator's
 # Files that have been there for longer than a birth must be past to tell inodes apart.
 OLD = Path(__file__).resolve().parent
 IN_MODIFY = 0x2

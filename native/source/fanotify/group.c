@@ -46,7 +46,9 @@ static int probe(struct vfsd_fan_source *source)
 		return fd;
 	}
 	source->has_rename = mark(source, FAN_MARK_ADD, fd, FAN_RENAME | FAN_ONDIR) == 0;
-	err = mark(source, FAN_MARK_ADD, fd, FAN_CREATE | FAN_ONDIR);
+	/* What is no directory has no such events, and says so to groups that report targets. */
+	err = mark(source, FAN_MARK_ADD, fd,
+		   S_ISDIR(root->type) ? FAN_CREATE | FAN_ONDIR : FAN_ATTRIB);
 	if (err == 0)
 		(void)fanotify_mark(source->base.fd, FAN_MARK_FLUSH, 0, AT_FDCWD, ".");
 	vfsd_inode_fd_put(fd, transient);

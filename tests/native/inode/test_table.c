@@ -481,10 +481,8 @@ static void test_mounts(const struct way *way)
 	if (child == 0) {
 		struct fixture f;
 
-		if (unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL)) {
-			(void)fprintf(stderr, "left out: mounts\n");
+		if (!tree_own_mounts())
 			_exit(0);
-		}
 		if (!fixture_create(&f, way))
 			_exit(0);
 		mount_inside(&f);
@@ -723,6 +721,8 @@ int main(void)
 	bool privileged = can_open_handles();
 	struct rlimit files;
 
+	if (!tree_tells_mounts())
+		return 77; /* meson's word for left out */
 	/* Some cases hold thousands of descriptors. */
 	CHECK_EQ(getrlimit(RLIMIT_NOFILE, &files), 0);
 	files.rlim_cur = files.rlim_max;
