@@ -69,6 +69,22 @@ def test_the_table_of_layers_is_that_of_the_build() -> None:
     assert {name: re.findall(r"\w+", below) for name, below in told.items()} == layers
 
 
+def test_the_protocol_has_the_numbers_of_the_wire() -> None:
+    wire = (ROOT / "native/fuse/wire.h").read_text()
+    text = (ROOT / "docs/protocol.md").read_text()
+    bits = re.findall(r"^\| `(FUSE_\w+)` \| (\d+) \|", text, re.MULTILINE)
+    assert len(bits) == 7
+    for name, bit in bits:
+        assert re.search(rf"\b{name} (?:= |\()1(?:ULL)? << {bit}\b", wire), name
+    for struct in ("fuse_fsnotify_in", "fuse_notify_fsnotify_out"):
+        (body,) = re.findall(rf"^struct {struct} {{\n(.*?)^}};", wire, re.DOTALL | re.MULTILINE)
+        at = 0
+        for kind, bits_of, field in re.findall(r"^\t(u?int(\d+)_t) (\w+);", body, re.MULTILINE):
+            short = kind[0].replace("i", "s") + bits_of
+            assert f"\n| {at} | `{short} {field}` |" in text, field
+            at += int(bits_of) // 8
+
+
 @each_patch
 def test_each_patch_is_explained(series: Path) -> None:
     names = re.findall(r"^(\d.*)\.patch$", series.read_text(), re.MULTILINE)
