@@ -6,7 +6,7 @@ it accepts, its help). Names and meanings are those of the Rust virtiofsd, so th
 that daemon can start this one; ours are in the groups "Queues" and "Remote fsnotify".
 
 Nothing here prints or exits: a wrong command line is a `ConfigError` of one line, and a question
-(--help, --version, --print-capabilities) is an `Inform` for the caller to answer.
+(--help, --version, --print-capabilities) is an `Query` for the caller to answer.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ RING_KIB_MIN: Final = 64
 RING_KIB_MAX: Final = 65536
 
 
-class Inform(enum.Enum):
+class Query(enum.Enum):
     """A question that the command answers instead of serving."""
 
     HELP = enum.auto()
@@ -633,9 +633,9 @@ class _Ask(argparse.Action):
 
 
 class _AskedError(Exception):
-    """Carries an `Inform` out of argparse."""
+    """Carries an `Query` out of argparse."""
 
-    def __init__(self, inform: Inform) -> None:
+    def __init__(self, inform: Query) -> None:
         super().__init__(inform)
         self.inform = inform
 
@@ -675,9 +675,9 @@ def _build_parser() -> _Parser:
             group.add_argument(f"--{option.name}", action=_Set, dest=option.field, option=option)
     questions = parser.add_argument_group("Questions")
     for names, inform, answer in (
-        (("-h", "--help"), Inform.HELP, "this page"),
-        (("-V", "--version"), Inform.VERSION, "the version"),
-        (("--print-capabilities",), Inform.CAPABILITIES, "what management tools ask, as JSON"),
+        (("-h", "--help"), Query.HELP, "this page"),
+        (("-V", "--version"), Query.VERSION, "the version"),
+        (("--print-capabilities",), Query.CAPABILITIES, "what management tools ask, as JSON"),
     ):
         questions.add_argument(*names, action=_Ask, nargs=0, const=inform, dest="ask", help=answer)
     old = parser.add_argument_group("For callers of older daemons [deprecated]")
@@ -711,7 +711,7 @@ def help_text() -> str:
     return _build_parser().format_help()
 
 
-def parse(argv: Sequence[str]) -> Options | Inform:
+def parse(argv: Sequence[str]) -> Options | Query:
     """Read a command line.
 
     Args:

@@ -6,12 +6,12 @@
  * only the copies used. A producer that lies can make its reader stop with -EBADMSG, or read
  * nonsense, but not read outside of the data.
  *
- *   while ((got = vfsd_ringreader_next(reader, &entry)) == 1) {
+ *   while ((got = vfsd_shm_reader_next(reader, &entry)) == 1) {
  *           use(entry.payload, entry.bytes);      the ring's own memory, nothing is copied
- *           vfsd_ringreader_release(reader);      room for the producer
+ *           vfsd_shm_reader_release(reader);      room for the producer
  *   }
  *
- * To wait: when next has said 0, take what waits on the descriptor that wakes (for local consumers of
+ * To wait: when next has said 0, take what waits on the descriptor that wakes (for watch clients of
  * the daemon the connection to it), ask next once more, and only then poll. That descriptor stays
  * readable until it is taken, so one that polls it in a loop of its own misses nothing either.
  * Owner thread: one at a time.

@@ -20,8 +20,8 @@ from virtiofsd_py.arguments import (
     RING_KIB_MAX,
     RING_KIB_MIN,
     TAG_MAX_BYTES,
-    Inform,
     Option,
+    Query,
     help_text,
     parse,
 )
@@ -258,13 +258,13 @@ def test_every_field_has_an_option() -> None:
 @pytest.mark.parametrize(
     ("argv", "inform"),
     [
-        (["-h"], Inform.HELP),
-        (["--help", "--nonsense"], Inform.HELP),
-        (["--readonly", "-V"], Inform.VERSION),
-        (["--print-capabilities"], Inform.CAPABILITIES),
+        (["-h"], Query.HELP),
+        (["--help", "--nonsense"], Query.HELP),
+        (["--readonly", "-V"], Query.VERSION),
+        (["--print-capabilities"], Query.CAPABILITIES),
     ],
 )
-def test_questions_need_nothing_else(argv: Sequence[str], inform: Inform) -> None:
+def test_questions_need_nothing_else(argv: Sequence[str], inform: Query) -> None:
     assert parse(argv) is inform
 
 

@@ -102,7 +102,7 @@ class Subscription:
         record = self._take()
         if record is None:
             # First the bell, then once more: see native/watch/shm_reader.h.
-            self._hush()
+            self._drain_wakeups()
             record = self._take()
         return record
 
@@ -148,7 +148,7 @@ class Subscription:
                 return record
         return None
 
-    def _hush(self) -> None:
+    def _drain_wakeups(self) -> None:
         """Take all that has been rung."""
         try:
             while not self.ended:

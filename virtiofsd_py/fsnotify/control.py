@@ -22,7 +22,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, Protocol
 
-from virtiofsd_py.engine import LocalRequest, RecordType
+from virtiofsd_py.engine import RecordType, WatchRequest
 from virtiofsd_py.errors import EngineError
 from virtiofsd_py.fsnotify.request import REQUEST_BYTES_MAX, BadRequest, parse_untrusted
 
@@ -38,7 +38,7 @@ _REFUSALS_LOGGED: Final = 16
 class Consumers(Protocol):
     """What of `virtiofsd_py.engine.Engine` is needed here."""
 
-    def add_consumer(self, request: LocalRequest, bell_fd: int) -> tuple[int, int]:
+    def add_consumer(self, request: WatchRequest, bell_fd: int) -> tuple[int, int]:
         """See there."""
 
     def remove_consumer(self, number: int) -> None:
@@ -126,7 +126,7 @@ class Control:
             if fd == self._sock.fileno():
                 self._accept()
             elif fd in self._connections:
-                self._hear(fd)
+                self._read_request(fd)
         return True
 
     def close(self) -> None:
@@ -151,7 +151,7 @@ class Control:
             self._connections[sock.fileno()] = (sock, None)
             self._epoll.register(sock, select.EPOLLIN | select.EPOLLRDHUP)
 
-    def _hear(self, fd: int) -> None:
+    def _read_request(self, fd: int) -> None:
         sock, number = self._connections[fd]
         try:
             raw = sock.recv(REQUEST_BYTES_MAX + 1)
@@ -172,7 +172,7 @@ class Control:
             code = error.errno if isinstance(error, EngineError) else errno.EINVAL
             self._refuse(sock, code, str(error))
 
-    def _add(self, fd: int, sock: socket.socket, request: LocalRequest) -> None:
+    def _add(self, fd: int, sock: socket.socket, request: WatchRequest) -> None:
         number, ring_fd = self._consumers.add_consumer(request, os.dup(fd))
         self._connections[fd] = (sock, number)
         if _MOUNT_TYPES & request.subtypes.keys():

@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from virtiofsd_py.engine import LocalMount, RecordType
+from virtiofsd_py.engine import MountReport, RecordType
 from virtiofsd_py.fsnotify.records import MountChange, SuperblockChange
 
 _OCTAL: Final = re.compile(rb"\\([0-7]{3})")
@@ -100,7 +100,7 @@ def parse(table: bytes, share: bytes) -> dict[int, Mount]:
     return found
 
 
-def compare(before: Mapping[int, Mount], after: Mapping[int, Mount]) -> Iterator[LocalMount]:
+def compare(before: Mapping[int, Mount], after: Mapping[int, Mount]) -> Iterator[MountReport]:
     """Yield what is to be told of the step from one table to the next."""
     gone = [m for n, m in before.items() if n not in after or after[n].path != m.path]
     for mount in reversed(gone):
@@ -127,8 +127,8 @@ def compare(before: Mapping[int, Mount], after: Mapping[int, Mount]) -> Iterator
             yield _record(RecordType.SUPERBLOCK, made, mount)
 
 
-def _record(kind: RecordType, change: MountChange | SuperblockChange, mount: Mount) -> LocalMount:
-    return LocalMount(
+def _record(kind: RecordType, change: MountChange | SuperblockChange, mount: Mount) -> MountReport:
+    return MountReport(
         type=kind,
         subtype=change,
         number=mount.number,
@@ -141,10 +141,10 @@ def _record(kind: RecordType, change: MountChange | SuperblockChange, mount: Mou
     )
 
 
-class Teller(Protocol):
+class MountSink(Protocol):
     """What of `virtiofsd_py.engine.Engine` is needed here."""
 
-    def tell_mount(self, mount: LocalMount) -> None:
+    def report_mount(self, mount: MountReport) -> None:
         """See there."""
 
     def expire(self, dev: int, ino: int, name: bytes) -> None:
@@ -177,7 +177,7 @@ class MountWatch:
         bell_fd: int,
         share: str,
         root_fd: int,
-        to: Teller,
+        to: MountSink,
         *,
         events: Events | None,
     ) -> None:
@@ -258,7 +258,7 @@ class MountWatch:
         for path in sorted({r.path for r in told if r.type is RecordType.MOUNT}):
             self._expire(path)
         for record in told:
-            self._to.tell_mount(record)
+            self._to.report_mount(record)
         return True
 
     def _read(self) -> dict[int, Mount]:

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from virtiofsd_py.engine import LocalRequest, LocalWatch, RecordType
+from virtiofsd_py.engine import RecordType, WatchRequest, WatchSpec
 from virtiofsd_py.errors import VirtiofsdError
 from virtiofsd_py.fsnotify.records import EventKind
 
@@ -91,7 +91,7 @@ class Request:
         ).encode()
 
 
-def parse_untrusted(raw: bytes) -> LocalRequest:
+def parse_untrusted(raw: bytes) -> WatchRequest:
     """Read a request.
 
     Raises:
@@ -116,18 +116,18 @@ def parse_untrusted(raw: bytes) -> LocalRequest:
     for name in subtypes:
         if name not in names:
             raise BadRequest(f"no type of record is called {name!r}")
-    return LocalRequest(
+    return WatchRequest(
         ring_bytes=ring_bytes,
         subtypes={names[name]: _number(subtypes, name, 0, (1 << 64) - 1) for name in subtypes},
         watches=[_watch(i, _mapping(watch, "a watch")) for i, watch in enumerate(watches)],
     )
 
 
-def _watch(index: int, said: Mapping[str, Any]) -> LocalWatch:
+def _watch(index: int, said: Mapping[str, Any]) -> WatchSpec:
     path = said.get("path")
     if not isinstance(path, str) or not isinstance(said.get("recursive"), bool):
         raise BadRequest("a watch has no path, or does not say whether it is recursive")
-    return LocalWatch(
+    return WatchSpec(
         id=index,
         mask=_number(said, "mask", 0, ALL_EVENTS),
         recursive=said["recursive"],

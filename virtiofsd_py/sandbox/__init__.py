@@ -23,7 +23,7 @@ from virtiofsd_py.options import Sandbox, Seccomp
 from virtiofsd_py.sandbox import capabilities, imports, libc, mountinfo, roots, seccomp, userns
 from virtiofsd_py.sandbox.guardian import ENDING, READY, Ended, Split, split
 from virtiofsd_py.sandbox.mountevents import MountEvents
-from virtiofsd_py.sandbox.mountinfo import Bell, MountTable
+from virtiofsd_py.sandbox.mountinfo import MountNotifier, MountTable
 
 __all__ = ["Ended", "Inside", "Plan", "check_share", "enter"]
 
@@ -116,7 +116,7 @@ def enter(plan: Plan, on_ready: Callable[[], None]) -> Inside | Ended:
     # Where there are none, nothing need be permitted: a user namespace may forbid it.
     if os.geteuid() == 0 and os.getgroups():
         _at("supplementary groups", lambda: os.setgroups([]))
-    bell = _at("the mount table", Bell)
+    bell = _at("the mount table", MountNotifier)
     if plan.mode is Sandbox.NONE:
         inside = _stay(plan, bell, on_ready)
     else:
@@ -132,13 +132,13 @@ def enter(plan: Plan, on_ready: Callable[[], None]) -> Inside | Ended:
     return inside
 
 
-def _stay(plan: Plan, bell: Bell, on_ready: Callable[[], None]) -> Inside:
+def _stay(plan: Plan, bell: MountNotifier, on_ready: Callable[[], None]) -> Inside:
     root_fd = roots.open_share(plan.shared_dir)
     mounts = _table_here(plan, bell, os.path.realpath(plan.shared_dir))
     return Inside(root_fd, roots.open_proc_self_fd(), mounts, os.getpid(), False, on_ready)
 
 
-def _table_here(plan: Plan, bell: Bell, share: str) -> MountTable:
+def _table_here(plan: Plan, bell: MountNotifier, share: str) -> MountTable:
     """Return the table in which the share has its path from the root that we have now.
 
     Args:
@@ -176,7 +176,9 @@ def _leave(plan: Plan, on_ready: Callable[[], None]) -> Split | Ended:
     return split(on_ready, lambda: userns.become_root(plan.uid_map, plan.gid_map))
 
 
-def _change_root(plan: Plan, process: Split, bell: Bell, on_ready: Callable[[], None]) -> Inside:
+def _change_root(
+    plan: Plan, process: Split, bell: MountNotifier, on_ready: Callable[[], None]
+) -> Inside:
     if plan.mode is Sandbox.CHROOT:
         mounts = _at("the mount table", lambda: _table_here(plan, bell, "/"))
         root_fd, proc_self_fd = _at("chroot", lambda: roots.change(plan.shared_dir))

@@ -45,7 +45,7 @@ class MountTable:
     events: MountEvents | None
 
 
-class Bell:
+class MountNotifier:
     """Word of changes in the mount namespace that we are in now; made before the fork."""
 
     def __init__(self) -> None:
