@@ -56,7 +56,7 @@ _native_log = logging.getLogger("virtiofsd_py.native")
 _REQUEST_RINGS_MAX: Final = 64
 # Descriptors the daemon needs for itself, whatever its guest holds: rings, memory, transient opens.
 _NOFILE_OWN: Final = 1024
-# Of what the guest might hold, the part of local consumers: one in this many.
+# Of the descriptors that the guest might hold, consumers get one in this many.
 _CONSUMERS_PART: Final = 8
 _SOCKET_PATH_BYTES: Final = 107  # unix(7)
 

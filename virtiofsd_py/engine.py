@@ -70,7 +70,7 @@ class LogLevel(IntEnum):
 
 
 class RecordType(IntEnum):
-    """enum vfsd_record_type; of the records that watch client read."""
+    """enum vfsd_record_type; of the records that watch clients read."""
 
     FSNOTIFY = 1
     LOSS = 2
@@ -149,12 +149,12 @@ class EngineConfig:
         upcalls: opcodes that `Engine.serve_upcalls` serves.
         max_open_files: descriptors the guest may make us hold, for inodes and open files together;
             0 means no quota.
-        watch_max_fds: descriptors that watch client may make us hold; 0 means no quota.
+        watch_max_fds: descriptors that watch clients may make the daemon hold; 0 means no quota.
         fsnotify: who raises what in the guest; the notification queue exists unless it is off.
         fsnotify_dialect: what the guest's kernel speaks.
         fsnotify_max_marks: fanotify marks that the guest may cause; 0 means the host's own limit.
         fsnotify_max_watches: inotify watches, where it comes to those.
-        watch_max_marks: fanotify marks that watch client may cause.
+        watch_max_marks: fanotify marks that watch clients may cause.
         watch_max_watches: likewise.
         migrate_by_handle: a migration tells inodes by file handle where it can, not by path.
         migrate_guest_error: one that is not found fails alone, not the migration.
@@ -267,7 +267,7 @@ class Stats:
 
 @dataclass(frozen=True, slots=True)
 class WatchSpec:
-    """One thing that a watch client watches; ``vfsd_watch_spec``.
+    """One thing that a consumer watches; ``vfsd_watch_spec``.
 
     Attributes:
         id: the consumer's own number for it, in each record.
@@ -284,12 +284,12 @@ class WatchSpec:
 
 @dataclass(frozen=True, slots=True)
 class WatchRequest:
-    """What a watch client wants to hear of; ``vfsd_watch_request``.
+    """What a consumer wants to receive; ``vfsd_watch_request``.
 
     Attributes:
         ring_bytes: room for records: a power of two from 64 KiB to 64 MiB.
-        subtypes: for each type of record that is wanted, a bit for each subtype. Losses and what
-            becomes of watches are told anyway.
+        subtypes: for each type of record that is wanted, a bit for each subtype. LOSS and WATCH are
+            sent anyway.
         watches: at most 64.
     """
 
@@ -300,7 +300,7 @@ class WatchRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MountReport:
-    """Something was mounted below the share, or changed; ``vfsd_watch_mount``.
+    """A change of a mount below the share, or of its superblock; ``vfsd_watch_mount``.
 
     Attributes:
         type: MOUNT or SUPERBLOCK.
@@ -660,20 +660,20 @@ class Engine:
         return fd
 
     def add_consumer(self, request: WatchRequest, notify_fd: int) -> tuple[int, int]:
-        """Let a program of this host hear what happens in the share.
+        """Add a watch client, which receives events of the share from then on.
 
         Args:
-            request: what it wants to hear of.
+            request: what it wants to receive.
             notify_fd: a connected socket on which a byte is sent when records wait for a consumer
-                that has read everything. It is shut down if the consumer breaks its ring. Owned.
+                that has read everything. It is shut down if the consumer corrupts its ring. Owned.
 
         Returns:
             The consumer's number, for `remove_consumer`, and the descriptor of its ring, which is
             borrowed until then.
 
         Raises:
-            EngineError: EUSERS if there are too many, EINVAL for a bad `request`, or what the host
-                says.
+            EngineError: EUSERS if there are too many, EINVAL for a bad `request`, or the host's
+                error.
         """
         paths = [ffi.new("char[]", watch.path) for watch in request.watches]
         watches = ffi.new(
@@ -696,7 +696,7 @@ class Engine:
         return _check(number, "watch client"), ring_fd[0]
 
     def remove_consumer(self, number: int) -> None:
-        """Let a consumer go, and what only it has watched.
+        """Remove a consumer and its watches.
 
         Raises:
             EngineError: ENOENT if there is none of this number.
@@ -704,7 +704,7 @@ class Engine:
         _check(lib.vfsd_engine_remove_consumer(self._raw, number), "watch client")
 
     def report_mount(self, mount: MountReport) -> None:
-        """Tell the watch client that watch there."""
+        """Report a change of a mount to the consumers that watch there."""
         path, kind = ffi.new("char[]", mount.path), ffi.new("char[]", mount.kind)
         raw = {
             "type": mount.type,
@@ -736,7 +736,7 @@ class Engine:
 
 
 class RingReader:
-    """Reads an event ring that another process fills, and that may hold anything.
+    """Reads an event ring that another process fills, and does not trust it.
 
     See native/watch/shm_reader.h, also for how to wait. One thread at a time.
     """
@@ -745,7 +745,7 @@ class RingReader:
         """Map the ring; `fd` is borrowed.
 
         Raises:
-            EngineError: EINVAL if it is none, or could be cut short.
+            EngineError: EINVAL if it is no ring, or could be cut short.
         """
         self._raw: Any = ffi.NULL
         out = ffi.new("vfsd_shm_reader **")
@@ -755,10 +755,10 @@ class RingReader:
         self._payload = memoryview(b"")
 
     def next(self) -> RingEntry | None:
-        """Give the last entry back and return the oldest that is left, None if there is none now.
+        """Release the last entry and return the oldest that is left, None if there is none now.
 
         Raises:
-            EngineError: EBADMSG, from then on: the ring makes no sense.
+            EngineError: EBADMSG, from then on: the ring is malformed.
         """
         if self._raw == ffi.NULL:
             raise EngineError(errno.EBADF, "event ring")

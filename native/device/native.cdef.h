@@ -221,14 +221,14 @@ int vfsd_engine_answer_upcall(vfsd_engine *engine, int error, const void *payloa
 int vfsd_engine_open_node(vfsd_engine *engine, uint64_t nodeid, int flags);
 
 /*
- * watch/watch.h, vfsd_watch_add_consumer(): a watch client of what happens in the share. Returns its number, or
+ * watch/watch.h, vfsd_watch_add_consumer(): add a watch client. Returns its number as a consumer, or
  * -errno; @notify_fd is owned, *ring_fd borrowed until the consumer is removed.
  */
 int vfsd_engine_add_consumer(vfsd_engine *engine, const vfsd_watch_request *request, int notify_fd,
 			     int *ring_fd);
 int vfsd_engine_remove_consumer(vfsd_engine *engine, int consumer);
 
-/* Something was mounted below the share, or changed: tell the consumers. */
+/* Report a change of a mount below the share to the consumers. */
 void vfsd_engine_report_mount(vfsd_engine *engine, const vfsd_watch_mount *mount);
 
 /*

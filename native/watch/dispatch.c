@@ -19,7 +19,7 @@ static enum vfsd_origin origin_of(const struct vfsd_source *source)
 	return source->own ? VFSD_ORIGIN_GUEST : VFSD_ORIGIN_HOST;
 }
 
-/* See where the root of @watch is, which may have been moved. False: outside of the share. */
+/* The root of @watch may have been moved: check where it is. False: outside of the share. */
 static bool follow_root(struct vfsd_watch_registry *registry, struct vfsd_watch *watch)
 {
 	enum vfsd_watch_place place = vfsd_watch_place_of(registry, watch);
@@ -106,8 +106,9 @@ static void pass_on(void *ctx)
 }
 
 /*
- * A root whose place is unknown was removed, if an event of that comes before everything was read twice:
- * the event comes before the file handle is stale. Otherwise the watch ends here. True: not settled yet.
+ * Settle a watch whose root cannot be opened. If the root was removed, the event that says so ends the watch,
+ * and has come by the time that everything was read twice: the host raises it before the file handle is
+ * stale. Otherwise the root is out of reach, and the watch ends here. True: not settled yet.
  */
 static bool settle(struct vfsd_watch_registry *registry, struct vfsd_watch *watch)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Errors of the filesystems that are watched. The host tells of them by a mark on the whole filesystem
- * only, which takes privilege, and is in a group of its own: events of names need not be sorted out
- * for its sake. The host keeps the first error and a count of what came until it was read.
+ * Errors of the filesystems that are watched. The host reports them to a filesystem mark only, which takes
+ * privilege. The mark is in a group of its own, so that the group of names need not filter its events.
+ * The host keeps the first error and a count of those that came until it was read.
  */
 #include <errno.h>
 #include <sys/epoll.h>
@@ -75,7 +75,7 @@ static void on_event(void *ctx, const struct vfsd_source_event *event)
 	struct vfsd_watch_registry *registry = ctx;
 
 	if (event->error == 0)
-		return; /* what moves is told to sort out the rest, of which there is none here */
+		return; /* a move: reported to sort other events, of which this group has none */
 	for (struct vfsd_watch_consumer *c = registry->consumers; c; c = c->next)
 		for (uint32_t i = 0; i < c->n_watches; i++) {
 			struct vfsd_watch *watch = &c->watches[i];
@@ -90,7 +90,7 @@ static void on_lost(void *ctx)
 {
 	struct vfsd_watch_registry *registry = ctx;
 
-	/* Moves, most likely; but nobody can know. */
+	/* Moves, most likely; but errors may be among them. */
 	for (struct vfsd_watch_consumer *c = registry->consumers; c; c = c->next)
 		if (c->types >> VFSD_RECORD_ERROR & 1)
 			vfsd_watch_record_loss(c, 1);

@@ -12,7 +12,7 @@
 #include "source/source.h"
 #include "base/util.h"
 
-/* The inode that has @fd's handle, on whatever mount. Transient reference or NULL. */
+/* Find the inode that has the handle of @fd, on whatever mount. Transient reference or NULL. */
 static struct vfsd_inode *find_same(struct vfsd_watch_registry *registry, int fd)
 {
 	struct vfsd_file_handle handle;
@@ -27,8 +27,8 @@ static struct vfsd_inode *find_same(struct vfsd_watch_registry *registry, int fd
 }
 
 /*
- * The host watches inodes, whatever mount they are found on: so to us, unlike to a guest, those are
- * one.
+ * The host watches inodes, on whatever mount they are found: so one inode here stands for all of its
+ * mounts, unlike in a guest's table.
  */
 int vfsd_watch_lookup_fd(struct vfsd_watch_registry *registry, int fd, struct vfsd_inode **ret)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Mounts below the share: told to whoever watches there, and followed, for what a name leads to is
+ * Mounts below the share are reported to the watches that cover the place, and followed: the name leads to
  * another directory now.
  */
 #include <errno.h>
@@ -10,7 +10,7 @@
 #include "fsnotify/record_ring.h"
 #include "watch/internal.h"
 
-/* Is @path what @watch is of, or below that? */
+/* Is @path the root of @watch, or below that? */
 static bool covers(const struct vfsd_watch *watch, const char *path)
 {
 	size_t n = strlen(watch->path);
@@ -21,7 +21,7 @@ static bool covers(const struct vfsd_watch *watch, const char *path)
 	       (path[n] == '\0' || (path[n] == '/' && watch->recursive));
 }
 
-/* The directory that @path (below the watch's own) is in; its last name is put into @name. 0: none. */
+/* Find the directory that @path is in, below the watch's own; @name receives the last name. 0: none. */
 static uint64_t find_parent(const struct vfsd_watch *watch, const char *path, char *name,
 			    size_t room)
 {

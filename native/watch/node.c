@@ -16,7 +16,7 @@
 #include "source/source.h"
 #include "base/util.h"
 
-/* Whoever watches below a directory has to follow directories. */
+/* The events by which a recursive watch follows directories. */
 #define FOLLOWED (FAN_CREATE | FAN_DELETE | FAN_MOVE)
 
 static uint32_t interest_of(const struct vfsd_watch *watch)
@@ -76,7 +76,7 @@ void vfsd_watch_begin(struct vfsd_watch_registry *registry, struct vfsd_watch *w
 	if (!err)
 		err = vfsd_watch_parents_add(registry, watch);
 	if (!err && vfsd_watch_place_of(registry, watch) != VFSD_PLACE_SHARED)
-		err = -ENOENT; /* before that could be noticed */
+		err = -ENOENT; /* moved before an event of that could be received */
 	if (!err && watch->recursive)
 		err = vfsd_watch_scan_push(registry, watch, inode->nodeid, 0);
 	if (err) {
@@ -134,7 +134,7 @@ void vfsd_watch_sweep(struct vfsd_watch_registry *registry, struct vfsd_watch *w
 		vfsd_watch_drop_interest(registry, watch, nodeid);
 }
 
-/* @inode is new in @dir: it may be the root of another filesystem. */
+/* @inode is new in @dir, and may be the root of another filesystem: want its errors, too. */
 static void want_errors(struct vfsd_watch_registry *registry, struct vfsd_watch *watch,
 			uint64_t dir, const char *name, struct vfsd_inode *inode)
 {
@@ -173,7 +173,7 @@ void vfsd_watch_add_dir(struct vfsd_watch_registry *registry, struct vfsd_watch 
 
 	fd = openat(dir_fd, name, O_PATH | O_NOFOLLOW | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0) {
-		/* Something else by now: the events about that are on their way. */
+		/* It is something else by now: events of that are on their way. */
 		if (errno != ENOTDIR && errno != ELOOP)
 			vfsd_watch_report_incomplete(watch, dir, name, -errno);
 		return;

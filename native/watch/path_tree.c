@@ -239,7 +239,7 @@ uint64_t vfsd_path_tree_sweep(struct vfsd_path_tree *tree)
 
 	if (!node)
 		return 0;
-	/* No recursion: how deep a tree is, others decide. */
+	/* No recursion: whoever makes directories decides how deep the tree is. */
 	while (node->first)
 		detach(tree, node->first);
 	unlink_node(&tree->detached, node);

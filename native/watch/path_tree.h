@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * watch/path_tree - the directories that one watch of a watch client covers, and what they are called.
+ * watch/path_tree - the directories that one watch covers, and what they are called.
  *
- * A host event names a directory by its node id and what happened in it by one name. What a reader
- * wants is a path, as it was then: so names are kept here, in step with the events that change them.
- * A directory that has left the tree has no path any more, and what is told of it stays untold.
+ * A host event names a directory by its node id and what happened in it by one name. A consumer wants
+ * the path, as it was then: so names are kept here, in step with the events that change them. A
+ * directory that has left the tree has no path any more, and no event in it is reported.
  * Costs about 150 bytes and a name for each directory.
  * Owner thread: the holder of the registry lock.
  */
@@ -24,21 +24,21 @@ void vfsd_path_tree_destroy(struct vfsd_path_tree *tree);
 size_t vfsd_path_tree_count(const struct vfsd_path_tree *tree);
 uint64_t vfsd_path_tree_root(const struct vfsd_path_tree *tree);
 bool vfsd_path_tree_has(const struct vfsd_path_tree *tree, uint64_t nodeid);
-/* And neither it nor anything above it is detached. */
+/* Is @nodeid in the tree, with neither itself nor a directory above it detached? */
 bool vfsd_path_tree_is_inside(const struct vfsd_path_tree *tree, uint64_t nodeid);
 
 /*
- * @nodeid is called @name in @parent now, wherever it was before, with all that is in it. What else
- * had that name is detached. 1: it is new; 0: it was known; -ENOMEM, -ENOENT (no such parent) or
+ * Give @nodeid the name @name in @parent, wherever it was before, with all that is in it. Another
+ * directory of that name is detached. 1: it is new; 0: it was known; -ENOMEM, -ENOENT (no such parent) or
  * -ELOOP (@parent is below @nodeid, or that is the root).
  */
 int vfsd_path_tree_put(struct vfsd_path_tree *tree, uint64_t parent, const char *name,
 		       uint64_t nodeid);
 
-/* The directory called @name in @parent; 0: none. */
+/* Find the directory called @name in @parent; 0: none. */
 uint64_t vfsd_path_tree_child(const struct vfsd_path_tree *tree, uint64_t parent, const char *name);
 
-/* @nodeid, never the root, has no name now. */
+/* Take the name from @nodeid, if that is not the root. */
 void vfsd_path_tree_detach(struct vfsd_path_tree *tree, uint64_t nodeid);
 
 /*
@@ -47,12 +47,12 @@ void vfsd_path_tree_detach(struct vfsd_path_tree *tree, uint64_t nodeid);
  */
 uint64_t vfsd_path_tree_sweep(struct vfsd_path_tree *tree);
 
-/* Tell @each about every directory; the tree must not change meanwhile. */
+/* Call @each with every directory; the tree must not change meanwhile. */
 void vfsd_path_tree_each(const struct vfsd_path_tree *tree,
 			 void (*each)(void *ctx, uint64_t nodeid), void *ctx);
 
 /*
- * The path of what is called @name in @nodeid, or of that itself if @name is NULL, into @path, not
+ * Write the path of what is called @name in @nodeid, or of @nodeid if @name is NULL, to @path, not
  * terminated. Returns its bytes; -ENOENT: it has none; -ENAMETOOLONG: it needs more than @room.
  */
 int vfsd_path_tree_path(const struct vfsd_path_tree *tree, uint64_t nodeid, const char *name,

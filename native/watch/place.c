@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Where what a watch covers lies. It goes with what was at its path, as inotify's do, but not out of the
- * share: so the directories that the path leads through are watched for being moved, too.
+ * Where what a watch covers is. A watch follows the inode that was at its path, as inotify's do, but not out
+ * of the share: so the directories that the path leads through are watched for being moved, too.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -30,7 +30,7 @@ int vfsd_watch_open(int root_fd, const char *path)
 	return fd < 0 ? -errno : fd;
 }
 
-/* Returns its length, or -1. Paths that are too long are cut, and are no place of anything. */
+/* Returns the length of the path of @fd, or -1. A path that is too long is cut: is_shared() refuses it. */
 static ssize_t path_of(const struct vfsd_watch_registry *registry, int fd, char path[PATH_MAX])
 {
 	char link[16];
@@ -39,7 +39,7 @@ static ssize_t path_of(const struct vfsd_watch_registry *registry, int fd, char 
 	return readlinkat(registry->config.proc_self_fd, link, path, PATH_MAX);
 }
 
-/* Both are open, so that their numbers are theirs alone. */
+/* Is @fd what is at @path? Both are open, so that no other inode has the number of either. */
 static bool is_at(int root_fd, const char *path, int fd)
 {
 	int found = vfsd_watch_open(root_fd, path);
@@ -55,8 +55,8 @@ static bool is_at(int root_fd, const char *path, int fd)
 }
 
 /*
- * Is @fd below the share, or that itself? What is below no directory of ours has some path all the same,
- * or that of our root: it counts only if it leads there.
+ * Is @fd below the share, or the share itself? What is outside of the daemon's root has some path in /proc
+ * all the same: so the path counts only if it leads to @fd.
  */
 static bool is_shared(const struct vfsd_watch_registry *registry, int fd)
 {
@@ -75,7 +75,7 @@ static bool is_shared(const struct vfsd_watch_registry *registry, int fd)
 	return is_at(registry->config.root_fd, path + above + (above > 1), fd);
 }
 
-/* It has no name any more, which is told by itself. */
+/* It has no name any more: an event of its own says so. */
 static bool is_removed(int fd)
 {
 	struct stat st;
@@ -96,7 +96,7 @@ bool vfsd_watch_is_in_place(const struct vfsd_watch_registry *registry,
 		return above == 0 || is_shared(registry, fd);
 	bytes = vfsd_path_tree_path(watch->tree, nodeid, NULL, path, sizeof(path) - 1);
 	if (bytes < 0)
-		return bytes == -ENAMETOOLONG; /* nothing can be told of it anyway */
+		return bytes == -ENAMETOOLONG; /* no event there has a path to report */
 	path[bytes] = '\0';
 	root = vfsd_inode_get(registry->inodes, vfsd_path_tree_root(watch->tree));
 	if (!root)

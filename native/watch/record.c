@@ -21,8 +21,8 @@ _Static_assert(sizeof(struct payload) <= VFSD_SHM_RING_PAYLOAD_MAX, "any path fi
 static void after_put(struct vfsd_watch_consumer *consumer, int result)
 {
 	/*
-	 * A socket, for each of its ends blocks or not as that one says. An eventfd is one file to both,
-	 * and who fills it and makes it blocking would have us wait.
+	 * A socket, because each end of it chooses alone whether it blocks. An eventfd is one file to both:
+	 * a consumer that fills it and makes it blocking would block the daemon.
 	 */
 	if (result > 0)
 		(void)send(consumer->notify_fd, "!", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
@@ -30,7 +30,7 @@ static void after_put(struct vfsd_watch_consumer *consumer, int result)
 		return;
 	consumer->broken = true;
 	(void)shutdown(consumer->notify_fd, SHUT_RDWR);
-	VFSD_LOG_LIMITED(VFSD_LOG_WARN, "watch: consumer %d broke its ring and is let go",
+	VFSD_LOG_LIMITED(VFSD_LOG_WARN, "watch: consumer %d broke its ring and is dropped",
 			 consumer->number);
 }
 
@@ -75,7 +75,7 @@ void vfsd_watch_record_error(struct vfsd_watch *watch, const struct vfsd_source_
 		return;
 	bytes = vfsd_path_tree_path(watch->tree, event->nodeid, NULL, payload.path,
 				    sizeof(payload.path));
-	/* What is at fault need not be a directory that we know: the filesystem is. */
+	/* The inode at fault need not be a directory in the tree; the root of its filesystem is one. */
 	if (bytes < 0)
 		bytes = vfsd_path_tree_path(watch->tree, event->root, NULL, payload.path,
 					    sizeof(payload.path));
@@ -136,7 +136,7 @@ void vfsd_watch_record_event(struct vfsd_watch *watch, uint64_t nodeid, const ch
 	}
 	bytes = vfsd_path_tree_path(watch->tree, nodeid, name, payload.path, sizeof(payload.path));
 	if (bytes < 0) {
-		/* Outside of the tree by now; or too deep for a path, which must not go unnoticed. */
+		/* Outside of the tree by now; or too deep for a path, which the consumer must notice. */
 		if (bytes == -ENAMETOOLONG)
 			vfsd_watch_record_loss(watch->consumer, 1);
 		return;

@@ -61,7 +61,7 @@ static int start_thread(struct vfsd_watch_registry *registry)
 	return err;
 }
 
-/* Give everything back that only consumers need. The caller is no consumer's thread. */
+/* Release everything that only consumers need. The caller is not the thread of the registry. */
 static void stop(struct vfsd_watch_registry *registry)
 {
 	if (registry->thread_running) {

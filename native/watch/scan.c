@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Looking through directories: those that a new watch covers, those that appear below it, and all of
- * them again when events were lost.
+ * Scans of directories: those that a new watch covers, those that appear below it, and all of them again
+ * when events were lost.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -16,8 +16,8 @@
 #include "watch/internal.h"
 
 enum {
-	CHUNK_BYTES = 1 << 15, /* of a directory, seen at once */
-	TRIES_MAX = 8,	       /* of looking through one that moves */
+	CHUNK_BYTES = 1 << 15, /* of a directory, read at once */
+	TRIES_MAX = 8,	       /* of scanning one that moves */
 };
 
 static struct vfsd_watch *find_watch(struct vfsd_watch_registry *registry, uint64_t owner)
@@ -30,8 +30,8 @@ static struct vfsd_watch *find_watch(struct vfsd_watch_registry *registry, uint6
 }
 
 /*
- * Not now: it is where the next events say, or none of ours any more. Or something is mounted above
- * it, or is not any more: that is told by others, whom we do not wait for.
+ * Scan @nodeid later: it has moved, as the next events say, or something was mounted above it or
+ * unmounted, which MountWatch reports in its own time.
  */
 static void scan_later(struct vfsd_watch_registry *registry, struct vfsd_watch *watch,
 		       uint64_t nodeid, uint32_t found)
@@ -51,8 +51,8 @@ static bool is_dir_entry(int dir_fd, const struct dirent64 *entry)
 	return fstatat(dir_fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(st.st_mode);
 }
 
-static void see(struct vfsd_watch_registry *registry, struct vfsd_watch *watch, uint64_t nodeid,
-		int fd, const struct dirent64 *entry, uint32_t found)
+static void report_entry(struct vfsd_watch_registry *registry, struct vfsd_watch *watch,
+			 uint64_t nodeid, int fd, const struct dirent64 *entry, uint32_t found)
 {
 	const struct vfsd_watch_event_payload fields = {.flags = VFSD_EVENT_FOUND};
 	bool is_dir;
@@ -86,14 +86,14 @@ static void scan(struct vfsd_watch_registry *registry, struct vfsd_watch *watch,
 	while ((bytes = getdents64(fd, chunk, sizeof(chunk))) > 0) {
 		const struct dirent64 *entry;
 
-		/* If not, what was seen may be nobody's business: the event of that waits. */
+		/* If not, the entries may be outside of the share: an event that says so is waiting. */
 		if (!vfsd_watch_is_in_place(registry, watch, nodeid, fd)) {
 			scan_later(registry, watch, nodeid, found);
 			break;
 		}
 		for (ssize_t at = 0; at < bytes; at += entry->d_reclen) {
 			entry = (const void *)(chunk + at);
-			see(registry, watch, nodeid, fd, entry, found);
+			report_entry(registry, watch, nodeid, fd, entry, found);
 		}
 	}
 	if (bytes < 0)
@@ -129,7 +129,7 @@ static void push_again(void *raw, uint64_t nodeid)
 {
 	const struct again *again = raw;
 
-	/* Without memory a directory stays unseen that appeared while events were lost. */
+	/* Without memory a directory that appeared while events were lost stays unwatched. */
 	(void)vfsd_watch_scan_push(again->registry, again->watch, nodeid, VFSD_FOUND_MOVED);
 }
 

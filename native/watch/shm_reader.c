@@ -13,17 +13,17 @@
 #include "watch/shm_ring.h"
 #include "base/util.h"
 
-/* A skip, a loss that was told already, another skip: so much lies between two records at most. */
+/* At most a skip, a loss that was reported already and another skip lie between two records. */
 enum { UNSEEN_MAX = 3 };
 
 struct vfsd_shm_reader {
 	struct vfsd_shm_ring_producer *producer;
 	struct vfsd_shm_ring_consumer *consumer;
 	const uint8_t *data;
-	uint64_t size; /* checked once */
-	uint64_t tail; /* what is true; the shared one is for the producer */
-	uint64_t told; /* lost records that have been told of */
-	uint64_t step; /* what release adds to tail */
+	uint64_t size;	   /* checked once */
+	uint64_t tail;	   /* what holds; the shared one is for the producer */
+	uint64_t reported; /* lost records, so far */
+	uint64_t step;	   /* what release adds to tail */
 	bool broken;
 };
 
@@ -110,11 +110,11 @@ static int header_at_tail(const struct vfsd_shm_reader *reader, uint64_t used,
 	return ret->bytes <= ret->size - sizeof(*ret) ? 0 : -EBADMSG;
 }
 
-static int tell_loss(struct vfsd_shm_reader *reader, uint64_t total, uint64_t step,
-		     vfsd_ring_entry *ret)
+static int report_loss(struct vfsd_shm_reader *reader, uint64_t total, uint64_t step,
+		       vfsd_ring_entry *ret)
 {
-	*ret = (vfsd_ring_entry){.type = VFSD_RECORD_LOSS, .lost = total - reader->told};
-	reader->told = total;
+	*ret = (vfsd_ring_entry){.type = VFSD_RECORD_LOSS, .lost = total - reader->reported};
+	reader->reported = total;
 	reader->step = step;
 	return 1;
 }
@@ -129,11 +129,11 @@ int vfsd_shm_reader_next(vfsd_shm_reader *reader, vfsd_ring_entry *ret)
 		reader->step = 0;
 		if (reader->broken)
 			return -EBADMSG;
-		/* In this order: what was dropped so far comes behind all that is before head. */
+		/* In this order: what was dropped so far is missing after all that is before head. */
 		dropped = atomic_load(&reader->producer->dropped);
 		head = atomic_load(&reader->producer->head);
-		if (head == reader->tail && dropped > reader->told)
-			return tell_loss(reader, dropped, 0, ret);
+		if (head == reader->tail && dropped > reader->reported)
+			return report_loss(reader, dropped, 0, ret);
 		if (head == reader->tail)
 			return 0;
 		if (head - reader->tail > reader->size || head % VFSD_RECORD_ALIGN != 0 ||
@@ -145,8 +145,8 @@ int vfsd_shm_reader_next(vfsd_shm_reader *reader, vfsd_ring_entry *ret)
 			if (header.bytes != sizeof(total))
 				return broken(reader);
 			memcpy(&total, payload, sizeof(total));
-			if (total > reader->told)
-				return tell_loss(reader, total, header.size, ret);
+			if (total > reader->reported)
+				return report_loss(reader, total, header.size, ret);
 		} else if (header.type != VFSD_RECORD_SKIP) {
 			*ret = (vfsd_ring_entry){
 				.type = header.type,

@@ -15,12 +15,12 @@ struct vfsd_shm_ring {
 	struct vfsd_shm_ring_producer *producer;
 	struct vfsd_shm_ring_consumer *consumer;
 	uint8_t *data;
-	/* What is true; the shared copies are for the consumer, who can write to them. */
+	/* What holds; the shared copies are for the consumer, which can write to them. */
 	uint64_t size;
 	uint64_t head;
 	uint64_t tail; /* as last seen */
 	uint64_t dropped;
-	uint64_t told; /* of dropped: in loss records */
+	uint64_t reported; /* of dropped: in loss records */
 	bool broken;
 };
 
@@ -40,7 +40,7 @@ static int map(struct vfsd_shm_ring *ring)
 	ring->fd = memfd_create("virtiofsd-py-events", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (ring->fd < 0)
 		return -errno;
-	/* Memory that its other owner cuts short would end us with SIGBUS. */
+	/* If the consumer could cut the memory short, SIGBUS would end the daemon. */
 	if (ftruncate(ring->fd, (off_t)whole) < 0 || fcntl(ring->fd, F_ADD_SEALS, seals) < 0)
 		return -errno;
 	memory = mmap(NULL, whole, PROT_READ | PROT_WRITE, MAP_SHARED, ring->fd, 0);
@@ -92,8 +92,8 @@ int vfsd_shm_ring_fd(const struct vfsd_shm_ring *ring)
 	return ring->fd;
 }
 
-/* Look where the consumer is. It may only have moved on, to where we have been. */
-static int look(struct vfsd_shm_ring *ring)
+/* Load the consumer's cursor. It may only have moved on, at most to the head. */
+static int load_tail(struct vfsd_shm_ring *ring)
 {
 	uint64_t tail = atomic_load(&ring->consumer->tail);
 
@@ -126,7 +126,7 @@ static void append(struct vfsd_shm_ring *ring, uint64_t *head, const struct vfsd
 		const struct vfsd_shm_record skip = {.type = VFSD_RECORD_SKIP,
 						     .size = (uint32_t)room};
 
-		/* The end may be nearer than a whole header: its first half says all. */
+		/* The end may be nearer than a whole header: type and size are in its first half. */
 		memcpy(ring->data + (*head & (ring->size - 1)), &skip,
 		       room < sizeof(skip) ? (size_t)room : sizeof(skip));
 		*head += room;
@@ -153,7 +153,7 @@ static uint32_t record_size(uint32_t bytes)
 				       (size_t)VFSD_RECORD_ALIGN);
 }
 
-/* Show the records up to @head. 1: the consumer had read everything before them. */
+/* Publish the records up to @head. 1: the consumer had read everything before them. */
 static int publish(struct vfsd_shm_ring *ring, uint64_t head)
 {
 	uint64_t before = ring->head;
@@ -162,22 +162,22 @@ static int publish(struct vfsd_shm_ring *ring, uint64_t head)
 	ring->head = head;
 	/*
 	 * Both in the one order that all such operations have, as are the consumer's store to tail and
-	 * its load of head after it: either it sees our record, or we see that it has stopped.
+	 * its load of head after it: either the consumer sees the record, or its tail says that it waits.
 	 */
 	atomic_store(&ring->producer->head, head);
-	err = look(ring);
+	err = load_tail(ring);
 	return err ? err : ring->tail == before;
 }
 
 int vfsd_shm_ring_put_loss(struct vfsd_shm_ring *ring, uint64_t count)
 {
-	int err = ring->broken ? -EPROTO : look(ring);
+	int err = ring->broken ? -EPROTO : load_tail(ring);
 
 	if (err)
 		return err;
 	ring->dropped += count;
 	atomic_store(&ring->producer->dropped, ring->dropped);
-	err = look(ring);
+	err = load_tail(ring);
 	return err ? err : ring->tail == ring->head;
 }
 
@@ -192,19 +192,19 @@ int vfsd_shm_ring_put(struct vfsd_shm_ring *ring, enum vfsd_record_type type, ui
 					       .size = record_size(bytes),
 					       .watch = watch,
 					       .bytes = bytes};
-	bool must_tell = ring->told != ring->dropped;
+	bool must_report = ring->reported != ring->dropped;
 	uint64_t head = ring->head;
 	uint64_t end;
 
-	if (ring->broken || look(ring) < 0)
+	if (ring->broken || load_tail(ring) < 0)
 		return -EPROTO;
-	end = head + (must_tell ? takes(ring, head, loss.size) : 0);
+	end = head + (must_report ? takes(ring, head, loss.size) : 0);
 	end += takes(ring, end, record.size);
 	if (bytes > VFSD_SHM_RING_PAYLOAD_MAX || end - ring->tail > ring->size)
 		return vfsd_shm_ring_put_loss(ring, 1);
-	if (must_tell) {
+	if (must_report) {
 		append(ring, &head, &loss, &ring->dropped);
-		ring->told = ring->dropped;
+		ring->reported = ring->dropped;
 	}
 	append(ring, &head, &record, payload);
 	return publish(ring, head);

@@ -2,23 +2,24 @@
 /*
  * watch/shm_ring - event ring in memory that is shared with one watch client: the producer's side.
  *
- * A ring per consumer. So each has a cursor and filters of its own, what one of them does with its
- * memory is nobody else's concern, and a record stays where it is until its reader gives it back:
- * a ring for several could not be overwritten without either waiting or tearing what is being read.
+ * Each consumer has a ring, and with it a cursor and filters, of its own. What one does to its memory
+ * harms no other, and a record stays in its place until the reader releases it. A ring for several
+ * would have to wait for the slowest, or overwrite what is being read.
  *
  * The memory is a memfd that cannot change its size:
  *
- *   0     struct vfsd_shm_ring_producer, written by us and never read
- *   4096  struct vfsd_shm_ring_consumer, written by the consumer, checked whenever we look
+ *   0     struct vfsd_shm_ring_producer, written by the daemon and never read
+ *   4096  struct vfsd_shm_ring_consumer, written by the consumer, checked at each load
  *   8192  data, a power of two of bytes
  *
  * Positions are bytes since the beginning and only grow; data[position mod size] holds them. A record
- * lies in one piece: one that would straddle the end follows a skip record. The producer neither
+ * is contiguous: one that would straddle the end follows a skip record. The producer neither
  * blocks nor allocates. What finds no room is counted in @dropped; with the next record that does, a
  * loss record is put first. A consumer that has read everything sees by @dropped what it missed at
  * the very end. Both carry the sum since the beginning, so that nothing is counted twice.
  *
- * No merging of equal neighbours here, unlike fsnotify/record_ring.h: the consumer may be looking at the older.
+ * Equal neighbours are not merged here, unlike in fsnotify/record_ring.h: the consumer may be reading
+ * the older one.
  * Owner thread: the holder of the caller's lock.
  */
 #ifndef VFSD_WATCH_SHM_RING_H
@@ -68,9 +69,9 @@ _Static_assert(sizeof(atomic_uint_least64_t) == 8 && ATOMIC_LLONG_LOCK_FREE == 2
 
 struct vfsd_shm_ring;
 
-/* @bytes of data: a power of two between the bounds above. 0, -EINVAL or what the host says. */
+/* @bytes of data: a power of two between the bounds above. 0, -EINVAL or the host's error. */
 int vfsd_shm_ring_create(uint32_t bytes, struct vfsd_shm_ring **ret);
-/* The consumer keeps its mapping; the memory goes with it. */
+/* The memory lasts as long as the consumer's mapping. */
 void vfsd_shm_ring_destroy(struct vfsd_shm_ring *ring);
 
 /* The memory, to be passed to the consumer. Borrowed. */
@@ -80,7 +81,7 @@ int vfsd_shm_ring_fd(const struct vfsd_shm_ring *ring);
  * Append a record with @bytes of payload, at most VFSD_SHM_RING_PAYLOAD_MAX, copied.
  *  1: the consumer had read everything, and may be waiting to be woken.
  *  0: it has more to read before this one; or there was no room, which is accounted for.
- *  -EPROTO, from then on: the consumer's cursor makes no sense. It gets nothing more.
+ *  -EPROTO, from then on: the consumer's cursor is invalid. It receives nothing more.
  */
 int vfsd_shm_ring_put(struct vfsd_shm_ring *ring, enum vfsd_record_type type, uint16_t subtype,
 		      uint32_t watch, const void *payload, uint32_t bytes);

@@ -58,13 +58,13 @@ def test_what_is_asked_for_arrives(
     watches: list[Watch], subtypes: dict[RecordType, int], order: int
 ) -> None:
     request = Request(tuple(watches), subtypes, 1 << order)
-    heard = parse_untrusted(request.encode())
-    assert heard.ring_bytes == 1 << order
-    assert heard.subtypes == subtypes
-    assert [(w.mask, w.recursive, w.path) for w in heard.watches] == [
+    parsed = parse_untrusted(request.encode())
+    assert parsed.ring_bytes == 1 << order
+    assert parsed.subtypes == subtypes
+    assert [(w.mask, w.recursive, w.path) for w in parsed.watches] == [
         (w.mask, w.recursive, clean_path(w.path)) for w in watches
     ]
-    assert [w.id for w in heard.watches] == list(range(len(watches)))
+    assert [w.id for w in parsed.watches] == list(range(len(watches)))
 
 
 @given(st.text())

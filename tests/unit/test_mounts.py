@@ -87,8 +87,8 @@ def name(record: MountReport) -> str:
 
 @given(TABLES, TABLES)
 def test_differences(before: dict[int, Mount], after: dict[int, Mount]) -> None:
-    told = [(r.type, r.number, name(r)) for r in compare(before, after)]
-    assert sorted(told) == sorted(expected(before, after))
+    changes = [(r.type, r.number, name(r)) for r in compare(before, after)]
+    assert sorted(changes) == sorted(expected(before, after))
     assert list(compare(after, after)) == []
 
 

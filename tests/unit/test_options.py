@@ -256,7 +256,7 @@ def test_every_field_has_an_option() -> None:
 
 
 @pytest.mark.parametrize(
-    ("argv", "inform"),
+    ("argv", "query"),
     [
         (["-h"], Query.HELP),
         (["--help", "--nonsense"], Query.HELP),
@@ -264,8 +264,8 @@ def test_every_field_has_an_option() -> None:
         (["--print-capabilities"], Query.CAPABILITIES),
     ],
 )
-def test_questions_need_nothing_else(argv: Sequence[str], inform: Query) -> None:
-    assert parse(argv) is inform
+def test_questions_need_nothing_else(argv: Sequence[str], query: Query) -> None:
+    assert parse(argv) is query
 
 
 BOUNDED = [

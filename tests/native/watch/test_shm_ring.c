@@ -114,7 +114,7 @@ static void test_against_model(unsigned int seed, int put_percent, uint32_t max_
 	CHECK_EQ(vfsd_shm_reader_create(vfsd_shm_ring_fd(ring), &reader), 0);
 	memory = map(ring);
 	for (int step = 0; step < 20000; step++) {
-		const struct vfsd_shm_ring_producer *told = (void *)memory;
+		const struct vfsd_shm_ring_producer *shared = (void *)memory;
 		uint32_t len = (uint32_t)random() % (max_len + 1);
 		uint8_t fill = (uint8_t)(random() % 64);
 		bool caught_up = model.records == 0;
@@ -134,8 +134,8 @@ static void test_against_model(unsigned int seed, int put_percent, uint32_t max_
 		result = vfsd_shm_ring_put(ring, VFSD_RECORD_FSNOTIFY, fill, (uint32_t)step,
 					   payload, len);
 		CHECK(result == 0 || result == 1);
-		if (told->dropped != dropped) {
-			CHECK_EQ(told->dropped, ++dropped);
+		if (shared->dropped != dropped) {
+			CHECK_EQ(shared->dropped, ++dropped);
 			/* Not while a quarter of it is free. */
 			CHECK(model.records * (max_len + 64) >= RING_BYTES / 4);
 			push_loss(&model);
@@ -275,7 +275,7 @@ static void test_cursors_that_make_no_sense(void)
 
 /*
  * Two producers, as many as may be with a lock, and consumers of which one is slow and one stops: each
- * other one gets every record or is told how many it did not, in order.
+ * other one gets every record or the count of those that it missed, in order.
  */
 enum { CONSUMERS = 4, STALLED = 3, PRODUCERS = 2, ROUNDS = 20000 };
 
@@ -288,14 +288,14 @@ static struct {
 	pthread_mutex_t lock;
 	struct vfsd_shm_ring *rings[CONSUMERS];
 	uint64_t next;
-	int bells[CONSUMERS][2]; /* pipes: what a socket is to the real ones */
+	int wakeups[CONSUMERS][2]; /* pipes: what a socket is to the real ones */
 } hub = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
-static void ring_bell(int i, int result)
+static void wake(int i, int result)
 {
 	CHECK(result >= 0);
 	if (result > 0)
-		CHECK_EQ(write(hub.bells[i][1], "!", 1), 1);
+		CHECK_EQ(write(hub.wakeups[i][1], "!", 1), 1);
 }
 
 static void *produce(void *arg)
@@ -308,9 +308,9 @@ static void *produce(void *arg)
 		message.number = hub.next++;
 		memset(message.rest, (int)message.number, sizeof(message.rest));
 		for (int k = 0; k < CONSUMERS; k++)
-			ring_bell(k, vfsd_shm_ring_put(
-					     hub.rings[k], VFSD_RECORD_FSNOTIFY, 0, 0, &message,
-					     (uint32_t)sizeof(message) - i % sizeof(message.rest)));
+			wake(k, vfsd_shm_ring_put(
+					hub.rings[k], VFSD_RECORD_FSNOTIFY, 0, 0, &message,
+					(uint32_t)sizeof(message) - i % sizeof(message.rest)));
 		pthread_mutex_unlock(&hub.lock);
 	}
 	return NULL;
@@ -322,7 +322,7 @@ static void *consume(void *arg)
 	uint64_t next = 0;
 	vfsd_shm_reader *reader;
 	vfsd_ring_entry entry;
-	char bell[64];
+	char wakeup[64];
 
 	CHECK_EQ(vfsd_shm_reader_create(vfsd_shm_ring_fd(hub.rings[me]), &reader), 0);
 	while (next < PRODUCERS * ROUNDS) {
@@ -330,12 +330,12 @@ static void *consume(void *arg)
 
 		if (vfsd_shm_reader_next(reader, &entry) == 0) {
 			/* Emptied without waiting, then looked at again; then it may block. */
-			CHECK_EQ(fcntl(hub.bells[me][0], F_SETFL, O_NONBLOCK), 0);
-			while (read(hub.bells[me][0], bell, sizeof(bell)) > 0)
+			CHECK_EQ(fcntl(hub.wakeups[me][0], F_SETFL, O_NONBLOCK), 0);
+			while (read(hub.wakeups[me][0], wakeup, sizeof(wakeup)) > 0)
 				;
 			if (vfsd_shm_reader_next(reader, &entry) == 0) {
-				CHECK_EQ(fcntl(hub.bells[me][0], F_SETFL, 0), 0);
-				CHECK(read(hub.bells[me][0], bell, 1) == 1);
+				CHECK_EQ(fcntl(hub.wakeups[me][0], F_SETFL, 0), 0);
+				CHECK(read(hub.wakeups[me][0], wakeup, 1) == 1);
 				continue;
 			}
 		}
@@ -370,7 +370,7 @@ static void test_threads(void)
 	for (int i = 0; i < CONSUMERS; i++) {
 		CHECK_EQ(vfsd_shm_ring_create(i == 2 ? RING_BYTES * 64 : RING_BYTES, &hub.rings[i]),
 			 0);
-		CHECK_EQ(pipe2(hub.bells[i], O_CLOEXEC), 0);
+		CHECK_EQ(pipe2(hub.wakeups[i], O_CLOEXEC), 0);
 	}
 	for (int i = 0; i < CONSUMERS; i++)
 		if (i != STALLED)
@@ -394,7 +394,7 @@ static void test_threads(void)
 	vfsd_shm_reader_destroy(reader);
 	for (int i = 0; i < CONSUMERS; i++) {
 		vfsd_shm_ring_destroy(hub.rings[i]);
-		CHECK_EQ(close(hub.bells[i][0]) | close(hub.bells[i][1]), 0);
+		CHECK_EQ(close(hub.wakeups[i][0]) | close(hub.wakeups[i][1]), 0);
 	}
 }
 
