@@ -6,7 +6,7 @@ it accepts, its help). Names and meanings are those of the Rust virtiofsd, so th
 that daemon can start this one; ours are in the groups "Queues" and "Remote fsnotify".
 
 Nothing here prints or exits: a wrong command line is a `ConfigError` of one line, and a question
-(--help, --version, --print-capabilities) is an `Inform` for the caller to answer.
+(--help, --version, --print-capabilities) is a `Query` for the caller to answer.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ RING_KIB_MIN: Final = 64
 RING_KIB_MAX: Final = 65536
 
 
-class Inform(enum.Enum):
+class Query(enum.Enum):
     """A question that the command answers instead of serving."""
 
     HELP = enum.auto()
@@ -633,11 +633,11 @@ class _Ask(argparse.Action):
 
 
 class _AskedError(Exception):
-    """Carries an `Inform` out of argparse."""
+    """Carries a `Query` out of argparse."""
 
-    def __init__(self, inform: Inform) -> None:
-        super().__init__(inform)
-        self.inform = inform
+    def __init__(self, query: Query) -> None:
+        super().__init__(query)
+        self.query = query
 
 
 class _Parser(argparse.ArgumentParser):
@@ -674,12 +674,12 @@ def _build_parser() -> _Parser:
         for option in options:
             group.add_argument(f"--{option.name}", action=_Set, dest=option.field, option=option)
     questions = parser.add_argument_group("Questions")
-    for names, inform, answer in (
-        (("-h", "--help"), Inform.HELP, "this page"),
-        (("-V", "--version"), Inform.VERSION, "the version"),
-        (("--print-capabilities",), Inform.CAPABILITIES, "what management tools ask, as JSON"),
+    for names, query, answer in (
+        (("-h", "--help"), Query.HELP, "this page"),
+        (("-V", "--version"), Query.VERSION, "the version"),
+        (("--print-capabilities",), Query.CAPABILITIES, "what management tools ask, as JSON"),
     ):
-        questions.add_argument(*names, action=_Ask, nargs=0, const=inform, dest="ask", help=answer)
+        questions.add_argument(*names, action=_Ask, nargs=0, const=query, dest="ask", help=answer)
     old = parser.add_argument_group("For callers of older daemons [deprecated]")
     old.add_argument(
         "-o",
@@ -711,7 +711,7 @@ def help_text() -> str:
     return _build_parser().format_help()
 
 
-def parse(argv: Sequence[str]) -> Options | Inform:
+def parse(argv: Sequence[str]) -> Options | Query:
     """Read a command line.
 
     Args:
@@ -727,7 +727,7 @@ def parse(argv: Sequence[str]) -> Options | Inform:
     try:
         found, unknown = parser.parse_known_args(argv)
     except _AskedError as asked:
-        return asked.inform
+        return asked.query
     except argparse.ArgumentError as error:
         raise ConfigError(_arity_message(str(error.argument_name))) from None
     if unknown:

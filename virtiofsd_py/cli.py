@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from virtiofsd_py import __version__, arguments, systemlog, watch
-from virtiofsd_py.arguments import Inform
+from virtiofsd_py.arguments import Query
 from virtiofsd_py.errors import ConfigError, VirtiofsdError
 from virtiofsd_py.options import LogLevel, Options
 
@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None, extensions: Handlers | None = None) 
     except ConfigError as error:
         _complain(str(error))
         return EXIT_USAGE
-    if isinstance(parsed, Inform):
+    if isinstance(parsed, Query):
         _answer(parsed)
         return EXIT_OK
     _configure_logging(parsed)
@@ -115,10 +115,10 @@ def _fail(error: Exception, cause: str) -> int:
     return EXIT_FAILED
 
 
-def _answer(question: Inform) -> None:
-    if question is Inform.HELP:
+def _answer(question: Query) -> None:
+    if question is Query.HELP:
         text = arguments.help_text()
-    elif question is Inform.VERSION:
+    elif question is Query.VERSION:
         text = f"{arguments.PROGRAM} {__version__}\n"
     else:
         import json

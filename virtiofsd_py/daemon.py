@@ -56,8 +56,8 @@ _native_log = logging.getLogger("virtiofsd_py.native")
 _REQUEST_RINGS_MAX: Final = 64
 # Descriptors the daemon needs for itself, whatever its guest holds: rings, memory, transient opens.
 _NOFILE_OWN: Final = 1024
-# Of what the guest might hold, the part of local consumers: one in this many.
-_LOCAL_PART: Final = 8
+# Of the descriptors that the guest might hold, consumers get one in this many.
+_CONSUMERS_PART: Final = 8
 _SOCKET_PATH_BYTES: Final = 107  # unix(7)
 
 _NATIVE_LEVELS: Final = {
@@ -404,15 +404,15 @@ def _make_engine(
             preserve_noatime=options.preserve_noatime,
             allow_project_ids=options.allow_project_ids,
             announce_submounts=options.announce_submounts,
-            max_open_files=quota - quota // _LOCAL_PART,
-            max_local_fds=quota // _LOCAL_PART,
+            max_open_files=quota - quota // _CONSUMERS_PART,
+            watch_max_fds=quota // _CONSUMERS_PART,
             fsnotify=core.Fsnotify[options.fsnotify.name],
             fsnotify_dialect=core.FsnotifyDialect[options.fsnotify_dialect.name],
             fsnotify_ring_bytes=options.fsnotify_ring_kib * 1024,
             fsnotify_max_marks=watches.marks.of_guest(options.fsnotify_max_watches),
             fsnotify_max_watches=watches.watches.of_guest(options.fsnotify_max_watches),
-            max_local_marks=watches.marks.part,
-            max_local_watches=watches.watches.part,
+            watch_max_marks=watches.marks.part,
+            watch_max_watches=watches.watches.part,
             log_level=_CORE_LEVELS[options.log_level],
             migrate_by_handle=options.migration_mode is MigrationMode.FILE_HANDLES,
             migrate_guest_error=options.migration_on_error is MigrationOnError.GUEST_ERROR,

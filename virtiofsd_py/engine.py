@@ -70,7 +70,7 @@ class LogLevel(IntEnum):
 
 
 class RecordType(IntEnum):
-    """enum vfsd_record_type; of the records that local consumers read."""
+    """enum vfsd_record_type; of the records that watch clients read."""
 
     FSNOTIFY = 1
     LOSS = 2
@@ -149,13 +149,13 @@ class EngineConfig:
         upcalls: opcodes that `Engine.serve_upcalls` serves.
         max_open_files: descriptors the guest may make us hold, for inodes and open files together;
             0 means no quota.
-        max_local_fds: descriptors that local consumers may make us hold; 0 means no quota.
+        watch_max_fds: descriptors that watch clients may make the daemon hold; 0 means no quota.
         fsnotify: who raises what in the guest; the notification queue exists unless it is off.
         fsnotify_dialect: what the guest's kernel speaks.
         fsnotify_max_marks: fanotify marks that the guest may cause; 0 means the host's own limit.
         fsnotify_max_watches: inotify watches, where it comes to those.
-        max_local_marks: fanotify marks that local consumers may cause.
-        max_local_watches: likewise.
+        watch_max_marks: fanotify marks that watch clients may cause.
+        watch_max_watches: likewise.
         migrate_by_handle: a migration tells inodes by file handle where it can, not by path.
         migrate_guest_error: one that is not found fails alone, not the migration.
         migrate_verify: what is found has to have the file handle that the source saw.
@@ -190,14 +190,14 @@ class EngineConfig:
     upcalls: Sequence[int] = ()
     max_write_bytes: int = 1 << 20
     max_open_files: int = 0
-    max_local_fds: int = 0
+    watch_max_fds: int = 0
     fsnotify: Fsnotify = Fsnotify.MERGED
     fsnotify_dialect: FsnotifyDialect = FsnotifyDialect.NATIVE
     fsnotify_ring_bytes: int = 1 << 20
     fsnotify_max_marks: int = 0
     fsnotify_max_watches: int = 0
-    max_local_marks: int = 0
-    max_local_watches: int = 0
+    watch_max_marks: int = 0
+    watch_max_watches: int = 0
     log_level: LogLevel = LogLevel.INFO
     migrate_by_handle: bool = False
     migrate_guest_error: bool = False
@@ -266,8 +266,8 @@ class Stats:
 
 
 @dataclass(frozen=True, slots=True)
-class LocalWatch:
-    """One thing that a local consumer watches; ``vfsd_local_request_watch``.
+class WatchSpec:
+    """One thing that a consumer watches; ``vfsd_watch_spec``.
 
     Attributes:
         id: the consumer's own number for it, in each record.
@@ -283,24 +283,24 @@ class LocalWatch:
 
 
 @dataclass(frozen=True, slots=True)
-class LocalRequest:
-    """What a local consumer wants to hear of; ``vfsd_local_request``.
+class WatchRequest:
+    """What a consumer wants to receive; ``vfsd_watch_request``.
 
     Attributes:
         ring_bytes: room for records: a power of two from 64 KiB to 64 MiB.
-        subtypes: for each type of record that is wanted, a bit for each subtype. Losses and what
-            becomes of watches are told anyway.
+        subtypes: for each type of record that is wanted, a bit for each subtype. LOSS and WATCH are
+            sent anyway.
         watches: at most 64.
     """
 
     ring_bytes: int
     subtypes: Mapping[RecordType, int]
-    watches: Sequence[LocalWatch]
+    watches: Sequence[WatchSpec]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LocalMount:
-    """Something was mounted below the share, or changed; ``vfsd_local_mount``.
+class MountReport:
+    """A change of a mount below the share, or of its superblock; ``vfsd_watch_mount``.
 
     Attributes:
         type: MOUNT or SUPERBLOCK.
@@ -332,7 +332,7 @@ class RingEntry:
     Attributes:
         type: a `RecordType`, or a number that means nothing to us.
         subtype: what kind of that.
-        watch: the `LocalWatch` that it is about, or 0.
+        watch: the `WatchSpec` that it is about, or 0.
         payload: the ring's own memory, not copied: good until the next entry is asked for. Somebody
             may be writing to it, so read a value once.
         lost: in a loss, how many records are missing at this place.
@@ -659,29 +659,29 @@ class Engine:
             raise OSError(-fd, os.strerror(-fd))
         return fd
 
-    def add_consumer(self, request: LocalRequest, bell_fd: int) -> tuple[int, int]:
-        """Let a program of this host hear what happens in the share.
+    def add_consumer(self, request: WatchRequest, notify_fd: int) -> tuple[int, int]:
+        """Add a watch client, which receives events of the share from then on.
 
         Args:
-            request: what it wants to hear of.
-            bell_fd: a connected socket on which a byte is sent when records wait for a consumer
-                that has read everything. It is shut down if the consumer breaks its ring. Owned.
+            request: what it wants to receive.
+            notify_fd: a connected socket on which a byte is sent when records wait for a consumer
+                that has read everything. It is shut down if the consumer corrupts its ring. Owned.
 
         Returns:
             The consumer's number, for `remove_consumer`, and the descriptor of its ring, which is
             borrowed until then.
 
         Raises:
-            EngineError: EUSERS if there are too many, EINVAL for a bad `request`, or what the host
-                says.
+            EngineError: EUSERS if there are too many, EINVAL for a bad `request`, or the host's
+                error.
         """
         paths = [ffi.new("char[]", watch.path) for watch in request.watches]
         watches = ffi.new(
-            "vfsd_local_request_watch[]",
+            "vfsd_watch_spec[]",
             [(w.id, w.mask, w.recursive, p) for w, p in zip(request.watches, paths, strict=True)],
         )
         raw = ffi.new(
-            "vfsd_local_request *",
+            "vfsd_watch_request *",
             {
                 "ring_bytes": request.ring_bytes,
                 "types": sum(1 << kind for kind in request.subtypes),
@@ -692,19 +692,19 @@ class Engine:
         for kind, bits in request.subtypes.items():
             raw.subtypes[kind] = bits
         ring_fd = ffi.new("int *")
-        number = lib.vfsd_engine_add_consumer(self._raw, raw, bell_fd, ring_fd)
-        return _check(number, "local consumer"), ring_fd[0]
+        number = lib.vfsd_engine_add_consumer(self._raw, raw, notify_fd, ring_fd)
+        return _check(number, "watch client"), ring_fd[0]
 
     def remove_consumer(self, number: int) -> None:
-        """Let a consumer go, and what only it has watched.
+        """Remove a consumer and its watches.
 
         Raises:
             EngineError: ENOENT if there is none of this number.
         """
-        _check(lib.vfsd_engine_remove_consumer(self._raw, number), "local consumer")
+        _check(lib.vfsd_engine_remove_consumer(self._raw, number), "watch client")
 
-    def tell_mount(self, mount: LocalMount) -> None:
-        """Tell the local consumers that watch there."""
+    def report_mount(self, mount: MountReport) -> None:
+        """Report a change of a mount to the consumers that watch there."""
         path, kind = ffi.new("char[]", mount.path), ffi.new("char[]", mount.kind)
         raw = {
             "type": mount.type,
@@ -716,7 +716,7 @@ class Engine:
             "path": path,
             "kind": kind,
         }
-        lib.vfsd_engine_tell_mount(self._raw, ffi.new("vfsd_local_mount *", raw))
+        lib.vfsd_engine_report_mount(self._raw, ffi.new("vfsd_watch_mount *", raw))
 
     def expire(self, dev: int, ino: int, name: bytes) -> None:
         """Have the guest look up again what is called `name` in this directory of the host."""
@@ -736,7 +736,7 @@ class Engine:
 
 
 class RingReader:
-    """Reads an event ring that another process fills, and that may hold anything.
+    """Reads an event ring that another process fills, and does not trust it.
 
     See native/watch/shm_reader.h, also for how to wait. One thread at a time.
     """
@@ -745,27 +745,27 @@ class RingReader:
         """Map the ring; `fd` is borrowed.
 
         Raises:
-            EngineError: EINVAL if it is none, or could be cut short.
+            EngineError: EINVAL if it is no ring, or could be cut short.
         """
         self._raw: Any = ffi.NULL
-        out = ffi.new("vfsd_ringreader **")
-        _check(lib.vfsd_ringreader_create(fd, out), "event ring")
+        out = ffi.new("vfsd_shm_reader **")
+        _check(lib.vfsd_shm_reader_create(fd, out), "event ring")
         self._raw = out[0]
         self._entry = ffi.new("vfsd_ring_entry *")
         self._payload = memoryview(b"")
 
     def next(self) -> RingEntry | None:
-        """Give the last entry back and return the oldest that is left, None if there is none now.
+        """Release the last entry and return the oldest that is left, None if there is none now.
 
         Raises:
-            EngineError: EBADMSG, from then on: the ring makes no sense.
+            EngineError: EBADMSG, from then on: the ring is malformed.
         """
         if self._raw == ffi.NULL:
             raise EngineError(errno.EBADF, "event ring")
         self._payload.release()
-        lib.vfsd_ringreader_release(self._raw)
+        lib.vfsd_shm_reader_release(self._raw)
         entry = self._entry
-        if not _check(lib.vfsd_ringreader_next(self._raw, entry), "event ring"):
+        if not _check(lib.vfsd_shm_reader_next(self._raw, entry), "event ring"):
             return None
         raw = ffi.buffer(entry.payload, entry.bytes) if entry.bytes else b""
         self._payload = memoryview(raw).toreadonly()
@@ -775,4 +775,4 @@ class RingReader:
         """Unmap it. Idempotent."""
         self._payload.release()
         raw, self._raw = self._raw, ffi.NULL
-        lib.vfsd_ringreader_destroy(raw)
+        lib.vfsd_shm_reader_destroy(raw)

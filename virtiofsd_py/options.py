@@ -160,7 +160,7 @@ class Options:
             reported by us, unless `fsnotify` is off.
         fsnotify_max_watches: host watches a guest may cause; 0 is a part of what the host allows.
         fsnotify_ring_kib: event ring of one guest, in KiB, a power of two.
-        watch_socket: where local consumers connect; None is beside `socket_path`, if that is set,
+        watch_socket: where watch clients connect; None is beside `socket_path`, if that is set,
             and "" is nowhere.
         migration_mode: what the source tells of an inode, and whether the target opens handles:
             they may mean what is not below the share, which it makes sure of.

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""``virtiofsd-py watch``: what happens in the share of a running daemon, a line each.
+"""``virtiofsd-py watch``: prints the events in the share of a running daemon, a line each.
 
-Nothing here prints or exits; `virtiofsd_py.cli` does. The core is imported after the command line
+Nothing here writes or exits; `virtiofsd_py.cli` does. The core is imported after the command line
 is read.
 """
 
@@ -28,7 +28,7 @@ COMMAND: Final = "watch"
 _NAME: Final = f"{PROGRAM} {COMMAND}"
 
 _USED: Final = ("access", "close_write", "close_nowrite", "open")
-# By the numbers that records have for them.
+# Each type with its number in records.
 TYPES: Final[Mapping[str, tuple[int, tuple[str, ...]]]] = {
     "event": (
         1,
@@ -47,14 +47,14 @@ _ENDS: Final = (signal.SIGINT, signal.SIGTERM)
 
 @dataclass(frozen=True, slots=True)
 class WatchOptions:
-    """What is to be shown.
+    """What the command shows.
 
     Attributes:
         socket: the daemon's watch socket.
         paths: what is watched, from the share on; none is the whole share.
         as_json: whether each line is a JSON object.
         subtypes: a bit for each subtype, of each type of record by its number.
-        complain: whether it is shown that errors of a filesystem will not be told.
+        complain: whether it is shown that errors of a filesystem will not be reported.
     """
 
     socket: str
@@ -87,7 +87,9 @@ def _build_parser() -> _Parser:
     )
     parser.add_argument("paths", nargs="*", metavar="PATH", help="what to watch")
     parser.add_argument(
-        "--socket-path", metavar="PATH", help="the daemon's vhost-user socket, as it was told"
+        "--socket-path",
+        metavar="PATH",
+        help="the daemon's vhost-user socket, as given to the daemon",
     )
     parser.add_argument(
         "--watch-socket", metavar="PATH", help="its watch socket, if that has a path of its own"
@@ -155,7 +157,7 @@ def _socket(socket_path: str | None, watch_socket: str | None) -> str:
 
 
 def _subtypes(given: Sequence[str]) -> dict[int, int]:
-    """Return a bit for each kind of each type; the most that is asked for counts."""
+    """Return a bit for each kind of each type that is asked for."""
     subtypes: dict[int, int] = {}
     for item in ",".join(given).split(",") if given else TYPES:
         name, colon, kind = item.partition(":")
@@ -171,7 +173,7 @@ def _subtypes(given: Sequence[str]) -> dict[int, int]:
 
 
 def _default_bits(name: str) -> int:
-    """Return what a type means without a kind: of events, what changes something."""
+    """Return the kinds of a type that is given alone: of events, those that change something."""
     if name != "event":
         return _ALL
     return sum(1 << i for i, kind in enumerate(TYPES[name][1]) if kind not in _USED)
@@ -184,8 +186,8 @@ def run(options: WatchOptions) -> Iterator[str]:
 
     Raises:
         StartError: the daemon cannot be reached, refuses, or does not watch a path.
-        EngineError: its ring makes no sense.
-        BadRecord: a record in it does not.
+        EngineError: its ring is malformed.
+        BadRecord: a record in it is.
     """
     ours, theirs = socket.socketpair()
     with ours, theirs:
@@ -205,7 +207,7 @@ def _end(number: int, frame: FrameType | None) -> None:
 
 
 def _lines(options: WatchOptions, end: socket.socket) -> Iterator[str]:
-    """Yield lines until `end` is readable, or the daemon has gone."""
+    """Yield lines until `end` is readable, or the daemon ends."""
     from virtiofsd_py import fsnotify
 
     mask = options.subtypes.get(fsnotify.RecordType.FSNOTIFY, 0)
@@ -235,14 +237,14 @@ def _lines(options: WatchOptions, end: socket.socket) -> Iterator[str]:
 
 
 def _is_shown(record: Record, options: WatchOptions) -> bool:
-    """Raise a StartError if `record` says that something is not watched at all."""
+    """Return whether to show `record`; raise a StartError if it says that a path is not watched."""
     from virtiofsd_py.fsnotify import Status, WatchStatus
 
     if not isinstance(record, WatchStatus):
         return True
     if record.status is Status.FAILED:
         raise StartError(f"{COMMAND}: {record.path or '.'}: {os.strerror(record.error)}")
-    # Whoever did not ask for errors in particular knows that not every daemon may see them.
+    # Without --type errors are wanted where the daemon may see them, and no message otherwise.
     return record.status is not Status.NO_ERRORS or options.complain
 
 
@@ -253,7 +255,7 @@ def _mount_type(record: MountEvent) -> str:
 
 
 def _object(record: Record) -> dict[str, Any]:
-    """Return what JSON shows of it."""
+    """Return the JSON object of a record."""
     from virtiofsd_py.fsnotify import Event, FilesystemError, Loss, MountEvent
 
     if isinstance(record, Loss):

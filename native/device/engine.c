@@ -182,37 +182,37 @@ static int create_migrate(struct vfsd_engine *engine)
 	return vfsd_migrate_create(&state, &engine->migrate);
 }
 
-static int create_local(struct vfsd_engine *engine)
+static int create_watch_registry(struct vfsd_engine *engine)
 {
 	const vfsd_engine_config *config = &engine->config;
-	const struct vfsd_local_config local = {
+	const struct vfsd_watch_config watch = {
 		.source = &vfsd_source_fanotify,
 		.fallback = &vfsd_source_inotify,
 		.root_fd = engine->root_fd,
 		.proc_self_fd = config->proc_self_fd,
 		.handles = config->file_handles,
-		.max_fds = config->max_local_fds,
-		.max_marks = config->max_local_marks,
-		.max_watches = config->max_local_watches,
+		.max_fds = config->watch_max_fds,
+		.max_marks = config->watch_max_marks,
+		.max_watches = config->watch_max_watches,
 	};
 
-	return vfsd_local_create(&local, &engine->local);
+	return vfsd_watch_registry_create(&watch, &engine->watches);
 }
 
-int vfsd_engine_add_consumer(vfsd_engine *engine, const vfsd_local_request *request, int bell_fd,
+int vfsd_engine_add_consumer(vfsd_engine *engine, const vfsd_watch_request *request, int notify_fd,
 			     int *ring_fd)
 {
-	return vfsd_local_add(engine->local, request, bell_fd, ring_fd);
+	return vfsd_watch_add_consumer(engine->watches, request, notify_fd, ring_fd);
 }
 
 int vfsd_engine_remove_consumer(vfsd_engine *engine, int consumer)
 {
-	return vfsd_local_remove(engine->local, consumer);
+	return vfsd_watch_remove_consumer(engine->watches, consumer);
 }
 
-void vfsd_engine_tell_mount(vfsd_engine *engine, const vfsd_local_mount *mount)
+void vfsd_engine_report_mount(vfsd_engine *engine, const vfsd_watch_mount *mount)
 {
-	vfsd_local_tell_mount(engine->local, mount);
+	vfsd_watch_report_mount(engine->watches, mount);
 }
 
 struct expiry {
@@ -353,7 +353,7 @@ int vfsd_engine_create(const vfsd_engine_config *config, vfsd_engine **ret)
 		err = vfsd_logqueue_create(config->log_level, &engine->log);
 	if (!err) {
 		engine->root_fd = fcntl(root_fd, F_DUPFD_CLOEXEC, 0);
-		err = engine->root_fd < 0 ? -errno : create_local(engine);
+		err = engine->root_fd < 0 ? -errno : create_watch_registry(engine);
 	}
 	if (!err)
 		err = create_session(engine, vfsd_fd_take(&root_fd));
@@ -373,7 +373,7 @@ void vfsd_engine_destroy(vfsd_engine *engine)
 {
 	if (!engine)
 		return;
-	vfsd_local_destroy(engine->local);
+	vfsd_watch_registry_destroy(engine->watches);
 	vfsd_engine_forget_rings(engine);
 	vfsd_migrate_destroy(engine->migrate);
 	vfsd_fuse_destroy(engine->fuse);

@@ -40,7 +40,7 @@ struct vfsd_engine {
 	struct vfsd_fuse *fuse;
 	struct vfsd_events *events; /* NULL: remote fsnotify is off */
 	int root_fd;		    /* of the share, for the next */
-	struct vfsd_local *local;
+	struct vfsd_watch_registry *watches;
 	struct ring *rings;
 };
 

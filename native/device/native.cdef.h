@@ -73,15 +73,15 @@ typedef struct vfsd_engine_config {
 	uint32_t n_upcalls;
 	uint32_t max_write_bytes;
 	uint32_t max_open_files; /* the guest's quota of descriptors, inodes' too; 0: no quota */
-	uint32_t max_local_fds;	 /* the same of local consumers, for directories */
+	uint32_t watch_max_fds;	 /* the same of watch clients, for directories */
 	int fsnotify;		 /* enum vfsd_fsnotify: offers the notification queue unless off */
 	int fsnotify_dialect;	 /* enum vfsd_fsnotify_dialect */
 	uint32_t fsnotify_ring_bytes;
-	/* fanotify marks, or inotify watches, of the guest and of local consumers; 0: the host's own limit */
+	/* fanotify marks, or inotify watches, of the guest and of watch clients; 0: the host's own limit */
 	uint32_t fsnotify_max_marks;
 	uint32_t fsnotify_max_watches;
-	uint32_t max_local_marks;
-	uint32_t max_local_watches;
+	uint32_t watch_max_marks;
+	uint32_t watch_max_watches;
 	int log_level;		/* enum vfsd_log_level; -1: nothing */
 	bool migrate_by_handle; /* migrate/state.h, as the next three */
 	bool migrate_guest_error;
@@ -221,15 +221,15 @@ int vfsd_engine_answer_upcall(vfsd_engine *engine, int error, const void *payloa
 int vfsd_engine_open_node(vfsd_engine *engine, uint64_t nodeid, int flags);
 
 /*
- * watch/watch.h, vfsd_local_add(): a local consumer of what happens in the share. Returns its number, or
- * -errno; @bell_fd is owned, *ring_fd borrowed until the consumer is removed.
+ * watch/watch.h, vfsd_watch_add_consumer(): add a watch client. Returns its number as a consumer, or
+ * -errno; @notify_fd is owned, *ring_fd borrowed until the consumer is removed.
  */
-int vfsd_engine_add_consumer(vfsd_engine *engine, const vfsd_local_request *request, int bell_fd,
+int vfsd_engine_add_consumer(vfsd_engine *engine, const vfsd_watch_request *request, int notify_fd,
 			     int *ring_fd);
 int vfsd_engine_remove_consumer(vfsd_engine *engine, int consumer);
 
-/* Something was mounted below the share, or changed: tell the consumers. */
-void vfsd_engine_tell_mount(vfsd_engine *engine, const vfsd_local_mount *mount);
+/* Report a change of a mount below the share to the consumers. */
+void vfsd_engine_report_mount(vfsd_engine *engine, const vfsd_watch_mount *mount);
 
 /*
  * What is called @name in the directory with this st_dev and st_ino is something else now: have the

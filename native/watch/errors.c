@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Errors of the filesystems that are watched. The host tells of them by a mark on the whole filesystem
- * only, which takes privilege, and is in a group of its own: events of names need not be sorted out
- * for its sake. The host keeps the first error and a count of what came until it was read.
+ * Errors of the filesystems that are watched. The host reports them to a filesystem mark only, which takes
+ * privilege. The mark is in a group of its own, so that the group of names need not filter its events.
+ * The host keeps the first error and a count of those that came until it was read.
  */
 #include <errno.h>
 #include <sys/epoll.h>
@@ -14,86 +14,86 @@
 #include "watch/shm_ring.h"
 #include "source/source.h"
 
-static int open_errors(struct vfsd_local *local)
+static int open_errors(struct vfsd_watch_registry *registry)
 {
 	const struct vfsd_source_config config = {
-		.inodes = local->inodes,
-		.marks = local->error_marks,
-		.proc_self_fd = local->config.proc_self_fd,
+		.inodes = registry->inodes,
+		.marks = registry->error_marks,
+		.proc_self_fd = registry->config.proc_self_fd,
 		.everything = true,
 	};
 	struct epoll_event event = {.events = EPOLLIN};
 	int err;
 
-	if (local->errors)
+	if (registry->errors)
 		return 0;
-	err = vfsd_source_fanotify.create(&config, &local->errors);
+	err = vfsd_source_fanotify.create(&config, &registry->errors);
 	if (err)
 		return err;
-	event.data.fd = local->errors->fd;
-	if (epoll_ctl(local->epoll_fd, EPOLL_CTL_ADD, local->errors->fd, &event) < 0)
+	event.data.fd = registry->errors->fd;
+	if (epoll_ctl(registry->epoll_fd, EPOLL_CTL_ADD, registry->errors->fd, &event) < 0)
 		return -errno;
 	return 0;
 }
 
-static int set_interest(struct vfsd_local *local, const struct vfsd_local_watch *watch,
+static int set_interest(struct vfsd_watch_registry *registry, const struct vfsd_watch *watch,
 			struct vfsd_inode *root, uint32_t mask)
 {
 	struct vfsd_marks_change change;
 	int err;
 
-	err = vfsd_marks_set(local->error_marks, root->nodeid, watch->owner, mask, &change);
+	err = vfsd_marks_set(registry->error_marks, root->nodeid, watch->owner, mask, &change);
 	if (err || change.old_union == change.new_union)
 		return err;
-	err = local->errors->ops->watch_whole(local->errors, root, change.new_union);
+	err = registry->errors->ops->watch_whole(registry->errors, root, change.new_union);
 	if (err)
-		(void)vfsd_marks_set(local->error_marks, root->nodeid, watch->owner, change.before,
-				     &change);
+		(void)vfsd_marks_set(registry->error_marks, root->nodeid, watch->owner,
+				     change.before, &change);
 	return err;
 }
 
-int vfsd_local_errors_want(struct vfsd_local *local, const struct vfsd_local_watch *watch,
+int vfsd_watch_errors_want(struct vfsd_watch_registry *registry, const struct vfsd_watch *watch,
 			   struct vfsd_inode *root)
 {
 	int err;
 
 	if (!(watch->consumer->types >> VFSD_RECORD_ERROR & 1))
 		return 0;
-	err = open_errors(local);
-	return err ? err : set_interest(local, watch, root, VFSD_SOURCE_FS_ERROR);
+	err = open_errors(registry);
+	return err ? err : set_interest(registry, watch, root, VFSD_SOURCE_FS_ERROR);
 }
 
-void vfsd_local_errors_drop(struct vfsd_local *local, const struct vfsd_local_watch *watch,
+void vfsd_watch_errors_drop(struct vfsd_watch_registry *registry, const struct vfsd_watch *watch,
 			    struct vfsd_inode *root)
 {
-	if (vfsd_marks_mask(local->error_marks, root->nodeid, watch->owner) != 0)
-		(void)set_interest(local, watch, root, 0);
+	if (vfsd_marks_mask(registry->error_marks, root->nodeid, watch->owner) != 0)
+		(void)set_interest(registry, watch, root, 0);
 }
 
 static void on_event(void *ctx, const struct vfsd_source_event *event)
 {
-	struct vfsd_local *local = ctx;
+	struct vfsd_watch_registry *registry = ctx;
 
 	if (event->error == 0)
-		return; /* what moves is told to sort out the rest, of which there is none here */
-	for (struct vfsd_local_consumer *c = local->consumers; c; c = c->next)
+		return; /* a move: reported to sort other events, of which this group has none */
+	for (struct vfsd_watch_consumer *c = registry->consumers; c; c = c->next)
 		for (uint32_t i = 0; i < c->n_watches; i++) {
-			struct vfsd_local_watch *watch = &c->watches[i];
+			struct vfsd_watch *watch = &c->watches[i];
 
 			if (watch->tree &&
-			    vfsd_marks_mask(local->error_marks, event->root, watch->owner) != 0)
-				vfsd_local_tell_error(watch, event);
+			    vfsd_marks_mask(registry->error_marks, event->root, watch->owner) != 0)
+				vfsd_watch_record_error(watch, event);
 		}
 }
 
 static void on_lost(void *ctx)
 {
-	struct vfsd_local *local = ctx;
+	struct vfsd_watch_registry *registry = ctx;
 
-	/* Moves, most likely; but nobody can know. */
-	for (struct vfsd_local_consumer *c = local->consumers; c; c = c->next)
+	/* Moves, most likely; but errors may be among them. */
+	for (struct vfsd_watch_consumer *c = registry->consumers; c; c = c->next)
 		if (c->types >> VFSD_RECORD_ERROR & 1)
-			vfsd_local_tell_loss(c, 1);
+			vfsd_watch_record_loss(c, 1);
 }
 
 static void pass_on(void *ctx)
@@ -101,11 +101,11 @@ static void pass_on(void *ctx)
 	(void)ctx;
 }
 
-void vfsd_local_errors_drain(struct vfsd_local *local)
+void vfsd_watch_errors_drain(struct vfsd_watch_registry *registry)
 {
 	const struct vfsd_source_sink sink = {
-		.ctx = local, .event = on_event, .lost = on_lost, .pass_on = pass_on};
+		.ctx = registry, .event = on_event, .lost = on_lost, .pass_on = pass_on};
 
-	if (local->errors)
-		local->errors->ops->drain(local->errors, &sink);
+	if (registry->errors)
+		registry->errors->ops->drain(registry->errors, &sink);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Mounts below the share: told to whoever watches there, and followed, for what a name leads to is
+ * Mounts below the share are reported to the watches that cover the place, and followed: the name leads to
  * another directory now.
  */
 #include <errno.h>
@@ -10,8 +10,8 @@
 #include "fsnotify/record_ring.h"
 #include "watch/internal.h"
 
-/* Is @path what @watch is of, or below that? */
-static bool covers(const struct vfsd_local_watch *watch, const char *path)
+/* Is @path the root of @watch, or below that? */
+static bool covers(const struct vfsd_watch *watch, const char *path)
 {
 	size_t n = strlen(watch->path);
 
@@ -21,11 +21,11 @@ static bool covers(const struct vfsd_local_watch *watch, const char *path)
 	       (path[n] == '\0' || (path[n] == '/' && watch->recursive));
 }
 
-/* The directory that @path (below the watch's own) is in; its last name is put into @name. 0: none. */
-static uint64_t find_parent(const struct vfsd_local_watch *watch, const char *path, char *name,
+/* Find the directory that @path is in, below the watch's own; @name receives the last name. 0: none. */
+static uint64_t find_parent(const struct vfsd_watch *watch, const char *path, char *name,
 			    size_t room)
 {
-	uint64_t dir = vfsd_dirtree_root(watch->tree);
+	uint64_t dir = vfsd_path_tree_root(watch->tree);
 	size_t above = strlen(watch->path);
 	const char *part = path + above + (above > 0 && path[above] == '/');
 
@@ -38,37 +38,37 @@ static uint64_t find_parent(const struct vfsd_local_watch *watch, const char *pa
 		name[bytes] = '\0';
 		if (part[bytes] == '\0')
 			return dir;
-		dir = vfsd_dirtree_child(watch->tree, dir, name);
+		dir = vfsd_path_tree_child(watch->tree, dir, name);
 		if (dir == 0)
 			return 0;
 		part += bytes + 1;
 	}
 }
 
-static void follow(struct vfsd_local *local, struct vfsd_local_watch *watch, const char *path)
+static void follow(struct vfsd_watch_registry *registry, struct vfsd_watch *watch, const char *path)
 {
 	char name[256];
 	uint64_t dir = find_parent(watch, path, name, sizeof(name));
 
 	if (dir != 0)
-		vfsd_local_watch_look(local, watch, dir, name);
+		vfsd_watch_look_up(registry, watch, dir, name);
 }
 
-void vfsd_local_tell_mount(struct vfsd_local *local, const vfsd_local_mount *mount)
+void vfsd_watch_report_mount(struct vfsd_watch_registry *registry, const vfsd_watch_mount *mount)
 {
 	bool is_topology = mount->type == VFSD_RECORD_MOUNT;
 
-	vfsd_fairlock_enter(&local->lock);
-	for (struct vfsd_local_consumer *c = local->consumers; c; c = c->next)
+	vfsd_fairlock_enter(&registry->lock);
+	for (struct vfsd_watch_consumer *c = registry->consumers; c; c = c->next)
 		for (uint32_t i = 0; i < c->n_watches; i++) {
-			struct vfsd_local_watch *watch = &c->watches[i];
+			struct vfsd_watch *watch = &c->watches[i];
 
 			if (!watch->tree || !covers(watch, mount->path))
 				continue;
-			vfsd_local_tell_mounted(watch, mount);
+			vfsd_watch_record_mount(watch, mount);
 			if (is_topology && watch->recursive)
-				follow(local, watch, mount->path);
+				follow(registry, watch, mount->path);
 		}
-	vfsd_fairlock_leave(&local->lock);
-	vfsd_local_wake(local);
+	vfsd_fairlock_leave(&registry->lock);
+	vfsd_watch_wake(registry);
 }

@@ -14,7 +14,7 @@ struct node {
 	char *name;
 };
 
-struct vfsd_dirtree {
+struct vfsd_path_tree {
 	struct node *root;
 	struct node *detached; /* list, by next */
 	void *by_id;	       /* see tsearch(3) */
@@ -38,7 +38,7 @@ static int compare_name(const void *a, const void *b)
 	return strcmp(left->name, right->name);
 }
 
-static struct node *find(const struct vfsd_dirtree *tree, uint64_t nodeid)
+static struct node *find(const struct vfsd_path_tree *tree, uint64_t nodeid)
 {
 	struct node key = {.nodeid = nodeid};
 	struct node **found = tfind(&key, &tree->by_id, compare_id);
@@ -46,7 +46,7 @@ static struct node *find(const struct vfsd_dirtree *tree, uint64_t nodeid)
 	return found ? *found : NULL;
 }
 
-static struct node *find_name(const struct vfsd_dirtree *tree, struct node *parent,
+static struct node *find_name(const struct vfsd_path_tree *tree, struct node *parent,
 			      const char *name)
 {
 	struct node key = {.parent = parent, .name = (char *)(uintptr_t)name};
@@ -55,7 +55,7 @@ static struct node *find_name(const struct vfsd_dirtree *tree, struct node *pare
 	return found ? *found : NULL;
 }
 
-static struct node *node_create(struct vfsd_dirtree *tree, uint64_t nodeid)
+static struct node *node_create(struct vfsd_path_tree *tree, uint64_t nodeid)
 {
 	struct node *node = calloc(1, sizeof(*node));
 
@@ -83,9 +83,9 @@ static void keep(void *node)
 	(void)node; /* it is in the other tree too */
 }
 
-int vfsd_dirtree_create(uint64_t root, const char *path, struct vfsd_dirtree **ret)
+int vfsd_path_tree_create(uint64_t root, const char *path, struct vfsd_path_tree **ret)
 {
-	struct vfsd_dirtree *tree = calloc(1, sizeof(*tree));
+	struct vfsd_path_tree *tree = calloc(1, sizeof(*tree));
 
 	if (!tree)
 		return -ENOMEM;
@@ -93,14 +93,14 @@ int vfsd_dirtree_create(uint64_t root, const char *path, struct vfsd_dirtree **r
 	if (tree->root)
 		tree->root->name = strdup(path);
 	if (!tree->root || !tree->root->name) {
-		vfsd_dirtree_destroy(tree);
+		vfsd_path_tree_destroy(tree);
 		return -ENOMEM;
 	}
 	*ret = tree;
 	return 0;
 }
 
-void vfsd_dirtree_destroy(struct vfsd_dirtree *tree)
+void vfsd_path_tree_destroy(struct vfsd_path_tree *tree)
 {
 	if (!tree)
 		return;
@@ -109,12 +109,12 @@ void vfsd_dirtree_destroy(struct vfsd_dirtree *tree)
 	free(tree);
 }
 
-size_t vfsd_dirtree_count(const struct vfsd_dirtree *tree)
+size_t vfsd_path_tree_count(const struct vfsd_path_tree *tree)
 {
 	return tree->count;
 }
 
-uint64_t vfsd_dirtree_root(const struct vfsd_dirtree *tree)
+uint64_t vfsd_path_tree_root(const struct vfsd_path_tree *tree)
 {
 	return tree->root->nodeid;
 }
@@ -126,12 +126,12 @@ static bool is_below(const struct node *node, const struct node *above)
 	return node != NULL;
 }
 
-bool vfsd_dirtree_has(const struct vfsd_dirtree *tree, uint64_t nodeid)
+bool vfsd_path_tree_has(const struct vfsd_path_tree *tree, uint64_t nodeid)
 {
 	return find(tree, nodeid) != NULL;
 }
 
-bool vfsd_dirtree_is_inside(const struct vfsd_dirtree *tree, uint64_t nodeid)
+bool vfsd_path_tree_is_inside(const struct vfsd_path_tree *tree, uint64_t nodeid)
 {
 	return is_below(find(tree, nodeid), tree->root);
 }
@@ -157,7 +157,7 @@ static void unlink_node(struct node **head, struct node *node)
 	node->previous = node->next = NULL;
 }
 
-static void detach(struct vfsd_dirtree *tree, struct node *node)
+static void detach(struct vfsd_path_tree *tree, struct node *node)
 {
 	if (!node->parent)
 		return;
@@ -167,7 +167,7 @@ static void detach(struct vfsd_dirtree *tree, struct node *node)
 	link_node(&tree->detached, node);
 }
 
-void vfsd_dirtree_detach(struct vfsd_dirtree *tree, uint64_t nodeid)
+void vfsd_path_tree_detach(struct vfsd_path_tree *tree, uint64_t nodeid)
 {
 	struct node *node = find(tree, nodeid);
 
@@ -176,7 +176,7 @@ void vfsd_dirtree_detach(struct vfsd_dirtree *tree, uint64_t nodeid)
 }
 
 /* @node is new, or detached. */
-static int attach(struct vfsd_dirtree *tree, struct node *node, struct node *parent, char *name)
+static int attach(struct vfsd_path_tree *tree, struct node *node, struct node *parent, char *name)
 {
 	unlink_node(&tree->detached, node);
 	free(node->name);
@@ -191,8 +191,8 @@ static int attach(struct vfsd_dirtree *tree, struct node *node, struct node *par
 	return 0;
 }
 
-int vfsd_dirtree_put(struct vfsd_dirtree *tree, uint64_t parent_id, const char *name,
-		     uint64_t nodeid)
+int vfsd_path_tree_put(struct vfsd_path_tree *tree, uint64_t parent_id, const char *name,
+		       uint64_t nodeid)
 {
 	struct node *parent = find(tree, parent_id), *node = find(tree, nodeid), *other;
 	bool is_new = !node;
@@ -224,7 +224,7 @@ int vfsd_dirtree_put(struct vfsd_dirtree *tree, uint64_t parent_id, const char *
 	return err ? err : is_new;
 }
 
-uint64_t vfsd_dirtree_child(const struct vfsd_dirtree *tree, uint64_t parent, const char *name)
+uint64_t vfsd_path_tree_child(const struct vfsd_path_tree *tree, uint64_t parent, const char *name)
 {
 	struct node *in = find(tree, parent);
 	struct node *node = in ? find_name(tree, in, name) : NULL;
@@ -232,14 +232,14 @@ uint64_t vfsd_dirtree_child(const struct vfsd_dirtree *tree, uint64_t parent, co
 	return node ? node->nodeid : 0;
 }
 
-uint64_t vfsd_dirtree_sweep(struct vfsd_dirtree *tree)
+uint64_t vfsd_path_tree_sweep(struct vfsd_path_tree *tree)
 {
 	struct node *node = tree->detached;
 	uint64_t nodeid;
 
 	if (!node)
 		return 0;
-	/* No recursion: how deep a tree is, others decide. */
+	/* No recursion: whoever makes directories decides how deep the tree is. */
 	while (node->first)
 		detach(tree, node->first);
 	unlink_node(&tree->detached, node);
@@ -264,16 +264,16 @@ static void visit(const void *at, VISIT which, void *raw)
 		visit->each(visit->ctx, node->nodeid);
 }
 
-void vfsd_dirtree_each(const struct vfsd_dirtree *tree, void (*each)(void *ctx, uint64_t nodeid),
-		       void *ctx)
+void vfsd_path_tree_each(const struct vfsd_path_tree *tree,
+			 void (*each)(void *ctx, uint64_t nodeid), void *ctx)
 {
 	struct visit closure = {.each = each, .ctx = ctx};
 
 	twalk_r(tree->by_id, visit, &closure);
 }
 
-int vfsd_dirtree_path(const struct vfsd_dirtree *tree, uint64_t nodeid, const char *name,
-		      char *path, size_t room)
+int vfsd_path_tree_path(const struct vfsd_path_tree *tree, uint64_t nodeid, const char *name,
+			char *path, size_t room)
 {
 	const struct node *node = find(tree, nodeid);
 	const char *part = name ? name : "";

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * watch/path_tree - the directories that one watch of a local consumer covers, and what they are called.
+ * watch/path_tree - the directories that one watch covers, and what they are called.
  *
- * A host event names a directory by its node id and what happened in it by one name. What a reader
- * wants is a path, as it was then: so names are kept here, in step with the events that change them.
- * A directory that has left the tree has no path any more, and what is told of it stays untold.
+ * A host event names a directory by its node id and what happened in it by one name. A consumer wants
+ * the path, as it was then: so names are kept here, in step with the events that change them. A
+ * directory that has left the tree has no path any more, and no event in it is reported.
  * Costs about 150 bytes and a name for each directory.
- * Owner thread: the holder of the local consumers' lock.
+ * Owner thread: the holder of the registry lock.
  */
 #ifndef VFSD_WATCH_PATH_TREE_H
 #define VFSD_WATCH_PATH_TREE_H
@@ -15,46 +15,47 @@
 #include <stddef.h>
 #include <stdint.h>
 
-struct vfsd_dirtree;
+struct vfsd_path_tree;
 
 /* @path: what the root is called, "" for the share itself. 0 or -ENOMEM. */
-int vfsd_dirtree_create(uint64_t root, const char *path, struct vfsd_dirtree **ret);
-void vfsd_dirtree_destroy(struct vfsd_dirtree *tree);
+int vfsd_path_tree_create(uint64_t root, const char *path, struct vfsd_path_tree **ret);
+void vfsd_path_tree_destroy(struct vfsd_path_tree *tree);
 
-size_t vfsd_dirtree_count(const struct vfsd_dirtree *tree);
-uint64_t vfsd_dirtree_root(const struct vfsd_dirtree *tree);
-bool vfsd_dirtree_has(const struct vfsd_dirtree *tree, uint64_t nodeid);
-/* And neither it nor anything above it is detached. */
-bool vfsd_dirtree_is_inside(const struct vfsd_dirtree *tree, uint64_t nodeid);
+size_t vfsd_path_tree_count(const struct vfsd_path_tree *tree);
+uint64_t vfsd_path_tree_root(const struct vfsd_path_tree *tree);
+bool vfsd_path_tree_has(const struct vfsd_path_tree *tree, uint64_t nodeid);
+/* Is @nodeid in the tree, with neither itself nor a directory above it detached? */
+bool vfsd_path_tree_is_inside(const struct vfsd_path_tree *tree, uint64_t nodeid);
 
 /*
- * @nodeid is called @name in @parent now, wherever it was before, with all that is in it. What else
- * had that name is detached. 1: it is new; 0: it was known; -ENOMEM, -ENOENT (no such parent) or
+ * Give @nodeid the name @name in @parent, wherever it was before, with all that is in it. Another
+ * directory of that name is detached. 1: it is new; 0: it was known; -ENOMEM, -ENOENT (no such parent) or
  * -ELOOP (@parent is below @nodeid, or that is the root).
  */
-int vfsd_dirtree_put(struct vfsd_dirtree *tree, uint64_t parent, const char *name, uint64_t nodeid);
+int vfsd_path_tree_put(struct vfsd_path_tree *tree, uint64_t parent, const char *name,
+		       uint64_t nodeid);
 
-/* The directory called @name in @parent; 0: none. */
-uint64_t vfsd_dirtree_child(const struct vfsd_dirtree *tree, uint64_t parent, const char *name);
+/* Find the directory called @name in @parent; 0: none. */
+uint64_t vfsd_path_tree_child(const struct vfsd_path_tree *tree, uint64_t parent, const char *name);
 
-/* @nodeid, never the root, has no name now. */
-void vfsd_dirtree_detach(struct vfsd_dirtree *tree, uint64_t nodeid);
+/* Take the name from @nodeid, if that is not the root. */
+void vfsd_path_tree_detach(struct vfsd_path_tree *tree, uint64_t nodeid);
 
 /*
  * Take out one directory of those that are detached, or were below one. Returns its node id, or 0 when
  * there is none left.
  */
-uint64_t vfsd_dirtree_sweep(struct vfsd_dirtree *tree);
+uint64_t vfsd_path_tree_sweep(struct vfsd_path_tree *tree);
 
-/* Tell @each about every directory; the tree must not change meanwhile. */
-void vfsd_dirtree_each(const struct vfsd_dirtree *tree, void (*each)(void *ctx, uint64_t nodeid),
-		       void *ctx);
+/* Call @each with every directory; the tree must not change meanwhile. */
+void vfsd_path_tree_each(const struct vfsd_path_tree *tree,
+			 void (*each)(void *ctx, uint64_t nodeid), void *ctx);
 
 /*
- * The path of what is called @name in @nodeid, or of that itself if @name is NULL, into @path, not
+ * Write the path of what is called @name in @nodeid, or of @nodeid if @name is NULL, to @path, not
  * terminated. Returns its bytes; -ENOENT: it has none; -ENAMETOOLONG: it needs more than @room.
  */
-int vfsd_dirtree_path(const struct vfsd_dirtree *tree, uint64_t nodeid, const char *name,
-		      char *path, size_t room);
+int vfsd_path_tree_path(const struct vfsd_path_tree *tree, uint64_t nodeid, const char *name,
+			char *path, size_t room);
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Where what a watch covers lies. It goes with what was at its path, as inotify's do, but not out of the
- * share: so the directories that the path leads through are watched for being moved, too.
+ * Where what a watch covers is. A watch follows the inode that was at its path, as inotify's do, but not out
+ * of the share: so the directories that the path leads through are watched for being moved, too.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -19,7 +19,7 @@
 #include "inode/inode.h"
 #include "watch/internal.h"
 
-int vfsd_local_open(int root_fd, const char *path)
+int vfsd_watch_open(int root_fd, const char *path)
 {
 	const struct open_how how = {
 		.flags = O_PATH | O_NOFOLLOW | O_CLOEXEC,
@@ -30,19 +30,19 @@ int vfsd_local_open(int root_fd, const char *path)
 	return fd < 0 ? -errno : fd;
 }
 
-/* Returns its length, or -1. Paths that are too long are cut, and are no place of anything. */
-static ssize_t path_of(const struct vfsd_local *local, int fd, char path[PATH_MAX])
+/* Returns the length of the path of @fd, or -1. A path that is too long is cut: is_shared() refuses it. */
+static ssize_t path_of(const struct vfsd_watch_registry *registry, int fd, char path[PATH_MAX])
 {
 	char link[16];
 
 	(void)snprintf(link, sizeof(link), "%d", fd);
-	return readlinkat(local->config.proc_self_fd, link, path, PATH_MAX);
+	return readlinkat(registry->config.proc_self_fd, link, path, PATH_MAX);
 }
 
-/* Both are open, so that their numbers are theirs alone. */
+/* Is @fd what is at @path? Both are open, so that no other inode has the number of either. */
 static bool is_at(int root_fd, const char *path, int fd)
 {
-	int found = vfsd_local_open(root_fd, path);
+	int found = vfsd_watch_open(root_fd, path);
 	struct stat here, there;
 	bool same;
 
@@ -55,27 +55,27 @@ static bool is_at(int root_fd, const char *path, int fd)
 }
 
 /*
- * Is @fd below the share, or that itself? What is below no directory of ours has some path all the same,
- * or that of our root: it counts only if it leads there.
+ * Is @fd below the share, or the share itself? What is outside of the daemon's root has some path in /proc
+ * all the same: so the path counts only if it leads to @fd.
  */
-static bool is_shared(const struct vfsd_local *local, int fd)
+static bool is_shared(const struct vfsd_watch_registry *registry, int fd)
 {
 	char share[PATH_MAX], path[PATH_MAX];
-	ssize_t above = path_of(local, local->config.root_fd, share);
-	ssize_t bytes = path_of(local, fd, path);
+	ssize_t above = path_of(registry, registry->config.root_fd, share);
+	ssize_t bytes = path_of(registry, fd, path);
 
 	if (above < 1 || bytes < above || bytes == sizeof(path) ||
 	    memcmp(path, share, (size_t)above) != 0)
 		return false;
 	path[bytes] = '\0';
 	if (bytes == above)
-		return is_at(local->config.root_fd, ".", fd);
+		return is_at(registry->config.root_fd, ".", fd);
 	if (above > 1 && path[above] != '/')
 		return false;
-	return is_at(local->config.root_fd, path + above + (above > 1), fd);
+	return is_at(registry->config.root_fd, path + above + (above > 1), fd);
 }
 
-/* It has no name any more, which is told by itself. */
+/* It has no name any more: an event of its own says so. */
 static bool is_removed(int fd)
 {
 	struct stat st;
@@ -83,8 +83,8 @@ static bool is_removed(int fd)
 	return fstat(fd, &st) == 0 && st.st_nlink == 0;
 }
 
-bool vfsd_local_in_place(const struct vfsd_local *local, const struct vfsd_local_watch *watch,
-			 uint64_t nodeid, int fd)
+bool vfsd_watch_is_in_place(const struct vfsd_watch_registry *registry,
+			    const struct vfsd_watch *watch, uint64_t nodeid, int fd)
 {
 	const size_t above = strlen(watch->path);
 	struct vfsd_inode *root;
@@ -92,58 +92,58 @@ bool vfsd_local_in_place(const struct vfsd_local *local, const struct vfsd_local
 	bool transient, found = false;
 	int root_fd, bytes;
 
-	if (nodeid == vfsd_dirtree_root(watch->tree))
-		return above == 0 || is_shared(local, fd);
-	bytes = vfsd_dirtree_path(watch->tree, nodeid, NULL, path, sizeof(path) - 1);
+	if (nodeid == vfsd_path_tree_root(watch->tree))
+		return above == 0 || is_shared(registry, fd);
+	bytes = vfsd_path_tree_path(watch->tree, nodeid, NULL, path, sizeof(path) - 1);
 	if (bytes < 0)
-		return bytes == -ENAMETOOLONG; /* nothing can be told of it anyway */
+		return bytes == -ENAMETOOLONG; /* no event there has a path to report */
 	path[bytes] = '\0';
-	root = vfsd_inode_get(local->inodes, vfsd_dirtree_root(watch->tree));
+	root = vfsd_inode_get(registry->inodes, vfsd_path_tree_root(watch->tree));
 	if (!root)
 		return false;
-	root_fd = vfsd_inode_fd_get(local->inodes, root, &transient);
+	root_fd = vfsd_inode_fd_get(registry->inodes, root, &transient);
 	if (root_fd >= 0) {
 		found = is_at(root_fd, path + above + (above > 0), fd) &&
-			(above == 0 || is_shared(local, root_fd));
+			(above == 0 || is_shared(registry, root_fd));
 		vfsd_inode_fd_put(root_fd, transient);
 	}
-	vfsd_inode_put(local->inodes, root);
+	vfsd_inode_put(registry->inodes, root);
 	return found;
 }
 
-enum vfsd_local_place vfsd_local_place(const struct vfsd_local *local,
-				       const struct vfsd_local_watch *watch)
+enum vfsd_watch_place vfsd_watch_place_of(const struct vfsd_watch_registry *registry,
+					  const struct vfsd_watch *watch)
 {
-	enum vfsd_local_place place = VFSD_PLACE_SHARED;
+	enum vfsd_watch_place place = VFSD_PLACE_SHARED;
 	struct vfsd_inode *root;
 	bool transient;
 	int fd;
 
 	if (watch->path[0] == '\0')
 		return VFSD_PLACE_SHARED;
-	root = vfsd_inode_get(local->inodes, vfsd_dirtree_root(watch->tree));
+	root = vfsd_inode_get(registry->inodes, vfsd_path_tree_root(watch->tree));
 	if (!root)
 		return VFSD_PLACE_UNKNOWN;
-	fd = vfsd_inode_fd_get(local->inodes, root, &transient);
+	fd = vfsd_inode_fd_get(registry->inodes, root, &transient);
 	if (fd < 0)
 		place = VFSD_PLACE_UNKNOWN;
-	else if (!is_shared(local, fd) && !is_removed(fd))
+	else if (!is_shared(registry, fd) && !is_removed(fd))
 		place = VFSD_PLACE_OUTSIDE;
 	if (fd >= 0)
 		vfsd_inode_fd_put(fd, transient);
-	vfsd_inode_put(local->inodes, root);
+	vfsd_inode_put(registry->inodes, root);
 	return place;
 }
 
-int vfsd_local_above_watch(struct vfsd_local *local, struct vfsd_local_watch *watch)
+int vfsd_watch_parents_add(struct vfsd_watch_registry *registry, struct vfsd_watch *watch)
 {
 	uint32_t count = 0;
 	int err = 0;
 
 	for (const char *c = watch->path; *c; c++)
 		count += *c == '/';
-	watch->above = calloc((size_t)count + 1, sizeof(*watch->above));
-	if (!watch->above)
+	watch->parents = calloc((size_t)count + 1, sizeof(*watch->parents));
+	if (!watch->parents)
 		return -ENOMEM;
 	for (char *c = watch->path; !err && *c; c++) {
 		struct vfsd_inode *inode;
@@ -152,23 +152,23 @@ int vfsd_local_above_watch(struct vfsd_local *local, struct vfsd_local_watch *wa
 		if (*c != '/')
 			continue;
 		*c = '\0';
-		fd = vfsd_local_open(local->config.root_fd, watch->path);
+		fd = vfsd_watch_open(registry->config.root_fd, watch->path);
 		*c = '/';
-		err = fd < 0 ? fd : vfsd_local_know(local, fd, &inode);
+		err = fd < 0 ? fd : vfsd_watch_lookup_fd(registry, fd, &inode);
 		if (err)
 			break;
-		watch->above[watch->n_above++] = inode->nodeid;
-		err = vfsd_local_set_interest(local, watch, inode, FAN_MOVE_SELF);
-		vfsd_inode_put(local->inodes, inode);
+		watch->parents[watch->n_parents++] = inode->nodeid;
+		err = vfsd_watch_set_interest(registry, watch, inode, FAN_MOVE_SELF);
+		vfsd_inode_put(registry->inodes, inode);
 	}
 	return err;
 }
 
-void vfsd_local_above_drop(struct vfsd_local *local, struct vfsd_local_watch *watch)
+void vfsd_watch_parents_drop(struct vfsd_watch_registry *registry, struct vfsd_watch *watch)
 {
-	for (uint32_t i = 0; i < watch->n_above; i++)
-		vfsd_local_drop(local, watch, watch->above[i]);
-	free(watch->above);
-	watch->above = NULL;
-	watch->n_above = 0;
+	for (uint32_t i = 0; i < watch->n_parents; i++)
+		vfsd_watch_drop_interest(registry, watch, watch->parents[i]);
+	free(watch->parents);
+	watch->parents = NULL;
+	watch->n_parents = 0;
 }

@@ -13,17 +13,17 @@
 #include "watch/shm_ring.h"
 #include "base/util.h"
 
-/* A skip, a loss that was told already, another skip: so much lies between two records at most. */
+/* At most a skip, a loss that was reported already and another skip lie between two records. */
 enum { UNSEEN_MAX = 3 };
 
-struct vfsd_ringreader {
-	struct vfsd_sharedring_producer *producer;
-	struct vfsd_sharedring_consumer *consumer;
+struct vfsd_shm_reader {
+	struct vfsd_shm_ring_producer *producer;
+	struct vfsd_shm_ring_consumer *consumer;
 	const uint8_t *data;
-	uint64_t size; /* checked once */
-	uint64_t tail; /* what is true; the shared one is for the producer */
-	uint64_t told; /* lost records that have been told of */
-	uint64_t step; /* what release adds to tail */
+	uint64_t size;	   /* checked once */
+	uint64_t tail;	   /* what holds; the shared one is for the producer */
+	uint64_t reported; /* lost records, so far */
+	uint64_t step;	   /* what release adds to tail */
 	bool broken;
 };
 
@@ -34,18 +34,18 @@ static bool cannot_shrink(int fd)
 	return seals >= 0 && (seals & F_SEAL_SHRINK);
 }
 
-int vfsd_ringreader_create(int fd, vfsd_ringreader **ret)
+int vfsd_shm_reader_create(int fd, vfsd_shm_reader **ret)
 {
-	struct vfsd_ringreader *reader;
+	struct vfsd_shm_reader *reader;
 	struct stat st;
 	uint64_t size;
 	uint8_t *memory;
 
 	if (fstat(fd, &st) < 0)
 		return -errno;
-	size = (uint64_t)st.st_size - VFSD_SHAREDRING_DATA_OFFSET;
-	if (!cannot_shrink(fd) || st.st_size < VFSD_SHAREDRING_DATA_OFFSET ||
-	    size < VFSD_SHAREDRING_BYTES_MIN || size > VFSD_SHAREDRING_BYTES_MAX ||
+	size = (uint64_t)st.st_size - VFSD_SHM_RING_DATA_OFFSET;
+	if (!cannot_shrink(fd) || st.st_size < VFSD_SHM_RING_DATA_OFFSET ||
+	    size < VFSD_SHM_RING_BYTES_MIN || size > VFSD_SHM_RING_BYTES_MAX ||
 	    (size & (size - 1)) != 0)
 		return -EINVAL;
 	reader = calloc(1, sizeof(*reader));
@@ -58,30 +58,30 @@ int vfsd_ringreader_create(int fd, vfsd_ringreader **ret)
 		free(reader);
 		return err;
 	}
-	reader->producer = (struct vfsd_sharedring_producer *)(void *)memory;
-	reader->consumer = (struct vfsd_sharedring_consumer *)(void *)(memory + 4096);
-	reader->data = memory + VFSD_SHAREDRING_DATA_OFFSET;
+	reader->producer = (struct vfsd_shm_ring_producer *)(void *)memory;
+	reader->consumer = (struct vfsd_shm_ring_consumer *)(void *)(memory + 4096);
+	reader->data = memory + VFSD_SHM_RING_DATA_OFFSET;
 	reader->size = size;
 	reader->tail = atomic_load(&reader->consumer->tail);
-	if (reader->producer->magic != VFSD_SHAREDRING_MAGIC ||
-	    reader->producer->version != VFSD_SHAREDRING_VERSION ||
+	if (reader->producer->magic != VFSD_SHM_RING_MAGIC ||
+	    reader->producer->version != VFSD_SHM_RING_VERSION ||
 	    reader->tail % VFSD_RECORD_ALIGN != 0) {
-		vfsd_ringreader_destroy(reader);
+		vfsd_shm_reader_destroy(reader);
 		return -EINVAL;
 	}
 	*ret = reader;
 	return 0;
 }
 
-void vfsd_ringreader_destroy(vfsd_ringreader *reader)
+void vfsd_shm_reader_destroy(vfsd_shm_reader *reader)
 {
 	if (!reader)
 		return;
-	(void)munmap(reader->producer, (size_t)reader->size + VFSD_SHAREDRING_DATA_OFFSET);
+	(void)munmap(reader->producer, (size_t)reader->size + VFSD_SHM_RING_DATA_OFFSET);
 	free(reader);
 }
 
-static int broken(struct vfsd_ringreader *reader)
+static int broken(struct vfsd_shm_reader *reader)
 {
 	reader->broken = true;
 	reader->step = 0;
@@ -89,8 +89,8 @@ static int broken(struct vfsd_ringreader *reader)
 }
 
 /* The header at the tail, checked, with @used bytes written from there on. 0 or -EBADMSG. */
-static int header_at_tail(const struct vfsd_ringreader *reader, uint64_t used,
-			  struct vfsd_shared_record *ret)
+static int header_at_tail(const struct vfsd_shm_reader *reader, uint64_t used,
+			  struct vfsd_shm_record *ret)
 {
 	uint64_t at = reader->tail & (reader->size - 1);
 	uint64_t room = reader->size - at;
@@ -110,18 +110,18 @@ static int header_at_tail(const struct vfsd_ringreader *reader, uint64_t used,
 	return ret->bytes <= ret->size - sizeof(*ret) ? 0 : -EBADMSG;
 }
 
-static int tell_loss(struct vfsd_ringreader *reader, uint64_t total, uint64_t step,
-		     vfsd_ring_entry *ret)
+static int report_loss(struct vfsd_shm_reader *reader, uint64_t total, uint64_t step,
+		       vfsd_ring_entry *ret)
 {
-	*ret = (vfsd_ring_entry){.type = VFSD_RECORD_LOSS, .lost = total - reader->told};
-	reader->told = total;
+	*ret = (vfsd_ring_entry){.type = VFSD_RECORD_LOSS, .lost = total - reader->reported};
+	reader->reported = total;
 	reader->step = step;
 	return 1;
 }
 
-int vfsd_ringreader_next(vfsd_ringreader *reader, vfsd_ring_entry *ret)
+int vfsd_shm_reader_next(vfsd_shm_reader *reader, vfsd_ring_entry *ret)
 {
-	struct vfsd_shared_record header;
+	struct vfsd_shm_record header;
 	uint64_t dropped, head, total;
 	const uint8_t *payload;
 
@@ -129,11 +129,11 @@ int vfsd_ringreader_next(vfsd_ringreader *reader, vfsd_ring_entry *ret)
 		reader->step = 0;
 		if (reader->broken)
 			return -EBADMSG;
-		/* In this order: what was dropped so far comes behind all that is before head. */
+		/* In this order: what was dropped so far is missing after all that is before head. */
 		dropped = atomic_load(&reader->producer->dropped);
 		head = atomic_load(&reader->producer->head);
-		if (head == reader->tail && dropped > reader->told)
-			return tell_loss(reader, dropped, 0, ret);
+		if (head == reader->tail && dropped > reader->reported)
+			return report_loss(reader, dropped, 0, ret);
 		if (head == reader->tail)
 			return 0;
 		if (head - reader->tail > reader->size || head % VFSD_RECORD_ALIGN != 0 ||
@@ -145,8 +145,8 @@ int vfsd_ringreader_next(vfsd_ringreader *reader, vfsd_ring_entry *ret)
 			if (header.bytes != sizeof(total))
 				return broken(reader);
 			memcpy(&total, payload, sizeof(total));
-			if (total > reader->told)
-				return tell_loss(reader, total, header.size, ret);
+			if (total > reader->reported)
+				return report_loss(reader, total, header.size, ret);
 		} else if (header.type != VFSD_RECORD_SKIP) {
 			*ret = (vfsd_ring_entry){
 				.type = header.type,
@@ -157,12 +157,12 @@ int vfsd_ringreader_next(vfsd_ringreader *reader, vfsd_ring_entry *ret)
 			};
 			return 1;
 		}
-		vfsd_ringreader_release(reader);
+		vfsd_shm_reader_release(reader);
 	}
 	return broken(reader);
 }
 
-void vfsd_ringreader_release(vfsd_ringreader *reader)
+void vfsd_shm_reader_release(vfsd_shm_reader *reader)
 {
 	if (reader->step == 0)
 		return;

@@ -2,18 +2,18 @@
 /*
  * watch/shm_reader - reads an event ring that another process fills (shm_ring.h).
  *
- * Believes nothing of what is in the memory: head, sizes and counts are copied once, checked, and
- * only the copies used. A producer that lies can make its reader stop with -EBADMSG, or read
- * nonsense, but not read outside of the data.
+ * The memory is not trusted: head, sizes and counts are copied once, checked, and only the copies are
+ * used. A hostile producer can make its reader stop with -EBADMSG, or read nonsense, but not read
+ * outside of the data.
  *
- *   while ((got = vfsd_ringreader_next(reader, &entry)) == 1) {
+ *   while ((got = vfsd_shm_reader_next(reader, &entry)) == 1) {
  *           use(entry.payload, entry.bytes);      the ring's own memory, nothing is copied
- *           vfsd_ringreader_release(reader);      room for the producer
+ *           vfsd_shm_reader_release(reader);      room for the producer
  *   }
  *
- * To wait: when next has said 0, take what waits on the descriptor that wakes (for local consumers of
- * the daemon the connection to it), ask next once more, and only then poll. That descriptor stays
- * readable until it is taken, so one that polls it in a loop of its own misses nothing either.
+ * To wait: when next returns 0, drain the wakeups (a watch client reads its connection to the daemon),
+ * call next once more, and only then poll. The connection stays readable until it is drained, so a
+ * loop that polls it misses nothing either.
  * Owner thread: one at a time.
  */
 #ifndef VFSD_WATCH_SHM_READER_H

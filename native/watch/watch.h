@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * watch/watch - local consumers: programs of the daemon's user that hear what happens in the share.
+ * watch/watch - watch clients: programs of the daemon's user that receive the events of the share. A
+ * connected client is a consumer of records.
  *
- * They have an inode table, marks and a source of their own: what they watch costs no guest its
- * quota, is nobody's business in a migration, and goes on when a guest begins anew. The host's own
- * aggregation joins the two sets of watches. All of it, the thread too, exists only as long as there
- * is a consumer, so that the guests' event path does not know of them at all.
+ * Consumers have an inode table, marks and a source of their own: what they watch costs no guest its
+ * quota, takes no part in a migration, and goes on when a guest's session ends. The host's own aggregation
+ * joins the two sets of watches. All of it, the thread too, exists only as long as there is a
+ * consumer, so that the guest's event path does not depend on it.
  *
- * A consumer hears what happens to what it watches and, below a directory, what happens by name: each
- * change once, the guests' doing and the host's. Not told is the reading of directories by guests,
- * which cannot be told from our own.
+ * A consumer receives the events of what it watches and, below a directory, those of names: each
+ * change once, whether a guest or the host has caused it. The reading of directories by guests is
+ * not reported, because it looks the same as the daemon's own scans.
  * Owner thread: any thread, one at a time per function; a lock inside.
  */
 #ifndef VFSD_WATCH_WATCH_H
@@ -19,11 +20,11 @@
 
 #include "watch/python.h"
 
-struct vfsd_local;
+struct vfsd_watch_registry;
 struct vfsd_quota;
 struct vfsd_source_ops;
 
-struct vfsd_local_config {
+struct vfsd_watch_config {
 	const struct vfsd_source_ops *source;
 	const struct vfsd_source_ops *fallback; /* may be NULL */
 	int root_fd;				/* O_PATH of the share; borrowed */
@@ -34,29 +35,29 @@ struct vfsd_local_config {
 	uint32_t max_watches;
 };
 
-enum { VFSD_LOCAL_CONSUMERS_MAX = 16, VFSD_LOCAL_WATCHES_MAX = 64 };
+enum { VFSD_WATCH_CONSUMERS_MAX = 16, VFSD_WATCHES_MAX = 64 };
 
 /* What VFSD_RECORD_WATCH says of a watch; its path is the payload's. */
 enum vfsd_watch_status {
-	VFSD_WATCH_READY,      /* from here on nothing is missed */
+	VFSD_WATCH_READY,      /* from here on no event is missed */
 	VFSD_WATCH_FAILED,     /* there is no such watch: error */
 	VFSD_WATCH_INCOMPLETE, /* this directory, and what is below it, is not watched: error */
 	VFSD_WATCH_GONE,       /* what was watched has been removed */
-	VFSD_WATCH_NO_ERRORS,  /* of this filesystem no VFSD_RECORD_ERROR will come: error */
+	VFSD_WATCH_NO_ERRORS,  /* no VFSD_RECORD_ERROR of this filesystem will come: error */
 };
 
 /* The payload of VFSD_RECORD_FSNOTIFY, _WATCH and _ERROR; the path follows, without NUL. */
-struct vfsd_local_event {
+struct vfsd_watch_event_payload {
 	uint32_t mask;	 /* one FAN_* bit, whose number is the record's subtype, and FAN_ONDIR */
 	uint32_t cookie; /* in _ERROR: how many there were, this one is the first */
 	uint32_t origin; /* enum vfsd_origin */
 	int32_t error;	 /* positive errno */
-	uint32_t flags;	 /* enum vfsd_local_flags */
+	uint32_t flags;	 /* enum vfsd_watch_event_flags */
 	uint32_t path_bytes;
 };
 
 /* The payload of VFSD_RECORD_MOUNT and _SUPERBLOCK; path and type follow, without NUL. */
-struct vfsd_local_mounted {
+struct vfsd_watch_mount_payload {
 	uint64_t mnt_id; /* as in /proc/self/mountinfo of the daemon */
 	uint32_t major;	 /* of the superblock, as the next */
 	uint32_t minor;
@@ -82,28 +83,29 @@ enum vfsd_superblock_change { VFSD_SUPERBLOCK_MADE_READONLY, VFSD_SUPERBLOCK_MAD
 
 enum vfsd_origin { VFSD_ORIGIN_UNKNOWN, VFSD_ORIGIN_HOST, VFSD_ORIGIN_GUEST };
 
-enum vfsd_local_flags {
-	/* Was in a new directory when we first looked; its own CREATE may come as well, or never. */
-	VFSD_LOCAL_FOUND = 1,
+enum vfsd_watch_event_flags {
+	/* The first scan of a new directory found it; its own CREATE may come as well, or never. */
+	VFSD_EVENT_FOUND = 1,
 };
 
 /* 0 or -ENOMEM. Nothing is watched yet. */
-int vfsd_local_create(const struct vfsd_local_config *config, struct vfsd_local **ret);
-void vfsd_local_destroy(struct vfsd_local *local);
+int vfsd_watch_registry_create(const struct vfsd_watch_config *config,
+			       struct vfsd_watch_registry **ret);
+void vfsd_watch_registry_destroy(struct vfsd_watch_registry *registry);
 
 /*
- * Add a consumer. A byte is sent on @bell_fd (owned; a connected socket) when records wait for one
- * that has read everything; it is shut down if the consumer breaks its ring. *ring_fd, borrowed, is
- * the memory. Returns the consumer's number > 0, or -errno: -EUSERS, -EINVAL, or what the host says
- * of its sources. What is wrong with one watch is told in the ring.
+ * Add a consumer. A byte is sent on @notify_fd (owned; a connected socket) when records wait for one
+ * that has read everything; it is shut down if the consumer corrupts its ring. *ring_fd, borrowed, is
+ * the memory. Returns the consumer's number > 0, or -errno: -EUSERS, -EINVAL, or the host's
+ * error. The failure of a single watch is a record in the ring.
  */
-int vfsd_local_add(struct vfsd_local *local, const vfsd_local_request *request, int bell_fd,
-		   int *ring_fd);
+int vfsd_watch_add_consumer(struct vfsd_watch_registry *registry, const vfsd_watch_request *request,
+			    int notify_fd, int *ring_fd);
 
-/* Something was mounted below the share, or is no more, or changed: tell those who watch there. */
-void vfsd_local_tell_mount(struct vfsd_local *local, const vfsd_local_mount *mount);
+/* Report a change of a mount below the share to the consumers that watch there. */
+void vfsd_watch_report_mount(struct vfsd_watch_registry *registry, const vfsd_watch_mount *mount);
 
-/* Let a consumer go, and what only it has watched. -ENOENT: there is none. */
-int vfsd_local_remove(struct vfsd_local *local, int consumer);
+/* Remove a consumer and its watches. -ENOENT: there is none of this number. */
+int vfsd_watch_remove_consumer(struct vfsd_watch_registry *registry, int consumer);
 
 #endif

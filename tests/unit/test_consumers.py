@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from virtiofsd_py.engine import LocalRequest, RecordType, RingEntry
+from virtiofsd_py.engine import RecordType, RingEntry, WatchRequest
 from virtiofsd_py.errors import EngineError
 from virtiofsd_py.fsnotify import BadRecord, BadRequest, Control, Request, Watch, WatchSocket
 from virtiofsd_py.fsnotify.records import decode_untrusted
@@ -38,7 +38,7 @@ def test_any_bytes_are_a_request_or_not(raw: bytes) -> None:
 def test_a_request_with_something_else_in_it(field: str, value: object) -> None:
     with suppress(BadRequest):
         assert isinstance(
-            parse_untrusted(json.dumps(ASKED | {field: value}).encode()), LocalRequest
+            parse_untrusted(json.dumps(ASKED | {field: value}).encode()), WatchRequest
         )
 
 
@@ -58,13 +58,13 @@ def test_what_is_asked_for_arrives(
     watches: list[Watch], subtypes: dict[RecordType, int], order: int
 ) -> None:
     request = Request(tuple(watches), subtypes, 1 << order)
-    heard = parse_untrusted(request.encode())
-    assert heard.ring_bytes == 1 << order
-    assert heard.subtypes == subtypes
-    assert [(w.mask, w.recursive, w.path) for w in heard.watches] == [
+    parsed = parse_untrusted(request.encode())
+    assert parsed.ring_bytes == 1 << order
+    assert parsed.subtypes == subtypes
+    assert [(w.mask, w.recursive, w.path) for w in parsed.watches] == [
         (w.mask, w.recursive, clean_path(w.path)) for w in watches
     ]
-    assert [w.id for w in heard.watches] == list(range(len(watches)))
+    assert [w.id for w in parsed.watches] == list(range(len(watches)))
 
 
 @given(st.text())
@@ -94,9 +94,9 @@ def test_paths_of_records_are_any_bytes(subtype: int, path: bytes) -> None:
 class Nobody:
     """An engine that has no room for consumers, and mounts that nobody watches."""
 
-    def add_consumer(self, request: LocalRequest, bell_fd: int) -> tuple[int, int]:
-        socket.socket(fileno=bell_fd).close()
-        raise EngineError(errno.EUSERS, "local consumer")
+    def add_consumer(self, request: WatchRequest, notify_fd: int) -> tuple[int, int]:
+        socket.socket(fileno=notify_fd).close()
+        raise EngineError(errno.EUSERS, "watch client")
 
     def remove_consumer(self, number: int) -> None:
         raise AssertionError

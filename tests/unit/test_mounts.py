@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from hypothesis import given
 from hypothesis import strategies as st
 
-from virtiofsd_py.engine import LocalMount, RecordType
+from virtiofsd_py.engine import MountReport, RecordType
 from virtiofsd_py.fsnotify.mounts import Mount, compare, parse
 from virtiofsd_py.fsnotify.records import MountChange, SuperblockChange
 
@@ -80,15 +80,15 @@ def expected(before: dict[int, Mount], after: dict[int, Mount]) -> Iterator[tupl
             yield RecordType.SUPERBLOCK, number, what
 
 
-def name(record: LocalMount) -> str:
+def name(record: MountReport) -> str:
     kind = MountChange if record.type is RecordType.MOUNT else SuperblockChange
     return kind(record.subtype).name.replace("BOUND", "MOUNTED")
 
 
 @given(TABLES, TABLES)
 def test_differences(before: dict[int, Mount], after: dict[int, Mount]) -> None:
-    told = [(r.type, r.number, name(r)) for r in compare(before, after)]
-    assert sorted(told) == sorted(expected(before, after))
+    changes = [(r.type, r.number, name(r)) for r in compare(before, after)]
+    assert sorted(changes) == sorted(expected(before, after))
     assert list(compare(after, after)) == []
 
 

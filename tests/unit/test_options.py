@@ -20,8 +20,8 @@ from virtiofsd_py.arguments import (
     RING_KIB_MAX,
     RING_KIB_MIN,
     TAG_MAX_BYTES,
-    Inform,
     Option,
+    Query,
     help_text,
     parse,
 )
@@ -256,16 +256,16 @@ def test_every_field_has_an_option() -> None:
 
 
 @pytest.mark.parametrize(
-    ("argv", "inform"),
+    ("argv", "query"),
     [
-        (["-h"], Inform.HELP),
-        (["--help", "--nonsense"], Inform.HELP),
-        (["--readonly", "-V"], Inform.VERSION),
-        (["--print-capabilities"], Inform.CAPABILITIES),
+        (["-h"], Query.HELP),
+        (["--help", "--nonsense"], Query.HELP),
+        (["--readonly", "-V"], Query.VERSION),
+        (["--print-capabilities"], Query.CAPABILITIES),
     ],
 )
-def test_questions_need_nothing_else(argv: Sequence[str], inform: Inform) -> None:
-    assert parse(argv) is inform
+def test_questions_need_nothing_else(argv: Sequence[str], query: Query) -> None:
+    assert parse(argv) is query
 
 
 BOUNDED = [

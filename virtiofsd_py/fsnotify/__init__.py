@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Local consumers: programs of the daemon's user that hear what happens in the share.
+"""Watch clients: programs of the daemon's user that receive the events of the share.
 
-A consumer connects to the daemon's watch socket, says what it wants (`request`), and is given an
-event ring in shared memory of its own (native/watch/shm_ring.h), which it reads without any call to
-the daemon (`client`). The daemon's side is `control`; what comes out of the ring is in `records`::
+A client connects to the daemon's watch socket, sends a `request`, and receives the descriptor of an
+event ring of its own in shared memory (native/watch/shm_ring.h), which it reads without any call to
+the daemon (`client`). The daemon's side is `control`, to which a connected client is a consumer.
+What the ring holds is in `records`::
 
     with Subscription("/run/fs.sock.watch", Request(watches=(Watch("docs"),))) as events:
         for record in events:
             print(record)
 
-Who may: see `control`. What is told of: see `records`.
+See `control` for who may connect, and `records` for what is reported.
 """
 
 from virtiofsd_py.engine import RecordType

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The consumer's side: an iterator over what happens in the share of a running daemon."""
+"""The client's side: an iterator over the events in the share of a running daemon."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from virtiofsd_py.fsnotify.records import Record, decode_untrusted
 from virtiofsd_py.fsnotify.request import Request
 
 _ANSWER_BYTES_MAX: Final = 4096
-_BELL: Final = b"!"
+_WAKEUP: Final = b"!"
 
 
 class Refused(VirtiofsdError):
-    """The daemon does not want us, or is none.
+    """The daemon refuses the client, or is no daemon.
 
     Attributes:
-        errno: what it says, positive.
+        errno: the reason, positive.
     """
 
     def __init__(self, code: int, reason: str) -> None:
@@ -36,13 +36,13 @@ class Refused(VirtiofsdError):
 
 
 class Subscription:
-    """What a daemon tells, from now on.
+    """The records of a daemon, from now on.
 
     Iterating waits, and ends when the daemon does. To wait for other things too, poll `fileno` and
     take records by `next_now`. One thread at a time.
 
     Attributes:
-        ended: whether the daemon has ended, or let us go. What is in the ring can still be read.
+        ended: whether the daemon has hung up. What is in the ring can still be read.
     """
 
     def __init__(self, path: str | os.PathLike[str], request: Request | None = None) -> None:
@@ -50,10 +50,10 @@ class Subscription:
 
         Args:
             path: see `default_socket`.
-            request: what to hear of; None is all changes in the share.
+            request: what to receive; None is all changes in the share.
 
         Raises:
-            Refused: the daemon says no, or does not speak as it should.
+            Refused: the daemon refuses, or does not follow the protocol.
             OSError: there is no daemon, or no permission to connect.
         """
         self.ended = False
@@ -61,7 +61,7 @@ class Subscription:
         self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             self._sock.connect(os.fspath(path))
-            # Who is refused at the door finds it closed, and the reason behind it.
+            # A client that is refused at once cannot send; the reason can be received.
             with suppress(ConnectionError):
                 self._sock.send((request or Request()).encode())
             self._reader = self._receive_ring()
@@ -71,9 +71,9 @@ class Subscription:
             raise
 
     def _receive_ring(self) -> RingReader:
-        raw = _BELL
+        raw = _WAKEUP
         fds: list[int] = []
-        while raw == _BELL and not fds:
+        while raw == _WAKEUP and not fds:
             raw, fds, _flags, _ = socket.recv_fds(self._sock, _ANSWER_BYTES_MAX, 1)
         try:
             answer = json.loads(raw or "{}")
@@ -96,13 +96,13 @@ class Subscription:
         """Return the oldest record that is left, or None if there is none now.
 
         Raises:
-            EngineError: the ring makes no sense.
-            BadRecord: a record does not.
+            EngineError: the ring is malformed.
+            BadRecord: a record is.
         """
         record = self._take()
         if record is None:
-            # First the bell, then once more: see native/watch/shm_reader.h.
-            self._hush()
+            # The order counts: see native/watch/shm_reader.h.
+            self._drain_wakeups()
             record = self._take()
         return record
 
@@ -120,7 +120,7 @@ class Subscription:
                 poller.poll()
 
     def close(self) -> None:
-        """Hang up: what we watched is let go. Idempotent."""
+        """Hang up, which ends the watches. Idempotent."""
         self._sock.close()
         if self._reader is not None:
             self._reader.close()
@@ -140,7 +140,7 @@ class Subscription:
         self.close()
 
     def _take(self) -> Record | None:
-        """Return the next record that we know the meaning of."""
+        """Return the next record of a type that this version knows."""
         assert self._reader is not None, "closed"
         while (entry := self._reader.next()) is not None:
             record = decode_untrusted(entry)
@@ -148,8 +148,8 @@ class Subscription:
                 return record
         return None
 
-    def _hush(self) -> None:
-        """Take all that has been rung."""
+    def _drain_wakeups(self) -> None:
+        """Receive all wakeups that wait."""
         try:
             while not self.ended:
                 self.ended = not self._sock.recv(1)

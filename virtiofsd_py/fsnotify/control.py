@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The daemon's side of the watch socket: who may hear what happens in the share, and is heard.
+"""The daemon's side of the watch socket: checks who connects, and adds consumers.
 
-Only the user that the daemon was started by may, and root as the daemon's user namespace has it.
-The kernel says who asks (SO_PEERCRED), besides keeping others from the socket by its mode, 0600.
+Only the user that started the daemon may connect, and root as the daemon's user namespace has it.
+The kernel says who the peer is (SO_PEERCRED), and the socket's mode, 0600, keeps others away.
 
-Everything here is on the control thread, and nothing blocks: one descriptor, to be polled, stands
+Everything here runs on the control thread, and nothing blocks: one descriptor, to be polled, stands
 for the listening socket and all connections.
 """
 
@@ -22,7 +22,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, Protocol
 
-from virtiofsd_py.engine import LocalRequest, RecordType
+from virtiofsd_py.engine import RecordType, WatchRequest
 from virtiofsd_py.errors import EngineError
 from virtiofsd_py.fsnotify.request import REQUEST_BYTES_MAX, BadRequest, parse_untrusted
 
@@ -31,14 +31,14 @@ _log = logging.getLogger(__name__)
 CONNECTIONS_MAX: Final = 32
 _MOUNT_TYPES: Final = frozenset({RecordType.MOUNT, RecordType.SUPERBLOCK})
 _UCRED: Final = struct.Struct("=iII")  # pid, uid, gid: unix(7)
-_OVERFLOW_UID: Final = 65534  # whoever the user namespace has no number for
+_OVERFLOW_UID: Final = 65534  # of users that the user namespace has no number for
 _REFUSALS_LOGGED: Final = 16
 
 
 class Consumers(Protocol):
     """What of `virtiofsd_py.engine.Engine` is needed here."""
 
-    def add_consumer(self, request: LocalRequest, bell_fd: int) -> tuple[int, int]:
+    def add_consumer(self, request: WatchRequest, bell_fd: int) -> tuple[int, int]:
         """See there."""
 
     def remove_consumer(self, number: int) -> None:
@@ -59,10 +59,10 @@ class WatchSocket:
     """The listening socket; made before the sandbox, which may hide its place."""
 
     def __init__(self, path: Path) -> None:
-        """Listen at `path`, in place of a socket that nobody listens at any more.
+        """Listen at `path`, in place of a stale socket.
 
         Raises:
-            OSError: somebody listens there, or the path is unusable.
+            OSError: another process listens there, or the path is unusable.
         """
         self._path = path
         self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
@@ -85,7 +85,7 @@ class WatchSocket:
         return self._sock
 
     def close(self) -> None:
-        """Stop listening, and remove the socket if it is still ours."""
+        """Stop listening, and remove the socket file unless another has replaced it."""
         self._sock.close()
         with suppress(OSError):
             if os.path.samestat(self._path.lstat(), self._file):
@@ -101,7 +101,7 @@ class WatchSocket:
 
 
 class Control:
-    """Accepts consumers and lets them go."""
+    """Adds a consumer for each connection, and removes it when the peer hangs up."""
 
     def __init__(self, sock: socket.socket, consumers: Consumers, mounts: Mounts) -> None:
         """Serve on `sock`, which is borrowed, and listening."""
@@ -121,16 +121,16 @@ class Control:
         return self._epoll.fileno()
 
     def serve(self) -> bool:
-        """Do what there is to do now; always True, go on."""
+        """Serve what is ready; always return True, to go on."""
         for fd, _events in self._epoll.poll(0):
             if fd == self._sock.fileno():
                 self._accept()
             elif fd in self._connections:
-                self._hear(fd)
+                self._read_request(fd)
         return True
 
     def close(self) -> None:
-        """Let all consumers go."""
+        """Remove all consumers."""
         for fd in list(self._connections):
             self._drop(fd)
         self._epoll.close()
@@ -151,7 +151,7 @@ class Control:
             self._connections[sock.fileno()] = (sock, None)
             self._epoll.register(sock, select.EPOLLIN | select.EPOLLRDHUP)
 
-    def _hear(self, fd: int) -> None:
+    def _read_request(self, fd: int) -> None:
         sock, number = self._connections[fd]
         try:
             raw = sock.recv(REQUEST_BYTES_MAX + 1)
@@ -172,7 +172,7 @@ class Control:
             code = error.errno if isinstance(error, EngineError) else errno.EINVAL
             self._refuse(sock, code, str(error))
 
-    def _add(self, fd: int, sock: socket.socket, request: LocalRequest) -> None:
+    def _add(self, fd: int, sock: socket.socket, request: WatchRequest) -> None:
         number, ring_fd = self._consumers.add_consumer(request, os.dup(fd))
         self._connections[fd] = (sock, number)
         if _MOUNT_TYPES & request.subtypes.keys():
@@ -197,16 +197,16 @@ class Control:
             _log.info("event=consumer_gone number=%d", number)
 
     def _refuse(self, sock: socket.socket, error: int, reason: str) -> None:
-        """Say why not, and hang up."""
+        """Send the reason, and hang up."""
         answer = json.dumps({"error": error, "reason": reason}).encode()
         with sock, suppress(OSError):
             sock.send(answer, socket.MSG_NOSIGNAL)
-            # Closed with something unread, it would tell the other end of that and not the answer.
+            # Closed with data unread, the socket would give the peer ECONNRESET, not the answer.
             sock.shutdown(socket.SHUT_RD)
             while sock.recv(REQUEST_BYTES_MAX):
                 pass
         self._refusals += 1
-        # Each of the first, then each that doubles their number.
+        # Log each of the first, then each that doubles their number.
         if self._refusals <= _REFUSALS_LOGGED or not self._refusals & (self._refusals - 1):
             _log.warning("event=consumer_refused count=%d reason=%s", self._refusals, reason)
 
@@ -217,10 +217,10 @@ def _peer(sock: socket.socket) -> int:
 
 
 def _permitted(listening: socket.socket) -> frozenset[int]:
-    """Return the user ids that may, as our user namespace numbers them.
+    """Return the ids of the users that may connect, as this user namespace numbers them.
 
-    Who listens is noted in the socket, and was so before the sandbox. A user that the namespace has
-    no number for cannot be told from others like that.
+    The socket has the credentials of the process that began to listen, before the sandbox. Users
+    that the namespace has no number for all look the same.
     """
     owner = _peer(listening)
     if owner == _OVERFLOW_UID and os.geteuid() != _OVERFLOW_UID:
@@ -229,7 +229,7 @@ def _permitted(listening: socket.socket) -> frozenset[int]:
 
 
 def _remove_stale(path: Path) -> None:
-    """Remove a socket that nobody listens at; of another kind of file bind() complains."""
+    """Remove a socket at which no process listens; bind() refuses any other kind of file."""
     try:
         if not stat.S_ISSOCK(path.lstat().st_mode):
             return

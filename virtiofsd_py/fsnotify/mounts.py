@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Mounts below the share: what has changed, by comparing two readings of the mount table.
+"""Mounts below the share: finds what has changed by comparing two readings of the mount table.
 
-When to read is said by the kernel's events of mounts, where there are such: as long as no consumer
-listens, the table is not read for what is mounted elsewhere. Consumers are told of what is made
-read-only as well, of which there is no event; for them, and on older kernels, it is read whenever
-anything about any mount has changed.
+Where the kernel has events of mounts, they say when to read: as long as there is no consumer, the
+table is not read for what is mounted elsewhere. Consumers also receive what is made read-only, of
+which the kernel has no event; for them, and on older kernels, the table is read whenever any mount
+has changed.
 
-What was mounted and unmounted again between two readings is not told, nor is what was made
-read-only and read-write. A mount that moves is unmounted and mounted. For what the daemon can see
-of the host's mounts at all, see `virtiofsd_py.sandbox.mountinfo`.
+A filesystem that is mounted and unmounted between two readings is not reported, nor is one that is
+made read-only and read-write. A mount that moves is reported as unmounted and mounted. See
+`virtiofsd_py.sandbox.mountinfo` for which of the host's mounts the daemon can see.
 
 Spec: proc_pid_mountinfo(5).
 """
@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from virtiofsd_py.engine import LocalMount, RecordType
+from virtiofsd_py.engine import MountReport, RecordType
 from virtiofsd_py.fsnotify.records import MountChange, SuperblockChange
 
 _OCTAL: Final = re.compile(rb"\\([0-7]{3})")
@@ -62,7 +62,7 @@ def parse(table: bytes, share: bytes) -> dict[int, Mount]:
     """Read the table.
 
     Args:
-        table: what /proc/self/mountinfo says.
+        table: the contents of /proc/self/mountinfo.
         share: the share's path there, without a slash at its end but for "/".
 
     Returns:
@@ -93,15 +93,15 @@ def parse(table: bytes, share: bytes) -> dict[int, Mount]:
         elif (place in (b"/", share) or share.startswith(place + b"/")) and len(
             place
         ) >= above_bytes:
-            # Of several at one place the last is on top.
+            # Of several mounts at one place the last is on top.
             above, above_bytes = mount, len(place)
     if above is not None:
         found[above.number] = above
     return found
 
 
-def compare(before: Mapping[int, Mount], after: Mapping[int, Mount]) -> Iterator[LocalMount]:
-    """Yield what is to be told of the step from one table to the next."""
+def compare(before: Mapping[int, Mount], after: Mapping[int, Mount]) -> Iterator[MountReport]:
+    """Yield what has changed from one table to the next."""
     gone = [m for n, m in before.items() if n not in after or after[n].path != m.path]
     for mount in reversed(gone):
         if mount.path:
@@ -127,8 +127,8 @@ def compare(before: Mapping[int, Mount], after: Mapping[int, Mount]) -> Iterator
             yield _record(RecordType.SUPERBLOCK, made, mount)
 
 
-def _record(kind: RecordType, change: MountChange | SuperblockChange, mount: Mount) -> LocalMount:
-    return LocalMount(
+def _record(kind: RecordType, change: MountChange | SuperblockChange, mount: Mount) -> MountReport:
+    return MountReport(
         type=kind,
         subtype=change,
         number=mount.number,
@@ -141,10 +141,10 @@ def _record(kind: RecordType, change: MountChange | SuperblockChange, mount: Mou
     )
 
 
-class Teller(Protocol):
+class MountSink(Protocol):
     """What of `virtiofsd_py.engine.Engine` is needed here."""
 
-    def tell_mount(self, mount: LocalMount) -> None:
+    def report_mount(self, mount: MountReport) -> None:
         """See there."""
 
     def expire(self, dev: int, ino: int, name: bytes) -> None:
@@ -165,37 +165,37 @@ class Events(Protocol):
 
 
 class MountWatch:
-    """Watches the mount table, while somebody is interested, and tells the engine.
+    """Watches the mount table while a guest or a consumer needs it; reports changes to the engine.
 
-    The guest has every name looked up again at which something was mounted or unmounted. Until then
-    it goes by what it knows.
+    The engine has the guest look up again each name at which a filesystem was mounted or unmounted.
+    Until then the guest uses its cached entry.
     """
 
     def __init__(
         self,
         table_fd: int,
-        bell_fd: int,
+        notify_fd: int,
         share: str,
         root_fd: int,
-        to: Teller,
+        sink: MountSink,
         *,
         events: Events | None,
     ) -> None:
-        """Be ready; nothing is watched yet.
+        """Take the descriptors; nothing is watched yet.
 
         Args:
             table_fd: /proc/self/mountinfo; owned.
-            bell_fd: an epoll descriptor that is readable when the host has changed mounts; owned.
+            notify_fd: an epoll descriptor that is readable when the host has changed mounts; owned.
             share: path of the share in that table.
             root_fd: O_PATH descriptor of the share; owned.
-            to: who is told.
+            sink: receives the changes.
             events: of the mounts in that table; owned. None: it is polled.
         """
         self._table_fd = table_fd
-        self._bell_fd = bell_fd
+        self._notify_fd = notify_fd
         self._share = os.fsencode(share).rstrip(b"/") or b"/"
         self._root_fd = root_fd
-        self._to = to
+        self._sink = sink
         self._events = events
         self._epoll = select.epoll()
         self._interests = 0
@@ -207,58 +207,58 @@ class MountWatch:
         return self._epoll.fileno()
 
     def close(self) -> None:
-        """Watch nothing any more."""
+        """Stop watching, and close what is owned."""
         self._epoll.close()
         if self._events is not None:
             self._events.close()
-        for fd in (self._table_fd, self._bell_fd, self._root_fd):
+        for fd in (self._table_fd, self._notify_fd, self._root_fd):
             os.close(fd)
 
     def hold(self) -> None:
-        """A consumer more is interested."""
+        """Count a consumer that needs the table."""
         self._consumers += 1
         if self._consumers == 1:
-            # Rung for the host's mounts wherever they are. Guests need no word of superblocks, and
-            # what is mounted below the share shows in our own table.
-            self._epoll.register(self._bell_fd, select.EPOLLIN)
+            # Readable for all of the host's mounts. A guest needs no changes of superblocks, and
+            # mounts below the share are in the daemon's own table.
+            self._epoll.register(self._notify_fd, select.EPOLLIN)
         self.hold_for_guest()
 
     def hold_for_guest(self) -> None:
-        """A guest is: of what is mounted, not of superblocks."""
+        """Count a guest that needs it, for mounts and not for superblocks."""
         self._interests += 1
         if self._interests > 1:
             return
         if self._events is not None:
             self._epoll.register(self._events, select.EPOLLIN)
-            self._events.concern_share()  # What has been up to now is in the table.
+            self._events.concern_share()  # Earlier changes are in the table.
         else:
             # A mount table is always readable; changes are exceptional: proc_pid_mountinfo(5).
             self._epoll.register(self._table_fd, select.EPOLLPRI)
         self._mounts = self._read()
 
     def release(self) -> None:
-        """A consumer is not any more."""
+        """Count a consumer less."""
         self._consumers -= 1
         if self._consumers == 0:
-            self._epoll.unregister(self._bell_fd)
+            self._epoll.unregister(self._notify_fd)
         self._interests -= 1
         if self._interests == 0:
             self._epoll.unregister(self._events or self._table_fd)
 
     def serve(self) -> bool:
-        """See what has changed; always True, go on."""
+        """Report what has changed; always return True, to go on."""
         self._epoll.poll(0)
         if self._interests == 0:
             return True
-        # Whether the bell has rung is not to be learnt any more: who polled us has been told.
+        # The caller's poll has consumed the edge of `notify_fd`, so consumers always get a reading.
         if self._events is not None and not self._events.concern_share() and not self._consumers:
             return True
         before, self._mounts = self._mounts, self._read()
-        told = list(compare(before, self._mounts))
-        for path in sorted({r.path for r in told if r.type is RecordType.MOUNT}):
+        changes = list(compare(before, self._mounts))
+        for path in sorted({r.path for r in changes if r.type is RecordType.MOUNT}):
             self._expire(path)
-        for record in told:
-            self._to.tell_mount(record)
+        for record in changes:
+            self._sink.report_mount(record)
         return True
 
     def _read(self) -> dict[int, Mount]:
@@ -273,5 +273,5 @@ class MountWatch:
         try:
             seen = os.stat(parent or b".", dir_fd=self._root_fd, follow_symlinks=False)
         except OSError:
-            return  # It is not there any more, nor is what was in it.
-        self._to.expire(seen.st_dev, seen.st_ino, name)
+            return  # The directory is gone, and the name with it.
+        self._sink.expire(seen.st_dev, seen.st_ino, name)

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What a local consumer is told, as frozen records.
+"""What a watch client receives, as frozen records.
 
-Everything that happens to what is watched, and by name to what is in it, whoever did it: the host,
-or a guest through the daemon. `Origin` says which, where the host can tell (fanotify). Not told is
-that a guest reads a directory, because the daemon's own looking cannot be told from it.
+Events of everything that is watched, and of names in watched directories, are reported, whether the
+host or a guest has caused them. `Origin` says which, where the host reports it (fanotify). That a
+guest reads a directory is not reported, because it looks the same as the daemon's own scans.
 
 A `Loss` stands where records are missing, because the reader was slow or the host's own queue was
-full. Directories that came meanwhile are found all the same, and watched from then on.
+full. Directories that appeared meanwhile are found all the same, and watched from then on.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _FOUND: Final = 1
 
 
 class BadRecord(VirtiofsdError):
-    """A record makes no sense: its writer is not the daemon, or another version of it."""
+    """A record is malformed: its writer is not the daemon, or is another version of it."""
 
 
 class EventKind(IntEnum):
@@ -48,7 +48,7 @@ class EventKind(IntEnum):
 
 
 class Origin(IntEnum):
-    """Whose doing it was; enum vfsd_origin."""
+    """Who has caused an event; enum vfsd_origin."""
 
     UNKNOWN = 0
     HOST = 1
@@ -56,7 +56,7 @@ class Origin(IntEnum):
 
 
 class Status(IntEnum):
-    """What became of a watch; enum vfsd_watch_status."""
+    """How a watch has changed; enum vfsd_watch_status."""
 
     READY = 0
     FAILED = 1
@@ -66,7 +66,7 @@ class Status(IntEnum):
 
 
 class MountChange(IntEnum):
-    """What became of a mount; enum vfsd_mount_change.
+    """How a mount has changed; enum vfsd_mount_change.
 
     BOUND is mounted, too: a part of a filesystem, or one that is mounted elsewhere already.
     """
@@ -79,7 +79,7 @@ class MountChange(IntEnum):
 
 
 class SuperblockChange(IntEnum):
-    """What became of a whole filesystem; enum vfsd_superblock_change."""
+    """How a whole filesystem has changed; enum vfsd_superblock_change."""
 
     READONLY = 0
     READWRITE = 1
@@ -96,8 +96,8 @@ class Event:
             that are no UTF-8 are as `os.fsdecode` has them.
         is_dir: whether it is a directory.
         cookie: the same in both halves of a rename, else 0.
-        origin: whose doing.
-        found: it was in a new directory when the daemon first looked. The event of its creation may
+        origin: who has caused it.
+        found: the daemon's first scan of a new directory found it. The event of its creation may
             come as well.
         watch: index of the `Watch` in the request that this is for.
     """
@@ -124,13 +124,13 @@ class Loss:
 
 @dataclass(frozen=True, slots=True)
 class WatchStatus:
-    """Something became of a watch.
+    """The state of a watch has changed.
 
     Attributes:
-        status: READY: from here on nothing is missed. FAILED: it is not watched. INCOMPLETE: this
+        status: READY: from here on no event is missed. FAILED: it is not watched. INCOMPLETE: this
             directory below it, and what that contains, is not. GONE: what was watched has been
             removed, or moved out of the share. NO_ERRORS: the errors of this filesystem are not
-            told, for want of CAP_SYS_ADMIN, or because it never tells any.
+            reported, for want of CAP_SYS_ADMIN, or because it reports none at all.
         path: of what.
         error: errno of a failure, else 0.
         watch: see `Event`.
@@ -144,7 +144,7 @@ class WatchStatus:
 
 @dataclass(frozen=True, slots=True)
 class MountEvent:
-    """Something was mounted below the share, or is no more, or its mount or filesystem changed.
+    """A mount below the share has appeared, gone or changed, or its filesystem has.
 
     Attributes:
         change: what happened.
@@ -167,12 +167,12 @@ class MountEvent:
 
 @dataclass(frozen=True, slots=True)
 class FilesystemError:
-    """A filesystem of the host is in trouble.
+    """A filesystem of the host has reported an error.
 
     Attributes:
-        path: what was at fault, if that is a directory that is watched; else the filesystem.
+        path: the directory at fault, if that is watched; else the root of the filesystem.
         error: errno of the first error.
-        count: how many there were since the last record, with that one.
+        count: how many there were since the last record, this one included.
         watch: see `Event`.
     """
 
@@ -189,13 +189,13 @@ def decode_untrusted(entry: RingEntry) -> Record | None:
     """Make a record of what is in the ring.
 
     Args:
-        entry: copied from once, for it may change under our hands.
+        entry: each byte is copied once, for the producer may still write to it.
 
     Returns:
         The record, or None for a type that this version does not know.
 
     Raises:
-        BadRecord: its contents do not fit together. Nothing else.
+        BadRecord: its contents contradict each other. Nothing else.
     """
     if entry.type == RecordType.LOSS:
         return Loss(entry.lost)

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What a consumer asks for, and how that is said: one JSON object in one message.
+"""What a client asks for, and how it is sent: one JSON object in one message.
 
-The socket is a SOCK_SEQPACKET. The consumer sends its request, the daemon answers ``{"ring_bytes":
+The socket is a SOCK_SEQPACKET. The client sends its request, the daemon answers ``{"ring_bytes":
 N}`` with the ring's memory as a descriptor, or ``{"error": ERRNO, "reason": TEXT}`` and hangs up.
 From then on the daemon sends messages of one byte, ``!``: records wait. They may come before the
-answer. The consumer sends nothing more; when it hangs up, what it watched is let go.
+answer. The client sends nothing more; when it hangs up, its watches end.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from virtiofsd_py.engine import LocalRequest, LocalWatch, RecordType
+from virtiofsd_py.engine import RecordType, WatchRequest, WatchSpec
 from virtiofsd_py.errors import VirtiofsdError
 from virtiofsd_py.fsnotify.records import EventKind
 
@@ -37,7 +37,7 @@ CHANGES: Final = ALL_EVENTS & ~(
 
 
 class BadRequest(VirtiofsdError):
-    """A consumer asks for what is not to be had."""
+    """A request is malformed, or exceeds a limit."""
 
     survives = True
 
@@ -64,13 +64,13 @@ def _every_type() -> dict[RecordType, int]:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a consumer wants to hear of.
+    """What a client wants to receive.
 
     Attributes:
         watches: what is watched, at most `WATCHES_MAX`.
         subtypes: for each type of record that is wanted, a bit for each subtype. `Loss` and
             `WatchStatus` come anyway.
-        ring_bytes: room for records that were not read yet; a power of two.
+        ring_bytes: size of the ring, for records that were not read yet; a power of two.
     """
 
     watches: tuple[Watch, ...] = (Watch(),)
@@ -78,7 +78,7 @@ class Request:
     ring_bytes: int = 1 << 18
 
     def encode(self) -> bytes:
-        """Return the message that says it."""
+        """Return the request as a message."""
         return json.dumps(
             {
                 "version": VERSION,
@@ -91,52 +91,52 @@ class Request:
         ).encode()
 
 
-def parse_untrusted(raw: bytes) -> LocalRequest:
+def parse_untrusted(raw: bytes) -> WatchRequest:
     """Read a request.
 
     Raises:
-        BadRequest: it is none, or asks for what is not to be had. Nothing else.
+        BadRequest: it is malformed, or exceeds a limit. Nothing else.
     """
     try:
-        # Of bytes json would guess the encoding, and import what it needs for that.
-        said = json.loads(raw.decode())
+        # Given bytes, json would guess the encoding, and import what that takes.
+        data = json.loads(raw.decode())
     except (ValueError, RecursionError):
         raise BadRequest("the request is no JSON") from None
-    said = _mapping(said, "the request")
-    if said.get("version") != VERSION:
-        raise BadRequest(f"version {said.get('version')!r}; this is version {VERSION}")
-    ring_bytes = _number(said, "ring_bytes", RING_BYTES_MIN, RING_BYTES_MAX)
+    data = _mapping(data, "the request")
+    if data.get("version") != VERSION:
+        raise BadRequest(f"version {data.get('version')!r}; this is version {VERSION}")
+    ring_bytes = _number(data, "ring_bytes", RING_BYTES_MIN, RING_BYTES_MAX)
     if ring_bytes & (ring_bytes - 1):
         raise BadRequest("ring_bytes is no power of two")
-    watches = said.get("watches")
+    watches = data.get("watches")
     if not isinstance(watches, list) or len(watches) > WATCHES_MAX:
         raise BadRequest(f"watches is no list of at most {WATCHES_MAX}")
-    subtypes = _mapping(said.get("subtypes"), "subtypes")
+    subtypes = _mapping(data.get("subtypes"), "subtypes")
     names = {kind.name.lower(): kind for kind in RecordType}
     for name in subtypes:
         if name not in names:
             raise BadRequest(f"no type of record is called {name!r}")
-    return LocalRequest(
+    return WatchRequest(
         ring_bytes=ring_bytes,
         subtypes={names[name]: _number(subtypes, name, 0, (1 << 64) - 1) for name in subtypes},
         watches=[_watch(i, _mapping(watch, "a watch")) for i, watch in enumerate(watches)],
     )
 
 
-def _watch(index: int, said: Mapping[str, Any]) -> LocalWatch:
-    path = said.get("path")
-    if not isinstance(path, str) or not isinstance(said.get("recursive"), bool):
+def _watch(index: int, data: Mapping[str, Any]) -> WatchSpec:
+    path = data.get("path")
+    if not isinstance(path, str) or not isinstance(data.get("recursive"), bool):
         raise BadRequest("a watch has no path, or does not say whether it is recursive")
-    return LocalWatch(
+    return WatchSpec(
         id=index,
-        mask=_number(said, "mask", 0, ALL_EVENTS),
-        recursive=said["recursive"],
+        mask=_number(data, "mask", 0, ALL_EVENTS),
+        recursive=data["recursive"],
         path=clean_path(path),
     )
 
 
 def clean_path(path: str) -> bytes:
-    """Return `path` from the share on, as the core wants it.
+    """Return `path` relative to the share, as the core expects it.
 
     Raises:
         BadRequest: it leads upwards, or cannot be one.
@@ -154,18 +154,18 @@ def clean_path(path: str) -> bytes:
 
 
 def default_socket(socket_path: str) -> str:
-    """Return where the daemon listens for consumers that has its vhost-user socket there."""
+    """Return where a daemon with this vhost-user socket listens for watch clients by default."""
     return socket_path + ".watch"
 
 
-def _mapping(said: object, what: str) -> Mapping[str, Any]:
-    if not isinstance(said, dict):
+def _mapping(data: object, what: str) -> Mapping[str, Any]:
+    if not isinstance(data, dict):
         raise BadRequest(f"{what} is no object")
-    return said
+    return data
 
 
-def _number(said: Mapping[str, Any], name: str, low: int, high: int) -> int:
-    value = said.get(name)
+def _number(data: Mapping[str, Any], name: str, low: int, high: int) -> int:
+    value = data.get(name)
     if type(value) is not int or not low <= value <= high:
         raise BadRequest(f"{name} is no number from {low} to {high}")
     return value

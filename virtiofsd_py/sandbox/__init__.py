@@ -23,7 +23,7 @@ from virtiofsd_py.options import Sandbox, Seccomp
 from virtiofsd_py.sandbox import capabilities, imports, libc, mountinfo, roots, seccomp, userns
 from virtiofsd_py.sandbox.guardian import ENDING, READY, Ended, Split, split
 from virtiofsd_py.sandbox.mountevents import MountEvents
-from virtiofsd_py.sandbox.mountinfo import Bell, MountTable
+from virtiofsd_py.sandbox.mountinfo import MountNotifier, MountTable
 
 __all__ = ["Ended", "Inside", "Plan", "check_share", "enter"]
 
@@ -116,14 +116,14 @@ def enter(plan: Plan, on_ready: Callable[[], None]) -> Inside | Ended:
     # Where there are none, nothing need be permitted: a user namespace may forbid it.
     if os.geteuid() == 0 and os.getgroups():
         _at("supplementary groups", lambda: os.setgroups([]))
-    bell = _at("the mount table", Bell)
+    notifier = _at("the mount table", MountNotifier)
     if plan.mode is Sandbox.NONE:
-        inside = _stay(plan, bell, on_ready)
+        inside = _stay(plan, notifier, on_ready)
     else:
         process = _leave(plan, on_ready)
         if isinstance(process, Ended):
             return process
-        inside = _change_root(plan, process, bell.keep_only(), on_ready)
+        inside = _change_root(plan, process, notifier.keep_only(), on_ready)
     if plan.seccomp is not Seccomp.NONE:
         seccomp.confine(seccomp.load(), plan.seccomp)
     # In a user namespace of its own every user has them all.
@@ -132,22 +132,22 @@ def enter(plan: Plan, on_ready: Callable[[], None]) -> Inside | Ended:
     return inside
 
 
-def _stay(plan: Plan, bell: Bell, on_ready: Callable[[], None]) -> Inside:
+def _stay(plan: Plan, notifier: MountNotifier, on_ready: Callable[[], None]) -> Inside:
     root_fd = roots.open_share(plan.shared_dir)
-    mounts = _table_here(plan, bell, os.path.realpath(plan.shared_dir))
+    mounts = _table_here(plan, notifier, os.path.realpath(plan.shared_dir))
     return Inside(root_fd, roots.open_proc_self_fd(), mounts, os.getpid(), False, on_ready)
 
 
-def _table_here(plan: Plan, bell: Bell, share: str) -> MountTable:
+def _table_here(plan: Plan, notifier: MountNotifier, share: str) -> MountTable:
     """Return the table in which the share has its path from the root that we have now.
 
     Args:
         plan: what to lock the daemon into.
-        bell: rung by the host.
+        notifier: of changes to the host's mounts.
         share: its path from the root that we are going to have.
     """
     path = os.path.realpath(plan.shared_dir)
-    return MountTable(mountinfo.open_table(), bell.fd, path, _mount_events(share))
+    return MountTable(mountinfo.open_table(), notifier.fd, path, _mount_events(share))
 
 
 def _mount_events(share: str) -> MountEvents | None:
@@ -176,9 +176,11 @@ def _leave(plan: Plan, on_ready: Callable[[], None]) -> Split | Ended:
     return split(on_ready, lambda: userns.become_root(plan.uid_map, plan.gid_map))
 
 
-def _change_root(plan: Plan, process: Split, bell: Bell, on_ready: Callable[[], None]) -> Inside:
+def _change_root(
+    plan: Plan, process: Split, notifier: MountNotifier, on_ready: Callable[[], None]
+) -> Inside:
     if plan.mode is Sandbox.CHROOT:
-        mounts = _at("the mount table", lambda: _table_here(plan, bell, "/"))
+        mounts = _at("the mount table", lambda: _table_here(plan, notifier, "/"))
         root_fd, proc_self_fd = _at("chroot", lambda: roots.change(plan.shared_dir))
     else:
         _at(
@@ -191,7 +193,7 @@ def _change_root(plan: Plan, process: Split, bell: Bell, on_ready: Callable[[], 
         root_fd, proc_self_fd, table_fd, share = _at(
             "a mount namespace", lambda: roots.pivot(plan.shared_dir)
         )
-        mounts = MountTable(table_fd, bell.fd, share, events)
+        mounts = MountTable(table_fd, notifier.fd, share, events)
     imports.forbid()
     return Inside(root_fd, proc_self_fd, mounts, process.pid, True, on_ready, process.link)
 

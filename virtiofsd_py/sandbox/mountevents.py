@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Word of mounts that come and go in one mount namespace, and which: fanotify of Linux 6.15.
+"""Events of mounts that come and go in one mount namespace: fanotify of Linux 6.15.
 
-Who polls /proc/self/mountinfo instead is told that something has changed, and has to read all of it
-to find out what. Here each event has the number of its mount, and one system call says where that
-is. What concerns the share is still read from the table, for that tells more.
+A poll of /proc/self/mountinfo says only that something has changed, and the whole table has to be
+read to find out what. Here each event has the number of its mount, and one system call says where
+that is. Changes that concern the share are still read from the table, which holds more.
 
-fanotify is silent about what is made read-only or read-write; and takes CAP_SYS_ADMIN in the user
+fanotify does not report what is made read-only or read-write, and takes CAP_SYS_ADMIN in the user
 namespace that the mount namespace belongs to, when it begins.
 
 Spec: fanotify_init(2), fanotify_mark(2), fanotify(7), statmount(2).
@@ -91,7 +91,7 @@ class MountEvents:
         try:
             place = libc.mount_point(number).rstrip(b"/")
         except OSError as error:
-            # Gone again, which the next event tells; or out of our root's reach, so not below.
+            # Gone again, as the next event says; or out of reach of the root, so not below.
             return error.errno not in (errno.ENOENT, errno.EPERM)
         below = place == self._share or place.startswith(self._share + b"/")
         return below or self._share.startswith(place + b"/")

@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The mount table, as the daemon sees it, and word of the host's changes to its own.
+"""The mount table, as the daemon sees it, and notification of changes to the host's.
 
 In the namespace sandbox the daemon has a mount namespace that is a slave of the host's: what is
-mounted or unmounted below the share there happens here too, if the share lies on a mount that is
+mounted or unmounted below the share there is so here too, if the share lies on a mount that is
 shared (systemd makes all of them so; in a container they may be private, and then neither daemon
-nor guest sees anything of it). Whether a superblock is read-only is the same everywhere, but who
-watches another namespace than the one in which that was changed is not woken. Whether a single
-mount is read-only does not get here: it holds for the host's copy alone.
+nor guest sees it). A superblock that is made read-only is so in all namespaces, but the kernel
+wakes only pollers of the namespace in which the change was made. A single mount that is made
+read-only on the host is not so here: the change is to the host's copy alone.
 
-So the daemon reads its own table, and besides is woken by the host's, without being able to read
-that: its guardian has it open. Where the kernel says which mounts come and go, it is woken by that
-instead of its own table (see `mountevents`); what is made read-only takes the host's bell still.
+So the daemon reads its own table, and is also woken by the host's, which it cannot read: its
+guardian has that open. Where the kernel reports which mounts come and go, these events replace the
+polling of the daemon's own table (see `mountevents`); notification of what is made read-only still
+comes from the host's.
 
 Spec: proc_pid_mountinfo(5), mount_namespaces(7).
 """
@@ -35,8 +36,8 @@ class MountTable:
     Attributes:
         fd: /proc/self/mountinfo, to be read.
         bell_fd: an epoll descriptor, readable when the host has changed a mount.
-        share: path of the share in what `fd` tells.
-        events: of the mounts in that table, if the kernel tells us; else it is to be polled.
+        share: path of the share in the table of `fd`.
+        events: of the mounts in that table, if the kernel reports them; else poll the table.
     """
 
     fd: int
@@ -45,18 +46,18 @@ class MountTable:
     events: MountEvents | None
 
 
-class Bell:
-    """Word of changes in the mount namespace that we are in now; made before the fork."""
+class MountNotifier:
+    """Notifies of changes in the mount namespace of its creation; created before the fork."""
 
     def __init__(self) -> None:
-        """Open it; for as long as the process, or in the child as its parent, lives."""
+        """Open the table, for the life of the process, or in the child of its parent."""
         self._table_fd = os.open(_PATH, _FLAGS)
         with select.epoll() as epoll:
             epoll.register(self._table_fd, select.EPOLLPRI)
             self.fd = os.dup(epoll.fileno())
 
     def keep_only(self) -> Self:
-        """In the child: hear of changes, but give up reading. The parent's copy keeps it alive."""
+        """In the child: keep the notifications, but not the table, which the parent holds open."""
         os.close(self._table_fd)
         return self
 

@@ -44,7 +44,7 @@ static int model_path(int id, char *path)
 	return (int)strlen(path);
 }
 
-static void check_all(const struct vfsd_dirtree *tree)
+static void check_all(const struct vfsd_path_tree *tree)
 {
 	char want[512], path[512];
 	size_t count = 0;
@@ -52,25 +52,25 @@ static void check_all(const struct vfsd_dirtree *tree)
 	for (int id = 1; id <= IDS; id++) {
 		int bytes;
 
-		CHECK_EQ(vfsd_dirtree_has(tree, (uint64_t)id), model[id].known);
-		CHECK_EQ(vfsd_dirtree_is_inside(tree, (uint64_t)id),
+		CHECK_EQ(vfsd_path_tree_has(tree, (uint64_t)id), model[id].known);
+		CHECK_EQ(vfsd_path_tree_is_inside(tree, (uint64_t)id),
 			 model[id].known && is_below(id, ROOT));
 		count += model[id].known;
 		if (!model[id].known)
 			continue;
 		bytes = model_path(id, want);
-		CHECK_EQ(vfsd_dirtree_path(tree, (uint64_t)id, NULL, path, sizeof(path)), bytes);
+		CHECK_EQ(vfsd_path_tree_path(tree, (uint64_t)id, NULL, path, sizeof(path)), bytes);
 		if (bytes < 0)
 			continue;
 		CHECK(memcmp(path, want, (size_t)bytes) == 0);
-		CHECK_EQ(vfsd_dirtree_path(tree, (uint64_t)id, "file", path, sizeof(path)),
+		CHECK_EQ(vfsd_path_tree_path(tree, (uint64_t)id, "file", path, sizeof(path)),
 			 bytes + 5);
 		CHECK(memcmp(path + bytes, "/file", 5) == 0);
-		CHECK_EQ(vfsd_dirtree_path(tree, (uint64_t)id, NULL, path, (size_t)bytes), bytes);
-		CHECK_EQ(vfsd_dirtree_path(tree, (uint64_t)id, NULL, path, (size_t)bytes - 1),
+		CHECK_EQ(vfsd_path_tree_path(tree, (uint64_t)id, NULL, path, (size_t)bytes), bytes);
+		CHECK_EQ(vfsd_path_tree_path(tree, (uint64_t)id, NULL, path, (size_t)bytes - 1),
 			 -ENAMETOOLONG);
 	}
-	CHECK_EQ(vfsd_dirtree_count(tree), count);
+	CHECK_EQ(vfsd_path_tree_count(tree), count);
 }
 
 static int child_of(int parent, int name)
@@ -82,7 +82,7 @@ static int child_of(int parent, int name)
 	return 0;
 }
 
-static void put(struct vfsd_dirtree *tree, int parent, int name, int id)
+static void put(struct vfsd_path_tree *tree, int parent, int name, int id)
 {
 	int want = !model[id].known;
 
@@ -90,7 +90,7 @@ static void put(struct vfsd_dirtree *tree, int parent, int name, int id)
 		want = -ENOENT;
 	else if (id == ROOT || (model[id].known && is_below(parent, id)))
 		want = -ELOOP;
-	CHECK_EQ(vfsd_dirtree_put(tree, (uint64_t)parent, names[name], (uint64_t)id), want);
+	CHECK_EQ(vfsd_path_tree_put(tree, (uint64_t)parent, names[name], (uint64_t)id), want);
 	if (want < 0)
 		return;
 	if (child_of(parent, name))
@@ -101,11 +101,11 @@ static void put(struct vfsd_dirtree *tree, int parent, int name, int id)
 }
 
 /* Everything that has no way to the root goes. */
-static void sweep(struct vfsd_dirtree *tree)
+static void sweep(struct vfsd_path_tree *tree)
 {
 	uint64_t id;
 
-	while ((id = vfsd_dirtree_sweep(tree)) != 0) {
+	while ((id = vfsd_path_tree_sweep(tree)) != 0) {
 		CHECK(model[id].known && !is_below((int)id, ROOT));
 		model[id].known = false;
 	}
@@ -124,13 +124,13 @@ static void count(void *ctx, uint64_t id)
 
 static void test_against_model(unsigned int seed)
 {
-	struct vfsd_dirtree *tree;
+	struct vfsd_path_tree *tree;
 
 	srandom(seed);
 	memset(model, 0, sizeof(model));
 	model[ROOT].known = true;
-	CHECK_EQ(vfsd_dirtree_create(ROOT, "root", &tree), 0);
-	CHECK_EQ(vfsd_dirtree_root(tree), ROOT);
+	CHECK_EQ(vfsd_path_tree_create(ROOT, "root", &tree), 0);
+	CHECK_EQ(vfsd_path_tree_root(tree), ROOT);
 	for (int step = 0; step < 2000; step++) {
 		int id = (int)(random() % IDS + 1), parent = (int)(random() % IDS + 1);
 		int name = (int)(random() % NAMES);
@@ -141,57 +141,57 @@ static void test_against_model(unsigned int seed)
 			sweep(tree);
 			break;
 		case 1:
-			vfsd_dirtree_detach(tree, (uint64_t)id);
+			vfsd_path_tree_detach(tree, (uint64_t)id);
 			if (id != ROOT)
 				model[id].parent = NO_PARENT;
 			break;
 		case 2:
-			CHECK_EQ(vfsd_dirtree_child(tree, (uint64_t)parent, names[name]),
+			CHECK_EQ(vfsd_path_tree_child(tree, (uint64_t)parent, names[name]),
 				 model[parent].known ? child_of(parent, name) : 0);
-			vfsd_dirtree_each(tree, count, &visited);
-			CHECK_EQ(visited, vfsd_dirtree_count(tree));
+			vfsd_path_tree_each(tree, count, &visited);
+			CHECK_EQ(visited, vfsd_path_tree_count(tree));
 			break;
 		default:
 			put(tree, parent, name, id);
 		}
 		check_all(tree);
 	}
-	vfsd_dirtree_destroy(tree);
+	vfsd_path_tree_destroy(tree);
 }
 
 /* The share itself has no name, and what is in it no slash before its own. */
 static void test_share(void)
 {
-	struct vfsd_dirtree *tree;
+	struct vfsd_path_tree *tree;
 	char path[16];
 
-	CHECK_EQ(vfsd_dirtree_create(ROOT, "", &tree), 0);
-	CHECK_EQ(vfsd_dirtree_path(tree, ROOT, NULL, path, sizeof(path)), 0);
-	CHECK_EQ(vfsd_dirtree_path(tree, ROOT, "f", path, sizeof(path)), 1);
-	CHECK_EQ(vfsd_dirtree_put(tree, ROOT, "d", 2), 1);
-	CHECK_EQ(vfsd_dirtree_path(tree, 2, "f", path, sizeof(path)), 3);
+	CHECK_EQ(vfsd_path_tree_create(ROOT, "", &tree), 0);
+	CHECK_EQ(vfsd_path_tree_path(tree, ROOT, NULL, path, sizeof(path)), 0);
+	CHECK_EQ(vfsd_path_tree_path(tree, ROOT, "f", path, sizeof(path)), 1);
+	CHECK_EQ(vfsd_path_tree_put(tree, ROOT, "d", 2), 1);
+	CHECK_EQ(vfsd_path_tree_path(tree, 2, "f", path, sizeof(path)), 3);
 	CHECK(memcmp(path, "d/f", 3) == 0);
-	vfsd_dirtree_destroy(tree);
-	vfsd_dirtree_destroy(NULL);
+	vfsd_path_tree_destroy(tree);
+	vfsd_path_tree_destroy(NULL);
 }
 
 /* As deep as a guest likes: nothing recurses. */
 static void test_deep(void)
 {
 	enum { DEPTH = 300000 };
-	struct vfsd_dirtree *tree;
+	struct vfsd_path_tree *tree;
 	char path[4096];
 	int swept = 0;
 
-	CHECK_EQ(vfsd_dirtree_create(ROOT, "", &tree), 0);
+	CHECK_EQ(vfsd_path_tree_create(ROOT, "", &tree), 0);
 	for (uint64_t id = 2; id < DEPTH; id++)
-		CHECK_EQ(vfsd_dirtree_put(tree, id - 1, "d", id), 1);
-	CHECK_EQ(vfsd_dirtree_path(tree, DEPTH - 1, NULL, path, sizeof(path)), -ENAMETOOLONG);
-	vfsd_dirtree_detach(tree, 2);
-	while (vfsd_dirtree_sweep(tree))
+		CHECK_EQ(vfsd_path_tree_put(tree, id - 1, "d", id), 1);
+	CHECK_EQ(vfsd_path_tree_path(tree, DEPTH - 1, NULL, path, sizeof(path)), -ENAMETOOLONG);
+	vfsd_path_tree_detach(tree, 2);
+	while (vfsd_path_tree_sweep(tree))
 		swept++;
 	CHECK_EQ(swept, DEPTH - 2);
-	vfsd_dirtree_destroy(tree);
+	vfsd_path_tree_destroy(tree);
 }
 
 int main(void)
