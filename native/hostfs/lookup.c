@@ -123,7 +123,6 @@ int vfsd_hostfs_lookup(struct vfsd_hostfs *fs, struct vfsd_inode *parent, const 
 int vfsd_hostfs_entry_of_fd(struct vfsd_hostfs *fs, const struct vfsd_inode *parent, int fd,
 			    struct vfsd_entry *ret)
 {
-	struct vfsd_proc_name proc;
 	int path_fd;
 	int error;
 
@@ -136,10 +135,9 @@ int vfsd_hostfs_entry_of_fd(struct vfsd_hostfs *fs, const struct vfsd_inode *par
 		vfsd_inode_note_parent(ret->inode, parent);
 	if (error != -EAGAIN)
 		return error;
-	proc = vfsd_hostfs_proc_name(fd);
-	path_fd = openat(fs->proc_self_fd, proc.name, O_PATH | O_CLOEXEC);
+	path_fd = vfsd_proc_reopen(fs->proc_self_fd, fd, O_PATH);
 	if (path_fd < 0)
-		return -errno;
+		return path_fd;
 	return entry_of_path_fd(fs, parent, path_fd, ret);
 }
 
@@ -295,15 +293,13 @@ int vfsd_hostfs_link(struct vfsd_hostfs *fs, struct vfsd_inode *inode, struct vf
 {
 	VFSD_PATH_FD dir = vfsd_path_fd(fs, parent);
 	VFSD_PATH_FD path = vfsd_path_fd(fs, inode);
-	struct vfsd_proc_name proc;
 
 	if (dir.fd < 0)
 		return dir.fd;
 	if (path.fd < 0)
 		return path.fd;
 	/* Through /proc: AT_EMPTY_PATH would need CAP_DAC_READ_SEARCH. */
-	proc = vfsd_hostfs_proc_name(path.fd);
-	if (linkat(fs->proc_self_fd, proc.name, dir.fd, name, AT_SYMLINK_FOLLOW))
+	if (linkat(fs->proc_self_fd, vfsd_proc_name(path.fd).name, dir.fd, name, AT_SYMLINK_FOLLOW))
 		return vfsd_hostfs_error_in(dir.fd, -errno);
 	/* Nothing was reserved: the guest has this inode. */
 	return look_up_new(fs, NULL, parent, dir.fd, name, 0, ret);
