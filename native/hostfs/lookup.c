@@ -6,7 +6,6 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/syscall.h>
-#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "hostfs/internal.h"
@@ -17,7 +16,7 @@ static bool is_submount(const struct vfsd_inode *parent, const struct statx *st)
 {
 	if (!S_ISDIR(st->stx_mode))
 		return false;
-	if (parent->dev != makedev(st->stx_dev_major, st->stx_dev_minor))
+	if (parent->dev != vfsd_statx_dev(st))
 		return true;
 	return st->stx_mask & STATX_MNT_ID && parent->mnt_id && parent->mnt_id != st->stx_mnt_id;
 }
