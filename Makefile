@@ -38,7 +38,7 @@ UNIT_TESTS := tests/unit tests/vhost_user
 
 .PHONY: build build-daemon build-asan build-faults build-tsan-daemon build-guest build-guest-uml \
 	build-guest-x86 build-guest-x86-debug build-qemu build-bench venv install check lint lint-python lint-c \
-	lint-shell test test-native test-unit test-asan test-tsan test-aarch64 test-fuzz \
+	lint-shell lint-circles test test-native test-unit test-asan test-tsan test-aarch64 test-fuzz \
 	test-daemon-asan test-daemon-tsan test-guest-asan test-kernel test-upstream demo fidelity race \
 	bench bench-guest bench-events \
 	bench-scaling deps-daemon deps-kernel deps-qemu deps-tests deps-bench format clean
@@ -67,10 +67,12 @@ build-bench: build-daemon
 install: build-daemon
 	@tools/install $(PREFIX) $(LIBRARY) $(DESCRIPTIONS)
 
-check: lint test-native test-unit
+check: lint lint-circles test-native test-unit
 lint: lint-python lint-c lint-shell
 lint-python lint-c lint-shell: lint-%: venv
 	@tools/lint $*
+lint-circles: build-daemon
+	@tools/step lint-circles tools/lint-circles
 test-native: build-daemon
 	@tools/test-c native
 test-unit: build-daemon
@@ -98,8 +100,8 @@ test-guest-asan: build-daemon build-asan build-guest-uml
 		qemu-tests/cases/test_events.py --world uml -k test_seen_exactly_once
 # pytest comes last, so that its summaries are what the reader sees last. What needs no guest mostly
 # waits, and goes two files at a time.
-test: deps-tests lint test-native test-asan test-tsan test-aarch64 test-fuzz test-daemon-asan \
-		test-daemon-tsan test-guest-asan build build-faults
+test: deps-tests lint lint-circles test-native test-asan test-tsan test-aarch64 test-fuzz \
+		test-daemon-asan test-daemon-tsan test-guest-asan build build-faults
 	@$(PYTEST) --numprocesses 2 --dist loadfile $(UNIT_TESTS) tests/daemon
 	@$(PYTEST) qemu-tests/cases
 

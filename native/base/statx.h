@@ -10,7 +10,9 @@
 #define VFSD_BASE_STATX_H
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 
 /* Learn what the kernel takes; @fd is any descriptor. */
 void vfsd_statx_probe(int fd);
@@ -21,5 +23,16 @@ void vfsd_statx_set_takes_null(bool takes_null);
 
 /* 0 or -errno. @flags: AT_STATX_*; @mask: STATX_*. */
 int vfsd_statx_fd(int fd, int flags, unsigned int mask, struct statx *ret);
+
+static inline uint64_t vfsd_statx_dev(const struct statx *st)
+{
+	return makedev(st->stx_dev_major, st->stx_dev_minor);
+}
+
+/* 0: unknown */
+static inline uint64_t vfsd_statx_mnt(const struct statx *st)
+{
+	return st->stx_mask & STATX_MNT_ID ? st->stx_mnt_id : 0;
+}
 
 #endif

@@ -126,7 +126,7 @@ static int create_xattrmap(struct vfsd_engine *engine)
 	free(rules);
 	if (err)
 		return err;
-	if (vfsd_xattrmap_to_host(engine->xattrmap, capability, engine->capability_name) == 0 &&
+	if (!vfsd_xattrmap_to_host(engine->xattrmap, true, capability, engine->capability_name) &&
 	    strcmp(engine->capability_name, capability) != 0)
 		vfsd_hostfs_set_capability_name(engine->hostfs, engine->capability_name);
 	return 0;

@@ -5,9 +5,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "base/statx.h"
 #include "fuse/internal.h"
 
 uint64_t vfsd_fuse_timeout_s(const struct vfsd_fuse *fuse)
@@ -40,8 +40,7 @@ uint64_t vfsd_fuse_number(const struct vfsd_fuse *fuse, bool on_file, const stru
 
 	if ((granted & FUSE_SUBMOUNTS) && !on_file)
 		return st->stx_ino;
-	return vfsd_numbers_of(fuse->numbers, makedev(st->stx_dev_major, st->stx_dev_minor),
-			       st->stx_ino);
+	return vfsd_numbers_of(fuse->numbers, vfsd_statx_dev(st), st->stx_ino);
 }
 
 /* Those that statx(2) has, in the flags of a fuse_attr. */

@@ -176,22 +176,6 @@ static int know_caller(struct vfsd_request *req, const struct vfsd_fuse_row *row
 	return row->flags & ANYBODY ? 0 : error;
 }
 
-struct vfsd_inode *vfsd_fuse_inode(struct vfsd_fuse *fuse, uint64_t nodeid)
-{
-	struct vfsd_inode *inode = vfsd_inode_get(fuse->inodes, nodeid);
-	struct vfsd_inode *lost;
-
-	if (VFSD_LIKELY(!inode || !vfsd_inode_is_by_event(inode)))
-		return inode;
-	if (vfsd_inode_check_place(fuse->inodes, inode, &lost) == 0)
-		return inode;
-	if (lost && fuse->hooks.forgotten)
-		fuse->hooks.forgotten(fuse->hooks.ctx, lost);
-	vfsd_inode_put(fuse->inodes, lost);
-	vfsd_inode_put(fuse->inodes, inode);
-	return NULL;
-}
-
 /* All that every opcode needs before its handler, which then runs. */
 static ssize_t dispatch(struct vfsd_request *req, const struct vfsd_fuse_row *row)
 {

@@ -135,11 +135,6 @@ int vfsd_fuse_open_flags(const struct vfsd_request *req, uint32_t flags);
 /* FOPEN_* by cache policy. */
 uint32_t vfsd_fuse_fopen_flags(const struct vfsd_fuse *fuse, bool directory);
 
-/* xattr.c */
-
-/* The host's name, in the worker's memory, of the guest's attribute @name. 0 or -errno. */
-int vfsd_fuse_xattr_name(struct vfsd_request *req, const char *name, const char **ret);
-
 /* Handlers */
 ssize_t vfsd_fuse_upcall(struct vfsd_request *req);
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Names: LOOKUP and FORGET, and what makes, moves and removes names.
+ * Names: LOOKUP and FORGET, and what makes, moves and removes names. What a node id means.
  */
 #include <errno.h>
 #include <string.h>
@@ -69,6 +69,22 @@ bool vfsd_fuse_goes_on(struct vfsd_request *req, bool removed)
 		return true;
 	atomic_store(told, (uint64_t)req->header.opcode << 32 | req->header.pid);
 	return false;
+}
+
+struct vfsd_inode *vfsd_fuse_inode(struct vfsd_fuse *fuse, uint64_t nodeid)
+{
+	struct vfsd_inode *inode = vfsd_inode_get(fuse->inodes, nodeid);
+	struct vfsd_inode *lost;
+
+	if (VFSD_LIKELY(!inode || !vfsd_inode_is_by_event(inode)))
+		return inode;
+	if (vfsd_inode_check_place(fuse->inodes, inode, &lost) == 0)
+		return inode;
+	if (lost && fuse->hooks.forgotten)
+		fuse->hooks.forgotten(fuse->hooks.ctx, lost);
+	vfsd_inode_put(fuse->inodes, lost);
+	vfsd_inode_put(fuse->inodes, inode);
+	return NULL;
 }
 
 void vfsd_fuse_forget_one(struct vfsd_fuse *fuse, uint64_t nodeid, uint64_t nlookup)

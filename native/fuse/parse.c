@@ -83,9 +83,11 @@ static int read_label(struct vfsd_request *req, const uint8_t *at, size_t left)
 	left -= (size_t)(end - name) + 1;
 	if (context.size > left)
 		return -EINVAL;
-	error = vfsd_fuse_xattr_name(req, (const char *)name, &req->label.name);
+	error = vfsd_xattrmap_to_host(req->fuse->config.xattrmap, req->granted & FUSE_POSIX_ACL,
+				      (const char *)name, req->worker->xattr_name);
 	if (error)
 		return error;
+	req->label.name = req->worker->xattr_name;
 	req->label.value = end + 1;
 	req->label.bytes = context.size;
 	req->caller.label = &req->label;

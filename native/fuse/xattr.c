@@ -14,28 +14,6 @@ _Static_assert(VFSD_FUSE_DENTS_BYTES >= XATTR_LIST_MAX, "room for any list of th
 _Static_assert(VFSD_FUSE_REPLY_BYTES >= XATTR_SIZE_MAX, "room for any value");
 _Static_assert(VFSD_FUSE_BODY_BYTES >= XATTR_SIZE_MAX + XATTR_NAME_MAX + 64, "as above");
 
-/* ACLs are modes too: a guest that would not keep both in step may have no ACLs. */
-static bool is_withheld(const struct vfsd_request *req, const char *name)
-{
-	if (req->granted & FUSE_POSIX_ACL)
-		return false;
-	return strcmp(name, "system.posix_acl_access") == 0 || strcmp(name, "system.posix_acl_"
-									    "default") == 0;
-}
-
-int vfsd_fuse_xattr_name(struct vfsd_request *req, const char *name, const char **ret)
-{
-	int error;
-
-	if (name[0] == '\0')
-		return -EINVAL;
-	if (is_withheld(req, name))
-		return -ENOTSUP;
-	error = vfsd_xattrmap_to_host(req->fuse->config.xattrmap, name, req->worker->xattr_name);
-	*ret = req->worker->xattr_name;
-	return error;
-}
-
 /* The name that a request starts with, as the host's. */
 static int read_name(struct vfsd_request *req, const char **ret)
 {
@@ -45,7 +23,11 @@ static int read_name(struct vfsd_request *req, const char **ret)
 	if (!req->fuse->config.xattr)
 		return -ENOSYS;
 	error = vfsd_request_text(req, &name);
-	return error ? error : vfsd_fuse_xattr_name(req, name, ret);
+	*ret = req->worker->xattr_name;
+	return error ? error :
+		       vfsd_xattrmap_to_host(req->fuse->config.xattrmap,
+					     req->granted & FUSE_POSIX_ACL, name,
+					     req->worker->xattr_name);
 }
 
 /* How many bytes of payload may be, by what the caller asks for and what room there is. */
@@ -102,8 +84,9 @@ static size_t translate(const struct vfsd_request *req, const char *from, size_t
 
 		if (from + n == end) /* no NUL: not from any host we know */
 			break;
-		name = vfsd_xattrmap_to_guest(req->fuse->config.xattrmap, from);
-		if (name && !is_withheld(req, name)) {
+		name = vfsd_xattrmap_to_guest(req->fuse->config.xattrmap,
+					      req->granted & FUSE_POSIX_ACL, from);
+		if (name) {
 			size_t name_bytes = strlen(name) + 1;
 
 			memcpy(to + used, name, name_bytes);

@@ -16,12 +16,22 @@ static bool starts_with(const char *name, const char *start)
 	return strncmp(name, start, strlen(start)) == 0;
 }
 
-int vfsd_xattrmap_to_host(const struct vfsd_xattrmap *map, const char *name,
+static bool is_acl(const char *name)
+{
+	return strcmp(name, "system.posix_acl_access") == 0 || strcmp(name, "system.posix_acl_"
+									    "default") == 0;
+}
+
+int vfsd_xattrmap_to_host(const struct vfsd_xattrmap *map, bool acls, const char *name,
 			  char ret[static VFSD_XATTR_NAME_BYTES])
 {
 	const char *prepend = map ? NULL : "";
 	int n;
 
+	if (name[0] == '\0')
+		return -EINVAL;
+	if (!acls && is_acl(name))
+		return -ENOTSUP;
 	for (uint32_t i = 0; !prepend && i < map->n; i++) {
 		const struct vfsd_xattr_rule *rule = &map->rules[i];
 
@@ -39,7 +49,7 @@ int vfsd_xattrmap_to_host(const struct vfsd_xattrmap *map, const char *name,
 	return n < VFSD_XATTR_NAME_BYTES ? 0 : -ERANGE;
 }
 
-const char *vfsd_xattrmap_to_guest(const struct vfsd_xattrmap *map, const char *name)
+static const char *to_guest(const struct vfsd_xattrmap *map, const char *name)
 {
 	if (!map)
 		return name;
@@ -56,6 +66,12 @@ const char *vfsd_xattrmap_to_guest(const struct vfsd_xattrmap *map, const char *
 		return *name ? name : NULL;
 	}
 	return NULL;
+}
+
+const char *vfsd_xattrmap_to_guest(const struct vfsd_xattrmap *map, bool acls, const char *name)
+{
+	name = to_guest(map, name);
+	return name && !acls && is_acl(name) ? NULL : name;
 }
 
 int vfsd_xattrmap_create(const struct vfsd_xattr_rule *rules, uint32_t n,

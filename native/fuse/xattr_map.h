@@ -44,13 +44,14 @@ int vfsd_xattrmap_create(const struct vfsd_xattr_rule *rules, uint32_t n,
 void vfsd_xattrmap_destroy(struct vfsd_xattrmap *map);
 
 /*
- * The host's name of the guest's @name. 0, -EPERM, -ENOTSUP or -ERANGE (too long). A NULL @map
- * changes nothing; a name that no rule matches is -EPERM.
+ * The host's name of the guest's @name. 0, -EINVAL (empty), -EPERM, -ENOTSUP or -ERANGE (too long). A
+ * NULL @map changes nothing; a name that no rule matches is -EPERM. @acls: the guest keeps ACLs and
+ * modes, which ACLs are too, in step. One that does not may have no ACLs.
  */
-int vfsd_xattrmap_to_host(const struct vfsd_xattrmap *map, const char *name,
+int vfsd_xattrmap_to_host(const struct vfsd_xattrmap *map, bool acls, const char *name,
 			  char ret[static VFSD_XATTR_NAME_BYTES]);
 
 /* The guest's name of the host's @name: part of it, or NULL for one that the guest does not see. */
-const char *vfsd_xattrmap_to_guest(const struct vfsd_xattrmap *map, const char *name);
+const char *vfsd_xattrmap_to_guest(const struct vfsd_xattrmap *map, bool acls, const char *name);
 
 #endif

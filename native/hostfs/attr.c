@@ -80,12 +80,9 @@ int vfsd_hostfs_ioctl(struct vfsd_hostfs *fs, const struct vfsd_caller *caller, 
 
 static int change_mode(struct vfsd_hostfs *fs, int path_fd, int fd, mode_t mode)
 {
-	struct vfsd_proc_name proc;
-
 	if (fd >= 0)
 		return fchmod(fd, mode) ? -errno : 0;
-	proc = vfsd_hostfs_proc_name(path_fd);
-	return fchmodat(fs->proc_self_fd, proc.name, mode, 0) ? -errno : 0;
+	return fchmodat(fs->proc_self_fd, vfsd_proc_name(path_fd).name, mode, 0) ? -errno : 0;
 }
 
 static int change_owner(struct vfsd_hostfs *fs, const struct vfsd_inode *inode, int fd,
@@ -109,7 +106,6 @@ static int check_size(const struct vfsd_inode *inode, int fd, uint64_t size)
 static int change_size(struct vfsd_hostfs *fs, int path_fd, int fd, const struct vfsd_setattr *set)
 {
 	struct vfsd_creds creds = {.fsetid_dropped = false};
-	struct vfsd_proc_name proc;
 	int error = fd < 0 ? vfsd_creds_own_fs(fs) : 0;
 
 	if (error)
@@ -120,8 +116,7 @@ static int change_size(struct vfsd_hostfs *fs, int path_fd, int fd, const struct
 		error = ftruncate(fd, (off_t)set->size) ? -errno : 0;
 	} else {
 		/* Not by opening it: others would see that, and a close after writing. */
-		proc = vfsd_hostfs_proc_name(path_fd);
-		error = truncate(proc.name, (off_t)set->size) ? -errno : 0;
+		error = truncate(vfsd_proc_name(path_fd).name, (off_t)set->size) ? -errno : 0;
 	}
 	vfsd_creds_leave(fs, &creds);
 	return error ? error : vfsd_hostfs_end_capability(fs, fd >= 0 ? fd : path_fd);

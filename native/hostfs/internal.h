@@ -5,6 +5,7 @@
 #ifndef VFSD_HOSTFS_INTERNAL_H
 #define VFSD_HOSTFS_INTERNAL_H
 
+#include "base/proc_fd.h"
 #include "hostfs/hostfs.h"
 #include "inode/inode.h"
 
@@ -42,13 +43,6 @@ static inline void vfsd_path_fd_guard(const struct vfsd_path_fd *path)
 }
 
 #define VFSD_PATH_FD __attribute__((cleanup(vfsd_path_fd_guard))) struct vfsd_path_fd
-
-/* A name in proc_self_fd, for system calls that know no AT_EMPTY_PATH. */
-struct vfsd_proc_name {
-	char name[16];
-};
-
-struct vfsd_proc_name vfsd_hostfs_proc_name(int fd);
 
 /* creds.c: act as somebody else on this thread. Restore always, also after an error. */
 struct vfsd_creds {

@@ -6,7 +6,6 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/syscall.h>
-#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "hostfs/internal.h"
@@ -17,7 +16,7 @@ static bool is_submount(const struct vfsd_inode *parent, const struct statx *st)
 {
 	if (!S_ISDIR(st->stx_mode))
 		return false;
-	if (parent->dev != makedev(st->stx_dev_major, st->stx_dev_minor))
+	if (parent->dev != vfsd_statx_dev(st))
 		return true;
 	return st->stx_mask & STATX_MNT_ID && parent->mnt_id && parent->mnt_id != st->stx_mnt_id;
 }
@@ -123,7 +122,6 @@ int vfsd_hostfs_lookup(struct vfsd_hostfs *fs, struct vfsd_inode *parent, const 
 int vfsd_hostfs_entry_of_fd(struct vfsd_hostfs *fs, const struct vfsd_inode *parent, int fd,
 			    struct vfsd_entry *ret)
 {
-	struct vfsd_proc_name proc;
 	int path_fd;
 	int error;
 
@@ -136,10 +134,9 @@ int vfsd_hostfs_entry_of_fd(struct vfsd_hostfs *fs, const struct vfsd_inode *par
 		vfsd_inode_note_parent(ret->inode, parent);
 	if (error != -EAGAIN)
 		return error;
-	proc = vfsd_hostfs_proc_name(fd);
-	path_fd = openat(fs->proc_self_fd, proc.name, O_PATH | O_CLOEXEC);
+	path_fd = vfsd_proc_reopen(fs->proc_self_fd, fd, O_PATH);
 	if (path_fd < 0)
-		return -errno;
+		return path_fd;
 	return entry_of_path_fd(fs, parent, path_fd, ret);
 }
 
@@ -295,15 +292,13 @@ int vfsd_hostfs_link(struct vfsd_hostfs *fs, struct vfsd_inode *inode, struct vf
 {
 	VFSD_PATH_FD dir = vfsd_path_fd(fs, parent);
 	VFSD_PATH_FD path = vfsd_path_fd(fs, inode);
-	struct vfsd_proc_name proc;
 
 	if (dir.fd < 0)
 		return dir.fd;
 	if (path.fd < 0)
 		return path.fd;
 	/* Through /proc: AT_EMPTY_PATH would need CAP_DAC_READ_SEARCH. */
-	proc = vfsd_hostfs_proc_name(path.fd);
-	if (linkat(fs->proc_self_fd, proc.name, dir.fd, name, AT_SYMLINK_FOLLOW))
+	if (linkat(fs->proc_self_fd, vfsd_proc_name(path.fd).name, dir.fd, name, AT_SYMLINK_FOLLOW))
 		return vfsd_hostfs_error_in(dir.fd, -errno);
 	/* Nothing was reserved: the guest has this inode. */
 	return look_up_new(fs, NULL, parent, dir.fd, name, 0, ret);

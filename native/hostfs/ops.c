@@ -2,7 +2,6 @@
 #include "hostfs/hostfs.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -48,14 +47,6 @@ const struct vfsd_hostfs_ops vfsd_hostfs_ops = {
 	.list_entry = vfsd_hostfs_list_entry,
 	.list_number = vfsd_hostfs_list_number,
 };
-
-struct vfsd_proc_name vfsd_hostfs_proc_name(int fd)
-{
-	struct vfsd_proc_name proc;
-
-	(void)snprintf(proc.name, sizeof(proc.name), "%d", fd);
-	return proc;
-}
 
 int vfsd_hostfs_create(struct vfsd_inodes *inodes, struct vfsd_handles *handles, int proc_self_fd,
 		       struct vfsd_hostfs **ret)

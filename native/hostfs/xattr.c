@@ -29,7 +29,7 @@ static int target_open(struct vfsd_hostfs *fs, struct vfsd_inode *inode, struct 
 	target->path = vfsd_path_fd(fs, inode);
 	if (target->path.fd < 0)
 		return target->path.fd;
-	target->proc = vfsd_hostfs_proc_name(target->path.fd);
+	target->proc = vfsd_proc_name(target->path.fd);
 	return 0;
 }
 
@@ -125,7 +125,7 @@ int vfsd_hostfs_label_name(struct vfsd_hostfs *fs, int dir_fd, const char *name,
 			   const struct vfsd_label *label)
 {
 	VFSD_FD_GUARD fd = openat(dir_fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-	struct vfsd_proc_name proc = vfsd_hostfs_proc_name(fd);
+	struct vfsd_proc_name proc = vfsd_proc_name(fd);
 	int error = fd < 0 ? -errno : vfsd_creds_own_fs(fs);
 
 	if (error)
@@ -135,7 +135,6 @@ int vfsd_hostfs_label_name(struct vfsd_hostfs *fs, int dir_fd, const char *name,
 
 int vfsd_hostfs_end_capability(struct vfsd_hostfs *fs, int fd)
 {
-	struct vfsd_proc_name proc;
 	int error;
 
 	if (VFSD_LIKELY(!fs->capability_name))
@@ -143,8 +142,7 @@ int vfsd_hostfs_end_capability(struct vfsd_hostfs *fs, int fd)
 	error = vfsd_creds_own_fs(fs);
 	if (error)
 		return error;
-	proc = vfsd_hostfs_proc_name(fd);
-	if (removexattr(proc.name, fs->capability_name) == 0)
+	if (removexattr(vfsd_proc_name(fd).name, fs->capability_name) == 0)
 		return 0;
 	return errno == ENODATA || errno == ENOTSUP ? 0 : -errno;
 }

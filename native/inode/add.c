@@ -215,7 +215,7 @@ struct vfsd_inode *vfsd_inode_lookup_new(struct vfsd_inodes *inodes, int dir_fd,
 	if (!vfsd_statx_is_settled(st, &before) || st->stx_nlink == 0 ||
 	    mnt_id != vfsd_statx_mnt(st))
 		return NULL;
-	mount = vfsd_host_mount_find(inodes, st);
+	mount = vfsd_host_mount_find(inodes, vfsd_statx_dev(st), vfsd_statx_mnt(st));
 	if (!mount)
 		return NULL;
 	if (vfsd_host_handle_ino(mount->fs, &handle) != st->stx_ino) {
@@ -235,7 +235,7 @@ int vfsd_inode_lookup_open(struct vfsd_inodes *inodes, int fd, const struct stat
 
 	if (!inodes->by_handle || st->stx_nlink == 0)
 		return -EAGAIN;
-	mount = vfsd_host_mount_find(inodes, st);
+	mount = vfsd_host_mount_find(inodes, vfsd_statx_dev(st), vfsd_statx_mnt(st));
 	if (!mount)
 		return -EAGAIN;
 	if (vfsd_host_handle_encode(fd, "", false, &handle, &reopenable, &mnt_id)) {

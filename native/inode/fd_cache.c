@@ -11,8 +11,10 @@
  * what it finds has to be there when it comes with the new id.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <time.h>
 
+#include "base/proc_fd.h"
 #include "inode/internal.h"
 #include "base/util.h"
 
@@ -113,6 +115,29 @@ int vfsd_inode_fd_borrow(struct vfsd_inodes *inodes, struct vfsd_inode *inode, b
 	if (oldest)
 		let_go_of(inodes, oldest);
 	return fd;
+}
+
+int vfsd_inode_open(struct vfsd_inodes *inodes, struct vfsd_inode *inode, int flags)
+{
+	struct vfsd_inode_slot *slot = vfsd_inode_slot(inode);
+	int opened;
+	int fd;
+
+	if (inode->type != S_IFREG && inode->type != S_IFDIR)
+		return -EBADF;
+	flags &= ~O_NOFOLLOW;
+	fd = atomic_load(&slot->fd);
+	if (fd >= 0 && !(fd & VFSD_FD_KEPT))
+		return vfsd_proc_reopen(inodes->config.proc_self_fd, fd, flags);
+	opened = vfsd_host_handle_open(atomic_load_explicit(&slot->mount->fd, memory_order_acquire),
+				       vfsd_slot_handle(slot), flags);
+	if (VFSD_LIKELY(opened != -ESTALE))
+		return opened;
+	/* Not every filesystem finds what has no name any more, though it is held. */
+	if (fd >= 0)
+		return vfsd_proc_reopen(inodes->config.proc_self_fd, vfsd_fd_number(fd), flags);
+	vfsd_inodes_note_stale(inodes);
+	return -ESTALE;
 }
 
 /* unpin_lock is held. */

@@ -9,15 +9,10 @@
  * The oldest make room. An entry takes memory alone: no descriptor, no mount, and of the slots its
  * number only. The memory comes with the first inode that is forgotten.
  */
-#include <errno.h>
-#include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/sysmacros.h>
-#include <unistd.h>
 
 #include "inode/internal.h"
-#include "base/util.h"
 
 enum {
 	ENTRIES = 1 << 16,
@@ -165,24 +160,9 @@ static uint64_t id_of_index(struct vfsd_forgotten *table, uint32_t index)
 	return n && table->entries[n].type == S_IFDIR ? table->entries[n].nodeid : 0;
 }
 
-/* The id of the directory that it was found in, if the guest has not forgotten that yet; else 0. */
-static uint64_t known_parent(struct vfsd_inodes *inodes, const struct vfsd_inode *inode)
-{
-	struct vfsd_inode_slot *slot = vfsd_slot_at(inodes, inode->found_in);
-	uint64_t nodeid = 0;
-
-	if (!inode->found_in || !slot || !vfsd_slot_ref(slot))
-		return 0;
-	if (slot->inode.type == S_IFDIR)
-		nodeid = slot->inode.nodeid;
-	vfsd_slot_put(inodes, slot);
-	return nodeid;
-}
-
-bool vfsd_forgotten_add(struct vfsd_inodes *inodes, const struct vfsd_inode *inode,
+bool vfsd_forgotten_add(struct vfsd_inodes *inodes, const struct vfsd_inode *inode, uint64_t parent,
 			const struct vfsd_file_handle *handle)
 {
-	uint64_t parent = known_parent(inodes, inode);
 	struct vfsd_forgotten *table;
 	struct entry *entry;
 	uint32_t *bucket;
@@ -272,47 +252,9 @@ void vfsd_forgotten_clear(struct vfsd_inodes *inodes)
 	pthread_mutex_unlock(&inodes->forgotten_lock);
 }
 
-/* Open (O_PATH) the directory with that id, known or forgotten. The fd or -errno. */
-static int open_directory(struct vfsd_inodes *inodes, uint64_t nodeid)
+bool vfsd_forgotten_find(struct vfsd_inodes *inodes, uint64_t nodeid, struct vfsd_forgotten_id *ret)
 {
-	struct vfsd_inode *inode = vfsd_inode_get(inodes, nodeid);
-	bool transient;
-	int fd, own;
-
-	if (!inode)
-		return vfsd_inode_open_forgotten(inodes, nodeid);
-	fd = inode->type == S_IFDIR ? vfsd_inode_fd_get(inodes, inode, &transient) : -ESTALE;
-	own = fd;
-	if (fd >= 0 && !transient)
-		own = fcntl(fd, F_DUPFD_CLOEXEC, 0);
-	vfsd_inode_put(inodes, inode);
-	return own;
-}
-
-/* Is @handle, which is open as @fd, below the root, and in the directory @parent if the host forgot? */
-static bool is_below_root(struct vfsd_inodes *inodes, const struct vfsd_file_handle *handle,
-			  uint64_t parent, int fd, uint32_t type)
-{
-	VFSD_FD_GUARD dir = -1;
-
-	if (vfsd_inode_is_found_below_root(inodes, fd, type))
-		return true;
-	if (type == S_IFDIR || !parent)
-		return false;
-	dir = open_directory(inodes, parent);
-	return dir >= 0 && vfsd_inode_is_below_root(inodes, dir) &&
-	       vfsd_inode_is_in(inodes, handle, fd, dir);
-}
-
-int vfsd_inode_open_forgotten(struct vfsd_inodes *inodes, uint64_t nodeid)
-{
-	struct vfsd_file_handle handle;
-	struct statx st = {.stx_mask = STATX_MNT_ID};
-	struct vfsd_host_mount *mount;
-	uint64_t parent = 0;
-	uint32_t type = 0;
 	uint32_t n = 0;
-	int fd;
 
 	pthread_mutex_lock(&inodes->forgotten_lock);
 	if (inodes->forgotten) {
@@ -321,29 +263,15 @@ int vfsd_inode_open_forgotten(struct vfsd_inodes *inodes, uint64_t nodeid)
 		n = *bucket_of_id(inodes->forgotten, nodeid);
 		while (n && entries[n].nodeid != nodeid)
 			n = entries[n].next[BY_ID];
-		if (n) {
-			handle = handle_of(&entries[n]);
-			parent = entries[n].parent;
-			type = entries[n].type;
-			st.stx_mnt_id = entries[n].mnt_id;
-			st.stx_dev_major = major(entries[n].dev);
-			st.stx_dev_minor = minor(entries[n].dev);
-		}
+		if (n)
+			*ret = (struct vfsd_forgotten_id){
+				.handle = handle_of(&entries[n]),
+				.parent = entries[n].parent,
+				.dev = entries[n].dev,
+				.mnt_id = entries[n].mnt_id,
+				.type = entries[n].type,
+			};
 	}
 	pthread_mutex_unlock(&inodes->forgotten_lock);
-	if (!n)
-		return -ESTALE;
-	/* Numbers of mounts and devices are used anew: the filesystem must be the same besides. */
-	mount = vfsd_host_mount_find(inodes, &st);
-	if (!mount)
-		return -ESTALE;
-	fd = mount->fsid == handle.fsid ?
-		     vfsd_host_handle_open(atomic_load(&mount->fd), &handle, O_PATH | O_NOFOLLOW) :
-		     -ESTALE;
-	vfsd_host_mount_put(inodes, mount);
-	if (fd >= 0 && !is_below_root(inodes, &handle, parent, fd, type)) {
-		(void)close(fd);
-		fd = -ESTALE;
-	}
-	return fd;
+	return n != 0;
 }

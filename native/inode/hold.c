@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Inodes that the guest removes while it holds them.
+ * Inodes that a descriptor must hold, and those that it must not.
  *
  * A handle finds nothing that has lost its last name, but the guest may have it as a working directory
- * or by O_PATH, of which nobody else knows. So it is held by a descriptor until the guest forgets it.
+ * or by O_PATH, of which nobody else knows. So what the guest removes while it holds it is held by a
+ * descriptor until the guest forgets it. What is watched, on the other hand, is let go of.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -59,4 +60,31 @@ int vfsd_inode_hold(struct vfsd_inodes *inodes, struct vfsd_inode *inode, bool w
 	if (fd >= 0)
 		(void)close(fd);
 	return 0;
+}
+
+bool vfsd_inode_unpin(struct vfsd_inodes *inodes, struct vfsd_inode *inode)
+{
+	struct vfsd_inode_slot *slot = vfsd_inode_slot(inode);
+	int fd;
+
+	if (inode->nodeid == VFSD_NODEID_ROOT || !slot->reopenable)
+		return atomic_load(&slot->fd) < 0;
+
+	pthread_mutex_lock(&inodes->unpin_lock);
+	fd = atomic_load(&slot->fd);
+	if (fd >= 0 && !vfsd_host_mount_reopens(inodes, slot->mount, vfsd_fd_number(fd),
+						inode->type, vfsd_slot_handle(slot))) {
+		pthread_mutex_unlock(&inodes->unpin_lock);
+		return false;
+	}
+	slot->never_kept = true;
+	if (slot->held) {
+		pthread_mutex_unlock(&inodes->unpin_lock);
+		return false;
+	}
+	fd = vfsd_slot_take_fd(slot);
+	pthread_mutex_unlock(&inodes->unpin_lock);
+	if (fd >= 0)
+		vfsd_host_fd_close(inodes, fd);
+	return true;
 }

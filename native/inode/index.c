@@ -6,48 +6,22 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/sysmacros.h>
 #include <time.h>
 
 #include "inode/internal.h"
+#include "base/statx.h"
 
 enum {
 	BUCKETS_MIN = 16,
 	BIRTH_PAST_S = 5,
 };
 
-static uint64_t mix(uint64_t h)
-{
-	h ^= h >> 30;
-	h *= 0xbf58476d1ce4e5b9ULL;
-	h ^= h >> 27;
-	h *= 0x94d049bb133111ebULL;
-	return h ^ (h >> 31);
-}
-
 static uint64_t hash_ident(const struct vfsd_inodes *inodes, uint64_t dev, uint64_t ino,
 			   uint64_t mnt_id)
 {
 	/* Who could choose dev or mnt_id is not the guest. */
-	return mix(inodes->seed ^ ino ^ dev * 0x9e3779b97f4a7c15ULL ^
-		   mnt_id * 0xc2b2ae3d27d4eb4fULL);
-}
-
-/* The fsid is left out: find_name() does not know it. */
-uint64_t vfsd_handle_hash(const struct vfsd_inodes *inodes, const struct vfsd_file_handle *handle)
-{
-	uint64_t h = inodes->seed ^ (uint32_t)handle->type ^ (uint64_t)handle->bytes << 32;
-	uint32_t at = 0;
-
-	while (at < handle->bytes) {
-		uint32_t n = handle->bytes - at < 8 ? handle->bytes - at : 8;
-		uint64_t word = 0;
-
-		memcpy(&word, handle->data + at, n);
-		h = mix(h ^ word);
-		at += n;
-	}
-	return mix(h);
+	return vfsd_hash_mix(inodes->seed ^ ino ^ dev * 0x9e3779b97f4a7c15ULL ^
+			     mnt_id * 0xc2b2ae3d27d4eb4fULL);
 }
 
 static uint64_t slot_hash(const struct vfsd_inodes *inodes, const struct vfsd_inode_slot *slot,
@@ -126,16 +100,6 @@ static void index_remove(struct vfsd_inodes *inodes, struct vfsd_inode_slot *slo
 	if (shard->n_buckets > BUCKETS_MIN && shard->used < shard->n_buckets / 8)
 		shard_resize(inodes, shard, which, shard->n_buckets / 2);
 	pthread_mutex_unlock(&shard->lock);
-}
-
-uint64_t vfsd_statx_dev(const struct statx *st)
-{
-	return makedev(st->stx_dev_major, st->stx_dev_minor);
-}
-
-uint64_t vfsd_statx_mnt(const struct statx *st)
-{
-	return st->stx_mask & STATX_MNT_ID ? st->stx_mnt_id : 0;
 }
 
 static uint64_t statx_birth(const struct statx *st)

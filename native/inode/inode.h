@@ -43,7 +43,7 @@ struct vfsd_inode {
 	uint64_t mnt_id; /* statx STATX_MNT_ID, 0 if unknown */
 	uint16_t type;	 /* S_IFMT bits */
 	bool on_file;	 /* mounted on what is no directory, so it has no filesystem of its own */
-	/* All of the above is constant. What follows, here and behind it, belongs to table.c. */
+	/* All of the above is constant. What follows, here and behind it, belongs to the table. */
 	_Atomic bool by_event;	   /* see vfsd_inode_note_event() */
 	_Atomic uint32_t found_in; /* see vfsd_inode_note_parent() */
 };

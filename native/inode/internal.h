@@ -1,11 +1,23 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * inode/internal - what table.c (the table), index.c (finding in it), add.c (what comes
- * into it), slot.c (its memory and reference counts), file_handle.c (descriptors, handles,
- * mounts), fd_cache.c (descriptors for a while), hold.c (descriptors of what is removed),
- * reserve.c (what is taken ahead), forgotten.c (ids for later), readdir_cache.c (directories
- * listed often), place.c and path.c (where inodes are on the host) and restore.c
- * (migration) share.
+ * inode/internal - what the files of the node-id table share. Each calls only those before it:
+ *
+ *   file_handle     handles, by which the host finds inodes
+ *   mounts          through which it opens them
+ *   slot_alloc      the memory of slots
+ *   forgotten       ids for later
+ *   slot            one inode: its references and its descriptor
+ *   index           finding inodes
+ *   fd_cache        descriptors for a while
+ *   hold            inodes that a descriptor holds, or must not
+ *   place           where directories are
+ *   open_forgotten  inodes by ids for later
+ *   readdir_cache   directories that are listed often
+ *   reserve         what a new inode needs, taken ahead
+ *   add             inodes that come into the table
+ *   table           the table: what asks it, what is forgotten, how it is made
+ *   restore, scan   all that is in it, for a migration
+ *
  * Nobody else includes this.
  */
 #ifndef VFSD_INODE_INTERNAL_H
@@ -14,6 +26,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stddef.h>
+#include <string.h>
 #include <time.h>
 
 #include "inode/inode.h"
@@ -156,6 +169,33 @@ static inline struct vfsd_file_handle *vfsd_slot_handle(const struct vfsd_inode_
 				      (struct vfsd_file_handle *)(uintptr_t)space;
 }
 
+static inline uint64_t vfsd_hash_mix(uint64_t h)
+{
+	h ^= h >> 30;
+	h *= 0xbf58476d1ce4e5b9ULL;
+	h ^= h >> 27;
+	h *= 0x94d049bb133111ebULL;
+	return h ^ (h >> 31);
+}
+
+/* The fsid is left out: find_name() does not know it. */
+static inline uint64_t vfsd_handle_hash(const struct vfsd_inodes *inodes,
+					const struct vfsd_file_handle *handle)
+{
+	uint64_t h = inodes->seed ^ (uint32_t)handle->type ^ (uint64_t)handle->bytes << 32;
+	uint32_t at = 0;
+
+	while (at < handle->bytes) {
+		uint32_t n = handle->bytes - at < 8 ? handle->bytes - at : 8;
+		uint64_t word = 0;
+
+		memcpy(&word, handle->data + at, n);
+		h = vfsd_hash_mix(h ^ word);
+		at += n;
+	}
+	return vfsd_hash_mix(h);
+}
+
 /* add.c */
 int vfsd_inode_add_root(struct vfsd_inodes *inodes, int fd);
 /*
@@ -186,9 +226,6 @@ struct vfsd_wanted {
 /* What has the identity of @st. */
 struct vfsd_wanted vfsd_wanted_ident(const struct statx *st);
 
-uint64_t vfsd_statx_dev(const struct statx *st);
-uint64_t vfsd_statx_mnt(const struct statx *st); /* 0: unknown */
-
 /* Is the birth in @st so long before @now that an inode of that number was born by then? */
 bool vfsd_statx_is_settled(const struct statx *st, const struct timespec *now);
 
@@ -198,8 +235,6 @@ bool vfsd_statx_is_settled(const struct statx *st, const struct timespec *now);
  * past: another inode can only get the number after the end of this one, and is younger.
  */
 void vfsd_slot_note_birth(struct vfsd_inode_slot *slot, const struct statx *st);
-
-uint64_t vfsd_handle_hash(const struct vfsd_inodes *inodes, const struct vfsd_file_handle *handle);
 
 /* Takes a reference, and a lookup if @count. NULL: there is none. */
 struct vfsd_inode_slot *vfsd_slot_find(struct vfsd_inodes *inodes, const struct vfsd_wanted *wanted,
@@ -246,9 +281,25 @@ struct vfsd_file_handle *vfsd_reserve_handle(uint32_t bytes);
 /* Is there any use in remembering the id of @slot? */
 bool vfsd_forgotten_takes(const struct vfsd_inode_slot *slot);
 
-/* Remember the id of @inode, whose index is reserved, and is given back with it. False: no memory. */
-bool vfsd_forgotten_add(struct vfsd_inodes *inodes, const struct vfsd_inode *inode,
+/*
+ * Remember the id of @inode, whose index is reserved, and is given back with it. @parent: the id of the
+ * directory that it was found in, if the guest knows that still, else 0. False: no memory.
+ */
+bool vfsd_forgotten_add(struct vfsd_inodes *inodes, const struct vfsd_inode *inode, uint64_t parent,
 			const struct vfsd_file_handle *handle);
+
+/* What is known of an id that the guest has forgotten. */
+struct vfsd_forgotten_id {
+	struct vfsd_file_handle handle;
+	uint64_t parent; /* the id of a directory that it was found in, 0: not known */
+	uint64_t dev;
+	uint64_t mnt_id;
+	uint32_t type; /* S_IFMT bits */
+};
+
+/* False: it is not known any more. The id stays. */
+bool vfsd_forgotten_find(struct vfsd_inodes *inodes, uint64_t nodeid,
+			 struct vfsd_forgotten_id *ret);
 
 /*
  * The id that an inode had, 0: none; its index stays reserved for the caller. *found_in is set to the
@@ -261,19 +312,7 @@ uint64_t vfsd_forgotten_take(struct vfsd_inodes *inodes, const struct vfsd_file_
 bool vfsd_forgotten_drop_oldest(struct vfsd_inodes *inodes);
 void vfsd_forgotten_clear(struct vfsd_inodes *inodes);
 
-/* path.c */
-
-/*
- * Does a path that the host knows lead from the root to what is open as @fd (O_PATH), of @type? Of a
- * directory always, of anything else only while its name is in the host's cache.
- */
-bool vfsd_inode_is_found_below_root(struct vfsd_inodes *inodes, int fd, uint32_t type);
-
-/* Is @handle, which is open as @fd, called something in the directory @dir_fd? Reads all of it. */
-bool vfsd_inode_is_in(const struct vfsd_inodes *inodes, const struct vfsd_file_handle *handle,
-		      int fd, int dir_fd);
-
-/* slot.c */
+/* slot_alloc.c */
 
 /* NULL if no inode ever had this index. */
 static inline struct vfsd_inode_slot *vfsd_slot_at(const struct vfsd_inodes *inodes, uint32_t index)
@@ -306,6 +345,8 @@ void vfsd_slot_unreserve(struct vfsd_inodes *inodes, uint32_t index);
 /* No slot of this chunk is taken: do not touch its pages, of which there may be many. */
 bool vfsd_slot_chunk_empty(struct vfsd_inodes *inodes, uint32_t chunk);
 
+/* slot.c */
+
 /* Take a reference, unless the slot is free. What is in it must be looked at afterwards. */
 bool vfsd_slot_ref(struct vfsd_inode_slot *slot);
 
@@ -315,14 +356,16 @@ void vfsd_slot_put(struct vfsd_inodes *inodes, struct vfsd_inode_slot *slot);
 /* Count one lookup. False: the guest does not hold the inode (any more). */
 bool vfsd_slot_count_lookup(struct vfsd_inode_slot *slot);
 
-/* file_handle.c */
+/* Close the descriptor (as slots have it) an inode was held by. */
+void vfsd_host_fd_close(struct vfsd_inodes *inodes, int fd);
 
-/* Find or add the mount of @fd (whose statx is @st) and take a reference. NULL: no memory. */
-struct vfsd_host_mount *vfsd_host_mount_get(struct vfsd_inodes *inodes, int fd,
-					    const struct statx *st);
-/* The same, only where inodes can be opened by handle already. NULL: not there. */
-struct vfsd_host_mount *vfsd_host_mount_find(struct vfsd_inodes *inodes, const struct statx *st);
-void vfsd_host_mount_put(struct vfsd_inodes *inodes, struct vfsd_host_mount *mount);
+/*
+ * @slot gives up its descriptor; the caller, who has a reference, does not borrow it. The lock is
+ * unpin_lock. Returns what the caller is to close without the lock, or -1.
+ */
+int vfsd_slot_take_fd(struct vfsd_inode_slot *slot);
+
+/* file_handle.c */
 
 /*
  * Encode the handle of @name in @dir_fd (of @dir_fd itself if @name is empty); fsid is not set.
@@ -338,17 +381,18 @@ uint64_t vfsd_host_handle_ino(enum vfsd_host_fs fs, const struct vfsd_file_handl
 /* Open what @handle means on the mount that @mount_fd is of. The fd or -errno; -ESTALE: gone. */
 int vfsd_host_handle_open(int mount_fd, const struct vfsd_file_handle *handle, int flags);
 
+/* mounts.c */
+
+/* Find or add the mount of @fd (whose statx is @st) and take a reference. NULL: no memory. */
+struct vfsd_host_mount *vfsd_host_mount_get(struct vfsd_inodes *inodes, int fd,
+					    const struct statx *st);
+/* The same, only where inodes can be opened by handle already. NULL: not there. */
+struct vfsd_host_mount *vfsd_host_mount_find(struct vfsd_inodes *inodes, uint64_t dev,
+					     uint64_t mnt_id);
+void vfsd_host_mount_put(struct vfsd_inodes *inodes, struct vfsd_host_mount *mount);
+
 /* Can inodes of @mount be reopened by handle? @fd and @handle are one of them, to try with. */
 bool vfsd_host_mount_reopens(struct vfsd_inodes *inodes, struct vfsd_host_mount *mount, int fd,
 			     uint32_t type, const struct vfsd_file_handle *handle);
-
-/* Close the descriptor (as slots have it) an inode was held by. */
-void vfsd_host_fd_close(struct vfsd_inodes *inodes, int fd);
-
-/*
- * @slot gives up its descriptor; the caller, who has a reference, does not borrow it. The lock is
- * unpin_lock. Returns what the caller is to close without the lock, or -1.
- */
-int vfsd_slot_take_fd(struct vfsd_inode_slot *slot);
 
 #endif

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "inode/internal.h"
+#include "base/statx.h"
 #include "base/util.h"
 
 enum { PLACE_MASK = STATX_INO | STATX_NLINK | STATX_MNT_ID };

@@ -17,10 +17,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <stdio.h>
 #include <time.h>
 
 #include "inode/internal.h"
+#include "base/proc_fd.h"
 #include "base/statx.h"
 
 enum {
@@ -35,14 +35,12 @@ _Static_assert(LISTINGS_HOT <= LISTINGS_MASK, "it is counted so far");
 
 void vfsd_inodes_open_mount_table(struct vfsd_inodes *inodes)
 {
-	char name[16];
-
 	inodes->mount_table_fd = -1;
 	if (inodes->config.mount_table_fd <= 0)
 		return;
 	/* Our own: the kernel tells each open file once of each change. */
-	(void)snprintf(name, sizeof(name), "%d", inodes->config.mount_table_fd);
-	inodes->mount_table_fd = openat(inodes->config.proc_self_fd, name, O_RDONLY | O_CLOEXEC);
+	inodes->mount_table_fd = vfsd_proc_reopen(inodes->config.proc_self_fd,
+						  inodes->config.mount_table_fd, O_RDONLY);
 	inodes->mount_changes = 1;
 }
 

@@ -54,12 +54,18 @@ void vfsd_inodes_unreserve(struct vfsd_inodes *inodes)
 
 int vfsd_reserve_slot(struct vfsd_inodes *inodes, uint32_t *ret)
 {
+	int error;
+
 	if (reserve.index) {
 		*ret = reserve.index;
 		reserve.index = 0;
 		return 0;
 	}
-	return vfsd_faults_refuse() ? -ENOMEM : vfsd_slot_alloc(inodes, ret);
+	if (vfsd_faults_refuse())
+		return -ENOMEM;
+	error = vfsd_slot_alloc(inodes, ret);
+	/* Room for what the guest uses goes before ids that it may ask for. */
+	return error && vfsd_forgotten_drop_oldest(inodes) ? vfsd_slot_alloc(inodes, ret) : error;
 }
 
 bool vfsd_reserve_fd(struct vfsd_inodes *inodes)

@@ -1,163 +1,24 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The memory of the node-id table.
- *
- * Slots live in chunks that stay mapped, so a slot can be looked at without a lock: raise the
- * reference count of whatever is in it, unless that is zero, and only then look whether it is what
- * was wanted. A chunk without inodes gives its pages back (they read as zeros: free slots).
+ * One slot of the node-id table, with the inode in it: its references, its descriptor, and what goes
+ * with the last reference.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
-#include <sys/mman.h>
+#include <unistd.h>
 
 #include "inode/internal.h"
+#include "base/quota.h"
 #include "base/statx.h"
 
-static int chunk_map(struct vfsd_inode_chunk *chunk)
+void vfsd_host_fd_close(struct vfsd_inodes *inodes, int fd)
 {
-	void *slots = mmap(NULL, VFSD_INODE_CHUNK_SLOTS * sizeof(struct vfsd_inode_slot),
-			   PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-	if (slots == MAP_FAILED)
-		return -ENOMEM;
-	atomic_store_explicit(&chunk->slots, slots, memory_order_release);
-	return 0;
-}
-
-static int alloc(struct vfsd_inodes *inodes, uint32_t *ret)
-{
-	int error = -ENOMEM;
-
-	pthread_mutex_lock(&inodes->slots_lock);
-	for (uint32_t c = inodes->first_free; c < VFSD_INODE_CHUNKS_MAX; c++) {
-		struct vfsd_inode_chunk *chunk = &inodes->chunks[c];
-		uint32_t word = 0;
-		uint32_t bit;
-
-		if (chunk->n_used == VFSD_INODE_CHUNK_SLOTS)
-			continue;
-		inodes->first_free = c;
-		if (!atomic_load_explicit(&chunk->slots, memory_order_relaxed) && chunk_map(chunk))
-			break;
-		while (chunk->used[word] == UINT64_MAX)
-			word++;
-		bit = (uint32_t)__builtin_ctzll(~chunk->used[word]);
-		chunk->used[word] |= 1ULL << bit;
-		chunk->n_used++;
-		chunk->n_live++;
-		*ret = c * VFSD_INODE_CHUNK_SLOTS + word * 64 + bit;
-		error = 0;
-		break;
-	}
-	pthread_mutex_unlock(&inodes->slots_lock);
-	return error;
-}
-
-int vfsd_slot_alloc(struct vfsd_inodes *inodes, uint32_t *ret)
-{
-	int error = alloc(inodes, ret);
-
-	return error && vfsd_forgotten_drop_oldest(inodes) ? alloc(inodes, ret) : error;
-}
-
-/* Chunks are mapped in order, up to the one of that slot. */
-static int map_up_to(struct vfsd_inodes *inodes, uint32_t last)
-{
-	uint32_t c = last + 1;
-
-	while (c > 0 && !atomic_load_explicit(&inodes->chunks[c - 1].slots, memory_order_relaxed))
-		c--;
-	for (; c <= last; c++)
-		if (chunk_map(&inodes->chunks[c]))
-			return -ENOMEM;
-	return 0;
-}
-
-int vfsd_slot_alloc_at(struct vfsd_inodes *inodes, uint32_t index)
-{
-	uint32_t c = index / VFSD_INODE_CHUNK_SLOTS;
-	uint32_t at = index % VFSD_INODE_CHUNK_SLOTS;
-	uint64_t bit = 1ULL << (at % 64);
-	int error;
-
-	if (c >= VFSD_INODE_CHUNKS_MAX)
-		return -EINVAL;
-	pthread_mutex_lock(&inodes->slots_lock);
-	error = map_up_to(inodes, c);
-	if (!error && inodes->chunks[c].used[at / 64] & bit)
-		error = -EINVAL;
-	if (!error) {
-		inodes->chunks[c].used[at / 64] |= bit;
-		inodes->chunks[c].n_used++;
-		inodes->chunks[c].n_live++;
-	}
-	pthread_mutex_unlock(&inodes->slots_lock);
-	return error;
-}
-
-/* slots_lock is held. */
-static void unreserve(struct vfsd_inodes *inodes, uint32_t index)
-{
-	uint32_t c = index / VFSD_INODE_CHUNK_SLOTS;
-	uint32_t at = index % VFSD_INODE_CHUNK_SLOTS;
-
-	inodes->chunks[c].used[at / 64] &= ~(1ULL << (at % 64));
-	inodes->chunks[c].n_used--;
-	if (c < inodes->first_free)
-		inodes->first_free = c;
-}
-
-/* slots_lock is held. */
-static void leave(struct vfsd_inodes *inodes, uint32_t index)
-{
-	uint32_t c = index / VFSD_INODE_CHUNK_SLOTS;
-	struct vfsd_inode_chunk *chunk = &inodes->chunks[c];
-
-	chunk->n_live--;
-	/* The chunk that will be filled next keeps its pages. */
-	if (chunk->n_live == 0 && c > inodes->first_free)
-		(void)madvise(atomic_load_explicit(&chunk->slots, memory_order_relaxed),
-			      VFSD_INODE_CHUNK_SLOTS * sizeof(struct vfsd_inode_slot),
-			      MADV_DONTNEED);
-}
-
-void vfsd_slot_free(struct vfsd_inodes *inodes, uint32_t index)
-{
-	pthread_mutex_lock(&inodes->slots_lock);
-	leave(inodes, index);
-	unreserve(inodes, index);
-	pthread_mutex_unlock(&inodes->slots_lock);
-}
-
-void vfsd_slot_reserve(struct vfsd_inodes *inodes, uint32_t index)
-{
-	pthread_mutex_lock(&inodes->slots_lock);
-	leave(inodes, index);
-	pthread_mutex_unlock(&inodes->slots_lock);
-}
-
-void vfsd_slot_alloc_reserved(struct vfsd_inodes *inodes, uint32_t index)
-{
-	pthread_mutex_lock(&inodes->slots_lock);
-	inodes->chunks[index / VFSD_INODE_CHUNK_SLOTS].n_live++;
-	pthread_mutex_unlock(&inodes->slots_lock);
-}
-
-void vfsd_slot_unreserve(struct vfsd_inodes *inodes, uint32_t index)
-{
-	pthread_mutex_lock(&inodes->slots_lock);
-	unreserve(inodes, index);
-	pthread_mutex_unlock(&inodes->slots_lock);
-}
-
-bool vfsd_slot_chunk_empty(struct vfsd_inodes *inodes, uint32_t chunk)
-{
-	bool empty;
-
-	pthread_mutex_lock(&inodes->slots_lock);
-	empty = inodes->chunks[chunk].n_live == 0;
-	pthread_mutex_unlock(&inodes->slots_lock);
-	return empty;
+	(void)close(vfsd_fd_number(fd));
+	if (!(fd & VFSD_FD_KEPT))
+		vfsd_quota_give(inodes->config.fd_quota);
+	if (fd & VFSD_FD_KEPT_FILE)
+		atomic_fetch_sub(&inodes->n_kept_files, 1);
 }
 
 static bool has_name(int fd)
@@ -165,6 +26,20 @@ static bool has_name(int fd)
 	struct statx st;
 
 	return fd >= 0 && vfsd_statx_fd(fd, 0, STATX_NLINK, &st) == 0 && st.stx_nlink > 0;
+}
+
+/* The id of the directory that it was found in, if the guest has not forgotten that yet; else 0. */
+static uint64_t known_parent(struct vfsd_inodes *inodes, const struct vfsd_inode *inode)
+{
+	struct vfsd_inode_slot *slot = vfsd_slot_at(inodes, inode->found_in);
+	uint64_t nodeid = 0;
+
+	if (!inode->found_in || !slot || !vfsd_slot_ref(slot))
+		return 0;
+	if (slot->inode.type == S_IFDIR)
+		nodeid = slot->inode.nodeid;
+	vfsd_slot_put(inodes, slot);
+	return nodeid;
 }
 
 /* The last reference is gone: give back all that the slot owns. */
@@ -193,7 +68,7 @@ static void slot_destroy(struct vfsd_inodes *inodes, struct vfsd_inode_slot *slo
 		return;
 	}
 	vfsd_slot_reserve(inodes, (uint32_t)inode.nodeid);
-	if (!vfsd_forgotten_add(inodes, &inode, &handle))
+	if (!vfsd_forgotten_add(inodes, &inode, known_parent(inodes, &inode), &handle))
 		vfsd_slot_unreserve(inodes, (uint32_t)inode.nodeid);
 }
 
@@ -249,4 +124,75 @@ bool vfsd_slot_count_lookup(struct vfsd_inode_slot *slot)
 			return false;
 	} while (!atomic_compare_exchange_weak(&slot->nlookup, &n, n < UINT64_MAX ? n + 1 : n));
 	return true;
+}
+
+struct vfsd_inode *vfsd_inode_get(struct vfsd_inodes *inodes, uint64_t nodeid)
+{
+	struct vfsd_inode_slot *slot = vfsd_slot_at(inodes, (uint32_t)nodeid);
+
+	if (!slot || !vfsd_slot_ref(slot))
+		return NULL;
+	if (slot->inode.nodeid == nodeid && atomic_load(&slot->nlookup) > 0)
+		return &slot->inode;
+	vfsd_slot_put(inodes, slot);
+	return NULL;
+}
+
+void vfsd_inode_put(struct vfsd_inodes *inodes, struct vfsd_inode *inode)
+{
+	if (inode)
+		vfsd_slot_put(inodes, vfsd_inode_slot(inode));
+}
+
+uint64_t vfsd_inode_lookups(const struct vfsd_inode *inode)
+{
+	return atomic_load(&vfsd_inode_slot(inode)->nlookup);
+}
+
+const struct vfsd_file_handle *vfsd_inode_handle(const struct vfsd_inode *inode)
+{
+	return vfsd_slot_handle(vfsd_inode_slot(inode));
+}
+
+int vfsd_inode_fd_get(struct vfsd_inodes *inodes, struct vfsd_inode *inode, bool *transient)
+{
+	struct vfsd_inode_slot *slot = vfsd_inode_slot(inode);
+	int fd = atomic_load(&slot->fd); /* sequentially consistent: pairs with unpin */
+
+	(void)inodes;
+	*transient = fd < 0;
+	if (fd >= 0)
+		return vfsd_fd_number(fd);
+	return vfsd_host_handle_open(atomic_load_explicit(&slot->mount->fd, memory_order_acquire),
+				     vfsd_slot_handle(slot), O_PATH);
+}
+
+void vfsd_inode_fd_put(int fd, bool transient)
+{
+	if (transient && fd >= 0)
+		(void)close(fd);
+}
+
+int vfsd_slot_take_fd(struct vfsd_inode_slot *slot)
+{
+	int fd = atomic_exchange(&slot->fd, -1);
+	uint32_t refs;
+
+	if (fd < 0)
+		return -1;
+	/*
+	 * Who takes a reference from now on finds no descriptor; who had one before may be using it.
+	 * Besides the table's and our own there is nobody, or the last one closes.
+	 */
+	refs = atomic_load(&slot->refs);
+	if (refs == 2 && atomic_load(&slot->nlookup) > 0)
+		return fd;
+	slot->closing_fd = fd;
+	atomic_fetch_or(&slot->refs, VFSD_INODE_CLOSING);
+	return -1;
+}
+
+bool vfsd_inode_is_pinned(const struct vfsd_inode *inode)
+{
+	return atomic_load(&vfsd_inode_slot(inode)->fd) >= 0;
 }

@@ -110,24 +110,6 @@ struct vfsd_inode *vfsd_inode_find_name(struct vfsd_inodes *inodes, int dir_fd, 
 	return inode_of(vfsd_slot_find(inodes, &wanted, false));
 }
 
-struct vfsd_inode *vfsd_inode_get(struct vfsd_inodes *inodes, uint64_t nodeid)
-{
-	struct vfsd_inode_slot *slot = vfsd_slot_at(inodes, (uint32_t)nodeid);
-
-	if (!slot || !vfsd_slot_ref(slot))
-		return NULL;
-	if (slot->inode.nodeid == nodeid && atomic_load(&slot->nlookup) > 0)
-		return &slot->inode;
-	vfsd_slot_put(inodes, slot);
-	return NULL;
-}
-
-void vfsd_inode_put(struct vfsd_inodes *inodes, struct vfsd_inode *inode)
-{
-	if (inode)
-		vfsd_slot_put(inodes, vfsd_inode_slot(inode));
-}
-
 /* Forgetting */
 
 struct vfsd_inode *vfsd_inode_forget(struct vfsd_inodes *inodes, uint64_t nodeid, uint64_t nlookup)
@@ -197,32 +179,6 @@ bool vfsd_inodes_are_by_handle(const struct vfsd_inodes *inodes)
 uint64_t vfsd_inodes_count(const struct vfsd_inodes *inodes)
 {
 	return atomic_load_explicit(&inodes->count, memory_order_relaxed);
-}
-
-/* Handles */
-
-bool vfsd_file_handle_equal(const struct vfsd_file_handle *a, const struct vfsd_file_handle *b)
-{
-	return a->fsid == b->fsid && a->type == b->type && a->bytes == b->bytes &&
-	       memcmp(a->data, b->data, a->bytes) == 0;
-}
-
-void vfsd_file_handle_copy(struct vfsd_file_handle *dst, const struct vfsd_file_handle *src)
-{
-	dst->fsid = src->fsid;
-	dst->type = src->type;
-	dst->bytes = src->bytes;
-	memcpy(dst->data, src->data, src->bytes);
-}
-
-uint64_t vfsd_inode_lookups(const struct vfsd_inode *inode)
-{
-	return atomic_load(&vfsd_inode_slot(inode)->nlookup);
-}
-
-const struct vfsd_file_handle *vfsd_inode_handle(const struct vfsd_inode *inode)
-{
-	return vfsd_slot_handle(vfsd_inode_slot(inode));
 }
 
 /* The table */

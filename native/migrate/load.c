@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "fsnotify/events.h"
@@ -15,6 +14,7 @@
 #include "migrate/state.h"
 #include "migrate/path.h"
 #include "migrate/search.h"
+#include "base/statx.h"
 #include "base/util.h"
 #include "fuse/wire.h"
 
@@ -94,7 +94,7 @@ static int search_for(struct loading *loading, const struct vfsd_state_inode *re
 		return -errno;
 	if ((st.stx_mode & S_IFMT) != record->type || st.stx_nlink == 0)
 		return -ESTALE;
-	one.dev = makedev(st.stx_dev_major, st.stx_dev_minor);
+	one.dev = vfsd_statx_dev(&st);
 	one.ino = st.stx_ino;
 	one.mnt_id = st.stx_mask & STATX_MNT_ID ? st.stx_mnt_id : 0;
 	return vfsd_state_search_add(&loading->search, &one);

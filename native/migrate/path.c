@@ -4,13 +4,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "inode/inode.h"
+#include "base/proc_fd.h"
 #include "base/util.h"
 
 enum { OPEN_RETRIES = 64 };
@@ -52,11 +52,8 @@ int vfsd_state_open_path(struct vfsd_inodes *inodes, const char *path)
 /* Where the kernel says that @fd is, NUL-terminated. Returns its length or -errno. */
 static ssize_t host_path(int proc_self_fd, int fd, char path[VFSD_STATE_PATH_MAX])
 {
-	char name[16];
-	ssize_t n;
+	ssize_t n = readlinkat(proc_self_fd, vfsd_proc_name(fd).name, path, VFSD_STATE_PATH_MAX);
 
-	(void)snprintf(name, sizeof(name), "%d", fd);
-	n = readlinkat(proc_self_fd, name, path, VFSD_STATE_PATH_MAX);
 	if (n < 0)
 		return -errno;
 	if (n == VFSD_STATE_PATH_MAX)

@@ -8,9 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
 
 #include "inode/inode.h"
+#include "base/statx.h"
 #include "base/util.h"
 
 enum { DENTS_BYTES = 64 << 10, FIRST_ROOM = 64 };
@@ -60,7 +60,7 @@ static void look_at(struct walk *walk, uint64_t directory, int fd, const struct 
 		    statx(fd, entry->d_name, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT,
 			  STATX_TYPE | STATX_INO | STATX_MNT_ID, &st) ||
 		    st.stx_ino != one->ino || st.stx_mnt_id != one->mnt_id ||
-		    makedev(st.stx_dev_major, st.stx_dev_minor) != one->dev)
+		    vfsd_statx_dev(&st) != one->dev)
 			continue;
 		memcpy(one->name, entry->d_name, name_bytes + 1);
 		one->directory = directory;

@@ -15,7 +15,6 @@
 #include <fcntl.h>
 #include <search.h>
 #include <sched.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/inotify.h>
@@ -26,6 +25,7 @@
 #include "source/read_buffer.h"
 #include "inode/inode.h"
 #include "base/log.h"
+#include "base/proc_fd.h"
 #include "source/marks.h"
 #include "base/util.h"
 
@@ -183,7 +183,6 @@ static uint32_t host_mask(const struct source *source, uint32_t mask, bool is_di
 static int add_watch(const struct source *source, int inode_fd, uint32_t mask)
 {
 	static _Thread_local bool own_directory;
-	char link[16];
 	int wd;
 
 	if (!own_directory) {
@@ -191,8 +190,7 @@ static int add_watch(const struct source *source, int inode_fd, uint32_t mask)
 			return -errno;
 		own_directory = true;
 	}
-	(void)snprintf(link, sizeof(link), "%d", inode_fd);
-	wd = inotify_add_watch(source->base.fd, link, mask);
+	wd = inotify_add_watch(source->base.fd, vfsd_proc_name(inode_fd).name, mask);
 	return wd < 0 ? -errno : wd;
 }
 

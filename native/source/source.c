@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/faults.h"
+#include "base/proc_fd.h"
 #include "inode/inode.h"
 #include "base/util.h"
 
@@ -133,13 +134,12 @@ int vfsd_source_begin(const struct vfsd_source_config *config, struct vfsd_inode
  */
 static bool name_in(int proc_self_fd, int up, int fd, char name[VFSD_SOURCE_NAME_BYTES])
 {
-	char link[16], path[PATH_MAX];
+	char path[PATH_MAX];
 	struct stat here, there;
 	const char *last;
 	ssize_t n;
 
-	(void)snprintf(link, sizeof(link), "%d", fd);
-	n = readlinkat(proc_self_fd, link, path, sizeof(path) - 1);
+	n = readlinkat(proc_self_fd, vfsd_proc_name(fd).name, path, sizeof(path) - 1);
 	if (n <= 0)
 		return false;
 	path[n] = '\0';

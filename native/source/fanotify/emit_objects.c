@@ -253,6 +253,26 @@ void vfsd_fan_tell_object(struct vfsd_fan_source *source, const struct vfsd_sour
 	vfsd_fan_leave(source, &where);
 }
 
+void vfsd_fan_tell_early(struct vfsd_fan_source *source, const struct vfsd_source_sink *sink,
+			 const uint8_t *at, const struct vfsd_fan_place *gone)
+{
+	const uint8_t *next = at;
+	const bool own = source->base.own;
+	struct vfsd_fan_event event;
+	uint32_t mask;
+
+	if (!vfsd_fan_next(&next, source->batch.end, &event) || (event.mask & FAN_Q_OVERFLOW))
+		return;
+	if (vfsd_fan_put_off(source, &event, next, source->batch.end))
+		event.mask &= ~(uint64_t)FAN_DELETE_SELF;
+	mask = vfsd_fan_begin_event(source, &event);
+	vfsd_fan_take(source, at, REPORTABLE);
+	if (mask != 0)
+		vfsd_fan_tell_object(source, sink, &event, mask, (uint32_t)event.mask & FAN_ONDIR,
+				     gone);
+	source->base.own = own;
+}
+
 void vfsd_fan_tell_error(const struct vfsd_fan_source *source, const struct vfsd_source_sink *sink,
 			 const struct vfsd_fan_event *event)
 {

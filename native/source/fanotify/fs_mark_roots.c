@@ -2,13 +2,14 @@
 #include "source/fanotify/fs_mark_roots.h"
 
 #include <errno.h>
-#include <stdio.h>
+#include <stddef.h>
 #include <sys/fanotify.h>
 
 #include "source/fanotify/subtree.h"
 #include "source/fanotify/decode.h"
 #include "inode/inode.h"
 #include "base/log.h"
+#include "base/proc_fd.h"
 
 static uint64_t mask_of(const struct vfsd_whole_roots *roots, uint64_t fsid)
 {
@@ -22,11 +23,8 @@ static uint64_t mask_of(const struct vfsd_whole_roots *roots, uint64_t fsid)
 
 static int mark(const struct vfsd_whole_roots *roots, int fd, unsigned int how, uint64_t mask)
 {
-	char link[16];
-
-	(void)snprintf(link, sizeof(link), "%d", fd);
 	return fanotify_mark(roots->group, how | FAN_MARK_FILESYSTEM, mask, roots->proc_self_fd,
-			     link) < 0 ?
+			     vfsd_proc_name(fd).name) < 0 ?
 		       -errno :
 		       0;
 }

@@ -11,7 +11,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
@@ -19,15 +18,14 @@
 #include "source/fanotify/internal.h"
 #include "base/faults.h"
 #include "base/log.h"
+#include "base/proc_fd.h"
 #include "source/marks.h"
 #include "base/util.h"
 
 static int mark(const struct vfsd_fan_source *source, unsigned int how, int inode_fd, uint64_t mask)
 {
-	char link[16];
-
-	(void)snprintf(link, sizeof(link), "%d", inode_fd);
-	if (fanotify_mark(source->base.fd, how, mask, source->config.proc_self_fd, link) < 0)
+	if (fanotify_mark(source->base.fd, how, mask, source->config.proc_self_fd,
+			  vfsd_proc_name(inode_fd).name) < 0)
 		return -errno;
 	return 0;
 }
@@ -226,19 +224,6 @@ static void let_go(struct vfsd_source *base)
 		vfsd_whole_let_go(source->whole);
 }
 
-/*
- * What is wanted of @event. Our own doing is an echo, except for the end of an object: whoever drops
- * the last reference is named as its author, and that may well be a descriptor of ours. The guest
- * treats an end that it knows already as nothing.
- */
-static uint32_t begin_event(struct vfsd_fan_source *source, const struct vfsd_fan_event *event)
-{
-	uint32_t mask = (uint32_t)event->mask & REPORTABLE;
-
-	source->base.own = event->pid == source->self;
-	return source->base.own && !source->config.everything ? mask & FAN_DELETE_SELF : mask;
-}
-
 static void handle_event(struct vfsd_fan_source *source, const struct vfsd_source_sink *sink,
 			 const struct vfsd_fan_event *event)
 {
@@ -259,67 +244,13 @@ static void handle_event(struct vfsd_fan_source *source, const struct vfsd_sourc
 	if (event->mask & (FAN_DELETE | FAN_RENAME))
 		vfsd_fan_tell_nameless(source, sink, &event->object.handle,
 				       vfsd_fan_lost_place(event));
-	mask = begin_event(source, event);
+	mask = vfsd_fan_begin_event(source, event);
 	if ((event->mask & FAN_RENAME) && (!source->base.own || source->config.everything))
 		vfsd_fan_tell_renames(source, sink, event); /* it is merged with nothing else */
 	else if (mask & DIRENT)
 		vfsd_fan_tell_dirents(source, sink, event, mask, on_dir);
 	else if (mask != 0)
 		vfsd_fan_tell_object(source, sink, event, mask, on_dir, NULL);
-}
-
-/*
- * The host merges what is unread of one object at the place of the first, but after its end the
- * guest has no watch left: whatever else happened to it, or in it, has to come before. And a rename
- * onto something tells of what it moves between that one's ATTRIB and its DELETE_SELF.
- * True: the end of @event, behind which are @at to @end, is told later.
- */
-static bool put_off(struct vfsd_fan_source *source, const struct vfsd_fan_event *event,
-		    const uint8_t *at, const uint8_t *end)
-{
-	struct vfsd_inode *known;
-	const struct vfsd_file_handle *handle = &vfsd_fan_self(event)->handle;
-	const uint8_t *after = NULL;
-	struct vfsd_fan_event later;
-	bool is_next = true;
-
-	if (!(event->mask & FAN_DELETE_SELF) ||
-	    !(event->mask & REPORTABLE & ~(uint64_t)FAN_DELETE_SELF))
-		return false;
-	/* To look through all that follows is worth it only for what is told at all. */
-	known = vfsd_inode_find_handle(source->config.inodes, handle);
-	vfsd_inode_put(source->config.inodes, known);
-	if (!known)
-		return false;
-	while (vfsd_fan_next(&at, end, &later)) {
-		bool renames_onto = is_next && later.pid == event->pid &&
-				    (event->mask & FAN_ATTRIB) && (later.mask & FAN_MOVE_SELF);
-
-		is_next = false;
-		if (renames_onto || vfsd_fan_concerns(&later, handle))
-			after = at;
-	}
-	return after && vfsd_fan_move_end(source, handle, after);
-}
-
-void vfsd_fan_tell_early(struct vfsd_fan_source *source, const struct vfsd_source_sink *sink,
-			 const uint8_t *at, const struct vfsd_fan_place *gone)
-{
-	const uint8_t *next = at;
-	const bool own = source->base.own;
-	struct vfsd_fan_event event;
-	uint32_t mask;
-
-	if (!vfsd_fan_next(&next, source->batch.end, &event) || (event.mask & FAN_Q_OVERFLOW))
-		return;
-	if (put_off(source, &event, next, source->batch.end))
-		event.mask &= ~(uint64_t)FAN_DELETE_SELF;
-	mask = begin_event(source, &event);
-	vfsd_fan_take(source, at, REPORTABLE);
-	if (mask != 0)
-		vfsd_fan_tell_object(source, sink, &event, mask, (uint32_t)event.mask & FAN_ONDIR,
-				     gone);
-	source->base.own = own;
 }
 
 /* The events of the batch. Returns how many. */
@@ -336,7 +267,7 @@ static uint64_t handle_events(struct vfsd_fan_source *source, const struct vfsd_
 	do {
 		before = count;
 		for (; vfsd_fan_next(&batch->at, batch->end, &event); count++) {
-			if (put_off(source, &event, batch->at, batch->end))
+			if (vfsd_fan_put_off(source, &event, batch->at, batch->end))
 				event.mask &= ~(uint64_t)FAN_DELETE_SELF;
 			if (whole)
 				vfsd_whole_enter(source->whole, &event);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * source/fanotify/internal - one fanotify group on its way through its source: group.c reads,
- * place.c finds whom an event is about, emit_names.c tells of names that come and go,
- * emit_objects.c of all else. Nobody else includes this. Caller's lock held.
+ * emit_names.c tells of names that come and go, emit_objects.c of all else, place.c finds whom an
+ * event is about, and when the end of an object is told. Each calls only those behind it. Nobody else
+ * includes this. Caller's lock held.
  *
  * The host says what it was that came or went by a name (Linux 5.17), and merges that with what else
  * happened to it: CREATE, MODIFY and DELETE of one file may be one event. What happened to the object
@@ -86,6 +87,20 @@ struct vfsd_fan_found {
 	bool left;    /* nor must it know it: it is outside by now */
 };
 
+/*
+ * What is wanted of @event. Our own doing is an echo, except for the end of an object: whoever drops
+ * the last reference is named as its author, and that may well be a descriptor of ours. The guest
+ * treats an end that it knows already as nothing.
+ */
+static inline uint32_t vfsd_fan_begin_event(struct vfsd_fan_source *source,
+					    const struct vfsd_fan_event *event)
+{
+	uint32_t mask = (uint32_t)event->mask & REPORTABLE;
+
+	source->base.own = event->pid == source->self;
+	return source->base.own && !source->config.everything ? mask & FAN_DELETE_SELF : mask;
+}
+
 /* Holds a reference to the inode until vfsd_fan_leave(). */
 struct vfsd_fan_found vfsd_fan_find(const struct vfsd_fan_source *source,
 				    const struct vfsd_fan_place *place);
@@ -109,6 +124,15 @@ void vfsd_fan_take(struct vfsd_fan_source *source, const uint8_t *at, uint64_t t
 /* False: there are too many. */
 bool vfsd_fan_move_end(struct vfsd_fan_source *source, const struct vfsd_file_handle *handle,
 		       const uint8_t *after);
+
+/*
+ * The host merges what is unread of one object at the place of the first, but after its end the
+ * guest has no watch left: whatever else happened to it, or in it, has to come before. And a rename
+ * onto something tells of what it moves between that one's ATTRIB and its DELETE_SELF.
+ * True: the end of @event, behind which are @at to @end, is told later.
+ */
+bool vfsd_fan_put_off(struct vfsd_fan_source *source, const struct vfsd_fan_event *event,
+		      const uint8_t *at, const uint8_t *end);
 
 /* Tell the ends that belong before @at, of @handle or (NULL) all, in their order. */
 void vfsd_fan_tell_ends(struct vfsd_fan_source *source, const struct vfsd_source_sink *sink,

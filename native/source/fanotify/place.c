@@ -73,6 +73,34 @@ bool vfsd_fan_move_end(struct vfsd_fan_source *source, const struct vfsd_file_ha
 	return true;
 }
 
+bool vfsd_fan_put_off(struct vfsd_fan_source *source, const struct vfsd_fan_event *event,
+		      const uint8_t *at, const uint8_t *end)
+{
+	struct vfsd_inode *known;
+	const struct vfsd_file_handle *handle = &vfsd_fan_self(event)->handle;
+	const uint8_t *after = NULL;
+	struct vfsd_fan_event later;
+	bool is_next = true;
+
+	if (!(event->mask & FAN_DELETE_SELF) ||
+	    !(event->mask & REPORTABLE & ~(uint64_t)FAN_DELETE_SELF))
+		return false;
+	/* To look through all that follows is worth it only for what is told at all. */
+	known = vfsd_inode_find_handle(source->config.inodes, handle);
+	vfsd_inode_put(source->config.inodes, known);
+	if (!known)
+		return false;
+	while (vfsd_fan_next(&at, end, &later)) {
+		bool renames_onto = is_next && later.pid == event->pid &&
+				    (event->mask & FAN_ATTRIB) && (later.mask & FAN_MOVE_SELF);
+
+		is_next = false;
+		if (renames_onto || vfsd_fan_concerns(&later, handle))
+			after = at;
+	}
+	return after && vfsd_fan_move_end(source, handle, after);
+}
+
 void vfsd_fan_tell_ends(struct vfsd_fan_source *source, const struct vfsd_source_sink *sink,
 			const uint8_t *at, const struct vfsd_file_handle *handle)
 {

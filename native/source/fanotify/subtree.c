@@ -6,10 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "inode/inode.h"
+#include "base/statx.h"
 #include "base/util.h"
 
 enum {
@@ -192,7 +192,7 @@ static bool locate(int fd, struct spot *ret)
 	if (statx(fd, "", AT_EMPTY_PATH, STATX_INO | STATX_NLINK | STATX_MNT_ID, &st) < 0)
 		return false;
 	*ret = (struct spot){
-		.dev = makedev(st.stx_dev_major, st.stx_dev_minor),
+		.dev = vfsd_statx_dev(&st),
 		.ino = st.stx_ino,
 		.mnt_id = st.stx_mask & STATX_MNT_ID ? st.stx_mnt_id : 0,
 		.removed = st.stx_nlink == 0,

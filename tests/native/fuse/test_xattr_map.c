@@ -20,13 +20,13 @@ static void check_to_host(const struct vfsd_xattrmap *map, const char *name, con
 {
 	char got[VFSD_XATTR_NAME_BYTES];
 
-	CHECK_EQ(vfsd_xattrmap_to_host(map, name, got), 0);
+	CHECK_EQ(vfsd_xattrmap_to_host(map, true, name, got), 0);
 	CHECK(strcmp(got, wanted) == 0);
 }
 
 static void check_to_guest(const struct vfsd_xattrmap *map, const char *name, const char *wanted)
 {
-	const char *got = vfsd_xattrmap_to_guest(map, name);
+	const char *got = vfsd_xattrmap_to_guest(map, true, name);
 
 	CHECK(wanted ? got && strcmp(got, wanted) == 0 : !got);
 }
@@ -49,11 +49,11 @@ static void test_map_everything(void)
 	check_to_guest(map, "user.other", NULL);
 	memset(name, 'n', sizeof(name));
 	name[255 - 14] = '\0';
-	CHECK_EQ(vfsd_xattrmap_to_host(map, name, got), 0);
+	CHECK_EQ(vfsd_xattrmap_to_host(map, true, name, got), 0);
 	CHECK_EQ(strlen(got), 255);
 	name[255 - 14] = 'n';
 	name[255 - 13] = '\0';
-	CHECK_EQ(vfsd_xattrmap_to_host(map, name, got), -ERANGE);
+	CHECK_EQ(vfsd_xattrmap_to_host(map, true, name, got), -ERANGE);
 	vfsd_xattrmap_destroy(map);
 }
 
@@ -71,7 +71,7 @@ static void test_map_some(void)
 
 	check_to_host(map, "trusted.overlay.opaque", "user.virtiofs.trusted.overlay.opaque");
 	check_to_host(map, "user.a", "user.a");
-	CHECK_EQ(vfsd_xattrmap_to_host(map, "user.virtiofs.trusted.a", got), -EPERM);
+	CHECK_EQ(vfsd_xattrmap_to_host(map, true, "user.virtiofs.trusted.a", got), -EPERM);
 	check_to_guest(map, "user.virtiofs.trusted.overlay.opaque", "trusted.overlay.opaque");
 	check_to_guest(map, "trusted.a", NULL);
 	check_to_guest(map, "user.a", "user.a");
@@ -89,12 +89,12 @@ static void test_types_and_scopes(void)
 	struct vfsd_xattrmap *map = map_of(rules, VFSD_ARRAY_SIZE(rules));
 	char got[VFSD_XATTR_NAME_BYTES];
 
-	CHECK_EQ(vfsd_xattrmap_to_host(map, "security.selinux", got), -ENOTSUP);
+	CHECK_EQ(vfsd_xattrmap_to_host(map, true, "security.selinux", got), -ENOTSUP);
 	check_to_host(map, "user.abc", "user.abc");
 	check_to_guest(map, "user.bcd", "user.bcd");
 	check_to_guest(map, "trusted.x", NULL);
 	/* What no rule matches is neither here nor there. */
-	CHECK_EQ(vfsd_xattrmap_to_host(map, "user.b", got), -EPERM);
+	CHECK_EQ(vfsd_xattrmap_to_host(map, true, "user.b", got), -EPERM);
 	check_to_guest(map, "user.a", NULL);
 	vfsd_xattrmap_destroy(map);
 }
@@ -106,12 +106,38 @@ static void test_no_map(void)
 		{VFSD_XATTR_OK, (enum vfsd_xattr_scope)0, "", ""},
 	};
 	struct vfsd_xattrmap *map;
+	char got[VFSD_XATTR_NAME_BYTES];
 
 	check_to_host(NULL, "user.a", "user.a");
 	check_to_guest(NULL, "user.a", "user.a");
+	CHECK_EQ(vfsd_xattrmap_to_host(NULL, true, "", got), -EINVAL);
 	for (size_t i = 0; i < VFSD_ARRAY_SIZE(bad); i++)
 		CHECK_EQ(vfsd_xattrmap_create(&bad[i], 1, &map), -EINVAL);
 	vfsd_xattrmap_destroy(NULL);
+}
+
+/* A guest that has no ACLs has those of a host that calls them otherwise no more than others. */
+static void test_acls(void)
+{
+	static const struct vfsd_xattr_rule rules[] = {
+		{VFSD_XATTR_PREFIX, VFSD_XATTR_ALL, "", "user.virtiofs."},
+	};
+	static const char *const acls[] = {"system.posix_acl_access", "system.posix_acl_default"};
+	struct vfsd_xattrmap *map = map_of(rules, VFSD_ARRAY_SIZE(rules));
+	char got[VFSD_XATTR_NAME_BYTES];
+
+	for (size_t i = 0; i < VFSD_ARRAY_SIZE(acls); i++) {
+		check_to_host(NULL, acls[i], acls[i]);
+		check_to_guest(NULL, acls[i], acls[i]);
+		CHECK_EQ(vfsd_xattrmap_to_host(NULL, false, acls[i], got), -ENOTSUP);
+		CHECK_EQ(vfsd_xattrmap_to_host(map, false, acls[i], got), -ENOTSUP);
+		CHECK(!vfsd_xattrmap_to_guest(NULL, false, acls[i]));
+		CHECK_EQ(vfsd_xattrmap_to_host(map, true, acls[i], got), 0);
+		check_to_guest(map, got, acls[i]);
+		CHECK(!vfsd_xattrmap_to_guest(map, false, got));
+	}
+	CHECK_EQ(vfsd_xattrmap_to_host(NULL, false, "system.posix_acl", got), 0);
+	vfsd_xattrmap_destroy(map);
 }
 
 int main(void)
@@ -120,5 +146,6 @@ int main(void)
 	test_map_some();
 	test_types_and_scopes();
 	test_no_map();
+	test_acls();
 	return 0;
 }

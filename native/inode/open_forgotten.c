@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Inodes that the guest asks for by an id that it has forgotten: they are opened by their handle, and
+ * must be below the root, or where they were found.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/openat2.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/proc_fd.h"
+#include "base/statx.h"
+#include "inode/internal.h"
+#include "base/util.h"
+
+enum { DENTS_BYTES = 32 << 10 };
+
+/* The path that the host's cache knows of what is open as @fd. False: none. */
+static bool path_of(const struct vfsd_inodes *inodes, int fd, char path[PATH_MAX])
+{
+	ssize_t n =
+		readlinkat(inodes->config.proc_self_fd, vfsd_proc_name(fd).name, path, PATH_MAX);
+
+	if (n <= 0 || n == PATH_MAX || path[0] != '/')
+		return false;
+	path[n] = '\0';
+	return true;
+}
+
+static bool is_same(int a, int b)
+{
+	struct statx at, bt;
+
+	return statx(a, "", AT_EMPTY_PATH, STATX_INO | STATX_MNT_ID, &at) == 0 &&
+	       statx(b, "", AT_EMPTY_PATH, STATX_INO | STATX_MNT_ID, &bt) == 0 &&
+	       at.stx_ino == bt.stx_ino && vfsd_statx_dev(&at) == vfsd_statx_dev(&bt) &&
+	       vfsd_statx_mnt(&at) == vfsd_statx_mnt(&bt);
+}
+
+/*
+ * Does a path that the host knows lead from the root to what is open as @fd (O_PATH), of @type? Of a
+ * directory always, of anything else only while its name is in the host's cache.
+ */
+static bool is_found_below_root(struct vfsd_inodes *inodes, int fd, uint32_t type)
+{
+	const struct open_how how = {
+		.flags = O_PATH | O_NOFOLLOW | O_CLOEXEC,
+		.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS,
+	};
+	const int root = vfsd_fd_number(atomic_load(&vfsd_slot_at(inodes, VFSD_NODEID_ROOT)->fd));
+	char path[PATH_MAX], top[PATH_MAX];
+	VFSD_FD_GUARD found = -1;
+	size_t n;
+
+	if (type == S_IFDIR)
+		return vfsd_inode_is_below_root(inodes, fd);
+	if (!path_of(inodes, fd, path) || !path_of(inodes, root, top))
+		return false;
+	n = strcmp(top, "/") == 0 ? 0 : strlen(top);
+	if (strncmp(path, top, n) != 0 || path[n] != '/')
+		return false;
+	/* A name is taken at its word only if it leads there. */
+	found = (int)syscall(SYS_openat2, root, path + n + 1, &how, sizeof(how));
+	return found >= 0 && is_same(found, fd);
+}
+
+/* Is @handle, which is open as @fd, called something in the directory @dir_fd? Reads all of it. */
+static bool is_in(const struct vfsd_inodes *inodes, const struct vfsd_file_handle *handle, int fd,
+		  int dir_fd)
+{
+	_Alignas(struct dirent64) uint8_t dents[DENTS_BYTES];
+	VFSD_FD_GUARD dir =
+		vfsd_proc_reopen(inodes->config.proc_self_fd, dir_fd, O_RDONLY | O_DIRECTORY);
+	struct statx st;
+	ssize_t n;
+
+	if (dir < 0 || statx(fd, "", AT_EMPTY_PATH, STATX_INO, &st))
+		return false;
+	while ((n = getdents64(dir, dents, sizeof(dents))) > 0) {
+		const struct dirent64 *entry;
+
+		for (ssize_t at = 0; at < n; at += entry->d_reclen) {
+			entry = (const struct dirent64 *)(dents + at);
+			if (entry->d_ino == st.stx_ino &&
+			    vfsd_inode_handle_is_at(handle, dir, entry->d_name))
+				return true;
+		}
+	}
+	return false;
+}
+
+/* Open (O_PATH) the directory with that id, known or forgotten. The fd or -errno. */
+static int open_directory(struct vfsd_inodes *inodes, uint64_t nodeid)
+{
+	struct vfsd_inode *inode = vfsd_inode_get(inodes, nodeid);
+	bool transient;
+	int fd, own;
+
+	if (!inode)
+		return vfsd_inode_open_forgotten(inodes, nodeid);
+	fd = inode->type == S_IFDIR ? vfsd_inode_fd_get(inodes, inode, &transient) : -ESTALE;
+	own = fd;
+	if (fd >= 0 && !transient)
+		own = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	vfsd_inode_put(inodes, inode);
+	return own;
+}
+
+/* Is @handle, which is open as @fd, below the root, and in the directory @parent if the host forgot? */
+static bool is_below_root(struct vfsd_inodes *inodes, const struct vfsd_file_handle *handle,
+			  uint64_t parent, int fd, uint32_t type)
+{
+	VFSD_FD_GUARD dir = -1;
+
+	if (is_found_below_root(inodes, fd, type))
+		return true;
+	if (type == S_IFDIR || !parent)
+		return false;
+	dir = open_directory(inodes, parent);
+	return dir >= 0 && vfsd_inode_is_below_root(inodes, dir) && is_in(inodes, handle, fd, dir);
+}
+
+int vfsd_inode_open_forgotten(struct vfsd_inodes *inodes, uint64_t nodeid)
+{
+	struct vfsd_forgotten_id id;
+	struct vfsd_host_mount *mount;
+	int fd;
+
+	if (!vfsd_forgotten_find(inodes, nodeid, &id))
+		return -ESTALE;
+	/* Numbers of mounts and devices are used anew: the filesystem must be the same besides. */
+	mount = vfsd_host_mount_find(inodes, id.dev, id.mnt_id);
+	if (!mount)
+		return -ESTALE;
+	fd = mount->fsid == id.handle.fsid ?
+		     vfsd_host_handle_open(atomic_load(&mount->fd), &id.handle,
+					   O_PATH | O_NOFOLLOW) :
+		     -ESTALE;
+	vfsd_host_mount_put(inodes, mount);
+	if (fd >= 0 && !is_below_root(inodes, &id.handle, id.parent, fd, id.type)) {
+		(void)close(fd);
+		fd = -ESTALE;
+	}
+	return fd;
+}
