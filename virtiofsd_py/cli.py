@@ -139,7 +139,7 @@ def _one_line(message: str) -> str:
 
 
 class _KeyValueFormatter(logging.Formatter):
-    """``time=… level=… room=…`` and the record's own pairs, on one line; tracebacks follow it."""
+    """``time=… level=… module=…`` and the record's own pairs, on one line; tracebacks follow it."""
 
     def __init__(self, *, timed: bool) -> None:
         super().__init__()
@@ -147,8 +147,8 @@ class _KeyValueFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         level = _LEVEL_NAMES.get(record.levelno, record.levelname.lower())
-        room = record.name.removeprefix("virtiofsd_py.")
-        line = f"level={level} room={room} {_one_line(record.getMessage())}"
+        module = record.name.removeprefix("virtiofsd_py.")
+        line = f"level={level} module={module} {_one_line(record.getMessage())}"
         if self._timed:
             seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
             line = f"time={seconds}.{int(record.msecs):03d}Z {line}"

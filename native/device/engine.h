@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * device/engine - joins the rooms into one virtio-fs device; the only thing Python sees.
+ * device/engine - joins the folders into one virtio-fs device; the only thing Python sees.
  *
  * Everything here is control plane: rare calls from one thread. Requests and events never leave C.
  * Unless said otherwise a function returns 0 or -errno, and takes over the descriptors it is given,

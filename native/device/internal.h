@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * What engine.c (the rooms and their beginning and end) and rings.c (what the front-end says
+ * What engine.c (the parts and their beginning and end) and rings.c (what the front-end says
  * of rings, memory, dirty log and migration) share.
  * Owner thread: the control thread.
  */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * fsnotify/events - the event path of one guest: source, marks, event ring, notification queue, and their
- * thread. Part of the engine, which joins the rooms.
+ * thread. Part of the engine, which joins the folders.
  *
  * One lock, the event lock, makes the path a single line: whoever holds it (the event thread when
  * the host has news, a queue thread in the barrier) moves everything from the host's queue to the
@@ -49,7 +49,7 @@ int vfsd_events_probe(struct vfsd_events *events, int *why);
 /* The driver acked the notification queue (or not): decides what the next INIT is granted. */
 void vfsd_events_set_offered(struct vfsd_events *events, bool offered);
 
-/* The hooks through which the fuse room reaches this one. */
+/* The hooks through which fuse/ reaches this folder. */
 struct vfsd_fuse_hooks vfsd_events_hooks(struct vfsd_events *events);
 
 /*

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * fuse/internal - one request on its way through the fuse room. Nobody else includes this.
+ * fuse/internal - one request on its way through this folder. Nobody else includes this.
  *
  * An opcode is a row in dispatch.c and a handler in one of fuse_*.c. What the guest sent has been
  * copied before a handler runs: args and text are private memory.

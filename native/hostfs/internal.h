@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * hostfs/internal - what the files of the hostfs room share. Nobody else includes this.
+ * hostfs/internal - what the files of this folder share. Nobody else includes this.
  */
 #ifndef VFSD_HOSTFS_INTERNAL_H
 #define VFSD_HOSTFS_INTERNAL_H

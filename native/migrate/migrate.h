@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * migrate/migrate - a session on its way out or in: the block of bytes (state) and its pipe (transfer). Part
- * of the engine, which joins the rooms.
+ * of the engine, which joins the folders.
  *
  * Owner thread: the control thread, while no ring runs.
  */

@@ -7,7 +7,6 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/openat2.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/fanotify.h>
@@ -15,8 +14,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "watch/path_tree.h"
+#include "base/proc_fd.h"
 #include "inode/inode.h"
+#include "watch/path_tree.h"
 #include "watch/internal.h"
 
 int vfsd_watch_open(int root_fd, const char *path)
@@ -33,10 +33,7 @@ int vfsd_watch_open(int root_fd, const char *path)
 /* Returns the length of the path of @fd, or -1. A path that is too long is cut: is_shared() refuses it. */
 static ssize_t path_of(const struct vfsd_watch_registry *registry, int fd, char path[PATH_MAX])
 {
-	char link[16];
-
-	(void)snprintf(link, sizeof(link), "%d", fd);
-	return readlinkat(registry->config.proc_self_fd, link, path, PATH_MAX);
+	return readlinkat(registry->config.proc_self_fd, vfsd_proc_name(fd).name, path, PATH_MAX);
 }
 
 /* Is @fd what is at @path? Both are open, so that no other inode has the number of either. */

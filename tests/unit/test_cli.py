@@ -165,7 +165,7 @@ def test_log_lines(
     assert cli.main([*REQUIRED, "--log-level", wanted]) == 0
     out, err = capsys.readouterr()
     assert out == ""
-    pattern = r"time=\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z level=(\w+) room=engine (.*)"
+    pattern = r"time=\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z level=(\w+) module=engine (.*)"
     lines = [re.fullmatch(pattern, line) for line in err.splitlines()]
     assert all(lines)
     assert [line[1] for line in lines if line] == levels
@@ -190,7 +190,7 @@ def test_syslog_takes_the_log_off_standard_error(
         syslog.LOG_DEBUG,
         syslog.LOG_DEBUG,
     ]
-    assert written[0][1] == r"level=error room=engine event=spoke name=a\nb"
+    assert written[0][1] == r"level=error module=engine event=spoke name=a\nb"
 
 
 def test_questions_and_mistakes_need_neither_daemon_nor_extension() -> None:
