@@ -144,7 +144,8 @@ int vfsd_hostfs_tmpfile(struct vfsd_hostfs *fs, const struct vfsd_caller *caller
 		    mode & 07777);
 	error = fd < 0 ? -errno : 0;
 	vfsd_creds_leave(fs, &creds);
-	if ((error == -ENOENT || error == -EPERM) && vfsd_hostfs_is_removed(dir.fd))
+	/* Some filesystems make them there all the same. */
+	if ((!error || error == -ENOENT || error == -EPERM) && vfsd_hostfs_is_removed(dir.fd))
 		error = -ESTALE;
 	/* Nothing has to be reserved: what fails leaves no name. */
 	return error ? error : finish_file(fs, caller, parent, &fd, ret, ret_fd);

@@ -10,11 +10,12 @@ from __future__ import annotations
 import errno
 import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.daemon.disks import disk
 from tests.daemon.running import Daemon
 from tests.daemon.test_race import FAULTY
 from tests.frontend import ROOT_ID, FuseError, Session
@@ -242,9 +243,19 @@ PARTS: dict[str, tuple[Act, set[int]]] = {
 }
 
 
+@pytest.fixture
+def share(tmp_path: Path) -> Iterator[Path]:
+    """Yield a share whose files cannot be as large as anybody wants, which is so of ext4."""
+    with disk(tmp_path, "ext4") as point:
+        yield point / "share"
+
+
 @pytest.mark.parametrize("name", PARTS)
-def test_parts_of_setattr(daemon: Daemon, guest: Session, name: str) -> None:
-    scene = Scene(daemon.share, guest.fuse, "s")
+def test_parts_of_setattr(
+    share: Path, start: Callable[..., Daemon], connect: Callable[..., Session], name: str
+) -> None:
+    guest = connect(start(share=share))
+    scene = Scene(share, guest.fuse, "s")
     (scene.path / "file").chmod(0o6755)
     act, errors = PARTS[name]
     assert answer(guest.fuse, scene, act) in errors
@@ -270,9 +281,9 @@ CAPABILITY = "user.virtiofs.security.capability"
     ],
     ids=["setxattr-replace", "setxattr-too-long", "truncate"],
 )
-def test_capabilities_stay(start: Callable[..., Daemon], act: Act, error: int) -> None:
+def test_capabilities_stay(share: Path, start: Callable[..., Daemon], act: Act, error: int) -> None:
     """The host does not know them as such: the daemon ends them, if something happens."""
-    daemon = start("--xattrmap=:map::user.virtiofs.:")
+    daemon = start("--xattrmap=:map::user.virtiofs.:", share=share)
     with Session.connect(daemon.socket) as session:
         session.fuse.init()
         scene = Scene(daemon.share, session.fuse, "s")
