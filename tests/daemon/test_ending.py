@@ -199,7 +199,10 @@ def leased(path: Path) -> Iterator[Callable[[], None]]:
 
 
 def submit_open(guest: Session, name: str) -> Pending:
-    node = guest.fuse.lookup(ROOT_ID, name).nodeid
+    return submit_open_node(guest, guest.fuse.lookup(ROOT_ID, name).nodeid)
+
+
+def submit_open_node(guest: Session, node: int) -> Pending:
     return guest.fuse.submit(Opcode.OPEN, node, wire.OPEN_IN.pack(os.O_RDONLY, 0))
 
 
@@ -251,7 +254,10 @@ def test_a_kick_that_was_taken_back_holds_nobody_up(daemon: Daemon) -> None:
     with Session.connect(daemon.socket, features=FEATURES) as guest:
         guest.fuse.init()
         with leased(daemon.share / "f") as wait_opened:
-            pending = submit_open(guest, "f")
+            node = guest.fuse.lookup(ROOT_ID, "f").nodeid
+            # Else the kick of the LOOKUP might be taken together with that of the OPEN.
+            wait_polled(guest.fuse.ring.device_sleeps)
+            pending = submit_open_node(guest, node)
             wait_opened()
             # It has been seen, and is read from its descriptor once the request is served.
             os.set_blocking(guest.fuse.ring.kick_fd, False)

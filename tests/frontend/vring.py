@@ -153,6 +153,14 @@ class DriverRing:
             self.kick()
         return wanted
 
+    def device_sleeps(self) -> bool:
+        """Whether the device has taken the last kick and wants another (without F_RING_EVENT_IDX)."""
+        assert not self.event_idx
+        if select.select([self.kick_fd], [], [], 0)[0]:
+            return False
+        fence()
+        return not self.memory.load16(self.used) & USED_NO_NOTIFY
+
     def submit(self, out: Sequence[Buffer], into: Sequence[Buffer]) -> int:
         """Add, publish and kick."""
         head = self.add(out, into)
