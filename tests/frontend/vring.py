@@ -154,7 +154,10 @@ class DriverRing:
         return wanted
 
     def device_sleeps(self) -> bool:
-        """Whether the device has taken the last kick and wants another (without F_RING_EVENT_IDX)."""
+        """Return whether the device has taken the last kick and asks for the next.
+
+        For rings without F_RING_EVENT_IDX.
+        """
         assert not self.event_idx
         if select.select([self.kick_fd], [], [], 0)[0]:
             return False
@@ -183,6 +186,10 @@ class DriverRing:
         if head in self._tables:
             self.memory.free(self._tables.pop(head))
         return Used(head, written)
+
+    def device_used_idx(self) -> int:
+        """What the device has returned so far."""
+        return self.memory.load16(self.used + 2)
 
     def arm_call(self, after: int = 0) -> None:
         """Ask for a signal once more than `after` further chains are used."""
