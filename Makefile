@@ -4,6 +4,7 @@
 # make demo     host changes arriving in a real guest (VMM=qemu, or VMM=uml for the fast one)
 # make check    what needs no guest, in under two minutes
 # make test     everything
+# make agent    virtiofsd-agent for guests with a stock kernel, and its package, in build/agent
 # make install  the command and its description for libvirt; PREFIX=/usr/local
 # make bench    beside the C and the Rust daemon; QUICK=1 for a minute of it, else docs/bench.md anew;
 #               some of it with BENCH="--load 'read*' --depth 32 --goals-only"
@@ -37,7 +38,7 @@ RUN := build/venv/bin/python -B
 UNIT_TESTS := tests/unit tests/vhost_user
 
 .PHONY: build build-daemon build-asan build-faults build-tsan-daemon build-guest build-guest-uml \
-	build-guest-x86 build-guest-x86-debug build-qemu build-bench venv install check lint lint-python lint-c \
+	build-guest-x86 build-guest-x86-debug build-qemu build-bench agent venv install check lint lint-python lint-c \
 	lint-shell lint-circles test test-native test-unit test-asan test-tsan test-aarch64 test-fuzz \
 	test-daemon-asan test-daemon-tsan test-guest-asan test-kernel test-upstream demo fidelity race \
 	bench bench-guest bench-events \
@@ -55,6 +56,8 @@ build-daemon: venv
 	@tools/build-daemon
 build-asan build-faults build-tsan-daemon: build-%: venv
 	@tools/build-daemon $*
+agent:
+	@tools/build-agent
 build-guest: build-guest-uml build-guest-x86
 build-guest-uml build-guest-x86: build-guest-%: deps-kernel
 	@qemu-tests/kernel/build $*
@@ -101,7 +104,7 @@ test-guest-asan: build-daemon build-asan build-guest-uml
 # pytest comes last, so that its summaries are what the reader sees last. What needs no guest mostly
 # waits, and goes two files at a time.
 test: deps-tests lint lint-circles test-native test-asan test-tsan test-aarch64 test-fuzz \
-		test-daemon-asan test-daemon-tsan test-guest-asan build build-faults
+		test-daemon-asan test-daemon-tsan test-guest-asan build build-faults agent
 	@$(PYTEST) --numprocesses 2 --dist loadfile $(UNIT_TESTS) tests/daemon
 	@$(PYTEST) qemu-tests/cases
 

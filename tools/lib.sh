@@ -15,7 +15,7 @@ readonly VENV=build/venv
 readonly BIN=$PWD/$VENV/bin
 readonly LOG=build/log
 # What is linted and formatted.
-readonly TREES=(.ci bench native qemu-tests tests tools virtiofsd_py)
+readonly TREES=(.ci bench guest-agent native qemu-tests tests tools virtiofsd_py)
 
 # Prints the comment at the head of the script.
 usage() {

@@ -26,6 +26,7 @@ from virtiofsd_py.options import (
     FileHandles,
     Fsnotify,
     FsnotifyDialect,
+    GuestAgent,
     LogLevel,
     MigrationMode,
     MigrationOnError,
@@ -433,6 +434,12 @@ OPTIONS: Final[Mapping[str, tuple[Option, ...]]] = {
             help="size in KiB of the ring of events waiting for a guest",
         ),
         Option(
+            name="guest-agent",
+            field="guest_agent",
+            value=choice(GuestAgent),
+            help="offer host changes to virtiofsd-agent in guests with a stock kernel",
+        ),
+        Option(
             name="watch-socket",
             field="watch_socket",
             value=Value(_watch_socket, "a path of 1 to 107 bytes, or none", "PATH"),
@@ -758,6 +765,11 @@ def _check_together(given: Mapping[str, object]) -> None:
     for name in ("translate_uid", "translate_gid"):
         if given.get("posix_acl") and name in given:
             raise ConfigError(f"--posix-acl: cannot be used with --{name.replace('_', '-')}")
+    if given.get("guest_agent") is GuestAgent.ON:
+        if given.get("fsnotify", Fsnotify.MERGED) is not Fsnotify.MERGED:
+            raise ConfigError("--guest-agent: only with --fsnotify=merged")
+        if given.get("fsnotify_dialect") is FsnotifyDialect.RFC2021:
+            raise ConfigError("--guest-agent: only with --fsnotify-dialect=native")
     for name, check in _WHOLE_CHECKS.items():
         try:
             check(given.get(name, ()))

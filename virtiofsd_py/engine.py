@@ -153,6 +153,8 @@ class EngineConfig:
         watch_max_fds: descriptors that watch clients may make the daemon hold; 0 means no quota.
         fsnotify: who raises what in the guest; the notification queue exists unless it is off.
         fsnotify_dialect: what the guest's kernel speaks.
+        guest_agent: a file is offered by which an agent in the guest gets the events, where its
+            kernel has no notification queue; only with `Fsnotify.MERGED`.
         fsnotify_max_marks: fanotify marks that the guest may cause; 0 means the host's own limit.
         fsnotify_max_watches: inotify watches, where it comes to those.
         watch_max_marks: fanotify marks that watch clients may cause.
@@ -195,6 +197,7 @@ class EngineConfig:
     fsnotify: Fsnotify = Fsnotify.MERGED
     fsnotify_dialect: FsnotifyDialect = FsnotifyDialect.NATIVE
     fsnotify_ring_bytes: int = 1 << 20
+    guest_agent: bool = False
     fsnotify_max_marks: int = 0
     fsnotify_max_watches: int = 0
     watch_max_marks: int = 0

@@ -101,6 +101,13 @@ class FsnotifyDialect(enum.StrEnum):
     RFC2021 = "rfc2021"
 
 
+class GuestAgent(enum.StrEnum):
+    """Whether an agent in a guest with a stock kernel is offered the events."""
+
+    OFF = "off"
+    ON = "on"
+
+
 @dataclass(frozen=True, slots=True)
 class CapabilityChange:
     """A capability to keep besides the usual ones, or to drop though it is one of them.
@@ -160,6 +167,8 @@ class Options:
             reported by us, unless `fsnotify` is off.
         fsnotify_max_watches: host watches a guest may cause; 0 is a part of what the host allows.
         fsnotify_ring_kib: event ring of one guest, in KiB, a power of two.
+        guest_agent: whether an agent in the guest may have the events, where its kernel does not
+            take them; needs ``fsnotify=merged`` in the native dialect.
         watch_socket: where watch clients connect; None is beside `socket_path`, if that is set,
             and "" is nowhere.
         migration_mode: what the source tells of an inode, and whether the target opens handles:
@@ -210,6 +219,7 @@ class Options:
     fsnotify_dialect: FsnotifyDialect = FsnotifyDialect.NATIVE
     fsnotify_max_watches: int = 0
     fsnotify_ring_kib: int = 1024
+    guest_agent: GuestAgent = GuestAgent.OFF
     watch_socket: str | None = None
     migration_mode: MigrationMode = MigrationMode.FIND_PATHS
     migration_on_error: MigrationOnError = MigrationOnError.ABORT

@@ -8,6 +8,7 @@
 #include "virtio/dirty_log.h"
 #include "device/internal.h"
 #include "fsnotify/events.h"
+#include "fuse/agent.h"
 #include "fuse/fuse.h"
 #include "inode/open_file.h"
 #include "hostfs/hostfs.h"
@@ -293,6 +294,8 @@ static int create_session(struct vfsd_engine *engine, int root_fd)
 	if (!err)
 		err = vfsd_hostfs_create(engine->inodes, engine->handles, config->proc_self_fd,
 					 &engine->hostfs);
+	if (!err && config->guest_agent && config->fsnotify == VFSD_FSNOTIFY_MERGED && !rfc2021)
+		err = vfsd_agent_create(&engine->agent);
 	if (!err && config->fsnotify != VFSD_FSNOTIFY_OFF) {
 		const struct vfsd_events_config events = {
 			.source = config->fsnotify == VFSD_FSNOTIFY_SERVER || rfc2021 ?
@@ -308,6 +311,7 @@ static int create_session(struct vfsd_engine *engine, int root_fd)
 			.max_watches = config->fsnotify_max_watches,
 			.cross_mounts = !config->announce_submounts,
 			.rfc2021 = rfc2021,
+			.agent = engine->agent,
 		};
 
 		err = vfsd_events_create(&events, &engine->events);
@@ -323,6 +327,7 @@ static int create_session(struct vfsd_engine *engine, int root_fd)
 	fuse.upcalls = engine->upcalls;
 	fuse.xattrmap = engine->xattrmap;
 	fuse.idmap = engine->idmap;
+	fuse.agent = engine->agent;
 	if (!err)
 		err = vfsd_fuse_create(&fuse, &hooks, &vfsd_hostfs_ops, engine->hostfs,
 				       engine->inodes, engine->handles, &engine->fuse);
@@ -382,6 +387,7 @@ void vfsd_engine_destroy(vfsd_engine *engine)
 	vfsd_fuse_destroy(engine->fuse);
 	vfsd_upcalls_destroy(engine->upcalls);
 	vfsd_events_destroy(engine->events);
+	vfsd_agent_destroy(engine->agent);
 	vfsd_hostfs_destroy(engine->hostfs);
 	vfsd_xattrmap_destroy(engine->xattrmap);
 	vfsd_idmap_destroy(engine->idmap);

@@ -37,6 +37,7 @@ struct vfsd_engine {
 	char capability_name[VFSD_XATTR_NAME_BYTES];
 	struct vfsd_idmap *idmap; /* NULL: so are ids */
 	struct vfsd_upcalls *upcalls;
+	struct vfsd_agent *agent; /* NULL: not offered */
 	struct vfsd_fuse *fuse;
 	struct vfsd_events *events; /* NULL: remote fsnotify is off */
 	int root_fd;		    /* of the share, for the next */

@@ -77,6 +77,7 @@ typedef struct vfsd_engine_config {
 	int fsnotify;		 /* enum vfsd_fsnotify: offers the notification queue unless off */
 	int fsnotify_dialect;	 /* enum vfsd_fsnotify_dialect */
 	uint32_t fsnotify_ring_bytes;
+	bool guest_agent; /* offer a file to an agent in the guest; with VFSD_FSNOTIFY_MERGED only */
 	/* fanotify marks, or inotify watches, of the guest and of watch clients; 0: the host's own limit */
 	uint32_t fsnotify_max_marks;
 	uint32_t fsnotify_max_watches;

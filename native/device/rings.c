@@ -8,6 +8,7 @@
 #include "virtio/dirty_log.h"
 #include "device/internal.h"
 #include "fsnotify/events.h"
+#include "fuse/agent.h"
 #include "base/log.h"
 #include "virtio/mem.h"
 #include "migrate/migrate.h"
@@ -258,6 +259,15 @@ static bool any_started(const struct vfsd_engine *engine)
 int vfsd_engine_save(vfsd_engine *engine, int fd)
 {
 	if (any_started(engine)) {
+		(void)close(fd);
+		return -EBUSY;
+	}
+	/*
+	 * An agent in the middle of something would go on with a daemon that does not know it, and do
+	 * that really.
+	 */
+	if (engine->agent && vfsd_agent_is_open(engine->agent)) {
+		vfsd_log(VFSD_LOG_ERROR, "agent: no migration while the guest's agent runs");
 		(void)close(fd);
 		return -EBUSY;
 	}

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/fanotify.h>
 
+#include "fsnotify/agent.h"
 #include "fsnotify/record_ring.h"
 #include "fsnotify/internal.h"
 #include "base/log.h"
@@ -111,6 +112,10 @@ void vfsd_events_flush(void *ctx)
 	struct vfsd_events *events = ctx;
 	int err = 0;
 
+	if (events->agent && vfsd_events_agent_is_open(events->agent)) {
+		vfsd_events_agent_flush(events->agent);
+		return;
+	}
 	do {
 		put_errors(events);
 		if (events->muted)

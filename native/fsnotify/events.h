@@ -15,6 +15,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct vfsd_agent;
 struct vfsd_events;
 struct vfsd_fuse_hooks;
 struct vfsd_inode;
@@ -31,8 +32,9 @@ struct vfsd_events_config {
 	uint32_t ring_bytes;			/* of the event ring */
 	uint32_t max_marks;			/* these two as in struct vfsd_source_config */
 	uint32_t max_watches;
-	bool cross_mounts; /* submounts are no filesystems of their own */
-	bool rfc2021;	   /* the guest speaks the old dialect */
+	bool cross_mounts;	  /* submounts are no filesystems of their own */
+	bool rfc2021;		  /* the guest speaks the old dialect */
+	struct vfsd_agent *agent; /* borrowed; NULL: the guest is offered no file for one */
 };
 
 /* 0 or -errno. */

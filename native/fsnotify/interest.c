@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 
+#include "fsnotify/agent.h"
 #include "fsnotify/internal.h"
 #include "inode/inode.h"
 #include "source/marks.h"
@@ -92,6 +93,8 @@ void vfsd_events_drop_interest(void *ctx, struct vfsd_inode *inode)
 
 	if (mask != 0 && events->source)
 		(void)events->source->ops->watch(events->source, inode, mask, 0);
+	if (mask != 0 && events->agent)
+		vfsd_events_agent_forgotten(events->agent, inode->nodeid);
 	(void)set_whole(events, inode, 0);
 	count_watched(events);
 }

@@ -30,7 +30,8 @@ struct vfsd_events {
 	struct vfsd_eventring *ring;
 	struct vfsd_fserrors errors;
 	struct vfsd_notify *notify;
-	struct vfsd_source *source; /* NULL while no session wants events */
+	struct vfsd_events_agent *agent; /* NULL: the guest is offered no file for one */
+	struct vfsd_source *source;	 /* NULL while no session wants events */
 	bool offered;
 	int kick_fd;   /* -1 while the ring is stopped */
 	uint16_t base; /* where the driver's ring was when it stopped */

@@ -23,6 +23,7 @@ enum vfsd_record_type {
 	VFSD_RECORD_ERROR = 4,
 	VFSD_RECORD_MOUNT = 5,
 	VFSD_RECORD_SUPERBLOCK = 6,
+	VFSD_RECORD_FORGOTTEN = 7, /* here: uint64_t, a node id; to agents only */
 };
 
 enum {

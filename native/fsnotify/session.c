@@ -8,6 +8,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "fsnotify/agent.h"
 #include "fsnotify/record_ring.h"
 #include "fsnotify/internal.h"
 #include "base/faults.h"
@@ -20,7 +21,7 @@
 #include "base/util.h"
 #include "virtio/vring.h"
 
-enum wakeup { WAKE_STOP, WAKE_SOURCE, WAKE_KICK };
+enum wakeup { WAKE_STOP, WAKE_SOURCE, WAKE_KICK, WAKE_AGENT };
 
 static void run(void *arg)
 {
@@ -44,6 +45,9 @@ static void run(void *arg)
 					vfsd_nowait_drain(events->kick_fd);
 		}
 		vfsd_events_pump(events);
+		for (int i = 0; i < n; i++)
+			if (ready[i].data.u32 == WAKE_AGENT)
+				vfsd_events_agent_expire(events->agent);
 		vfsd_events_leave(events);
 	}
 }
@@ -115,6 +119,8 @@ static void end_session(struct vfsd_events *events)
 	atomic_store(&events->watched, 0);
 	vfsd_eventring_clear(events->ring);
 	vfsd_fserrors_clear(&events->errors);
+	if (events->agent)
+		vfsd_events_agent_reset(events->agent);
 }
 
 /* Event lock held; there is no session. */
@@ -123,6 +129,30 @@ static int start_session(struct vfsd_events *events)
 	int err = open_source(events, &events->source);
 
 	return err ? err : watch_fd(events, events->source->fd, WAKE_SOURCE);
+}
+
+int vfsd_events_begin_for_agent(struct vfsd_events *events)
+{
+	int err;
+
+	if (events->source) {
+		vfsd_log(VFSD_LOG_INFO, "agent: not needed, this guest has the notification queue");
+		return -EOPNOTSUPP;
+	}
+	if (events->config.rfc2021 || events->config.source->server_mask != 0) {
+		vfsd_log(VFSD_LOG_WARN, "agent: the host's events do not say who caused them, so "
+					"no guest is told");
+		return -EOPNOTSUPP;
+	}
+	err = start_session(events);
+	if (err)
+		vfsd_events_end_for_agent(events);
+	return err;
+}
+
+void vfsd_events_end_for_agent(struct vfsd_events *events)
+{
+	end_session(events);
 }
 
 static bool hook_session_start(void *ctx, bool fsnotify, uint32_t *server_mask)
@@ -175,7 +205,7 @@ static void hook_barrier(void *ctx, bool own)
 
 struct vfsd_fuse_hooks vfsd_events_hooks(struct vfsd_events *events)
 {
-	return (struct vfsd_fuse_hooks){
+	struct vfsd_fuse_hooks hooks = {
 		.ctx = events,
 		.session_start = hook_session_start,
 		.session_end = hook_session_end,
@@ -183,6 +213,10 @@ struct vfsd_fuse_hooks vfsd_events_hooks(struct vfsd_events *events)
 		.forgotten = vfsd_events_hook_forgotten,
 		.barrier = hook_barrier,
 	};
+
+	if (events->agent)
+		vfsd_events_agent_hooks(&hooks);
+	return hooks;
 }
 
 void vfsd_events_set_offered(struct vfsd_events *events, bool offered)
@@ -332,6 +366,10 @@ int vfsd_events_create(const struct vfsd_events_config *config, struct vfsd_even
 		err = vfsd_eventring_create(config->ring_bytes, &events->ring);
 	if (!err)
 		err = vfsd_notify_create(events->ring, config->rfc2021, &events->notify);
+	if (!err && config->agent)
+		err = vfsd_events_agent_create(events, config->agent, &events->agent);
+	if (!err && events->agent)
+		err = watch_fd(events, vfsd_events_agent_fd(events->agent), WAKE_AGENT);
 	if (!err)
 		err = start_thread(events);
 	if (err) {
@@ -352,6 +390,7 @@ void vfsd_events_destroy(struct vfsd_events *events)
 	}
 	if (events->ring)
 		end_session(events);
+	vfsd_events_agent_destroy(events->agent);
 	vfsd_notify_destroy(events->notify);
 	vfsd_eventring_destroy(events->ring);
 	vfsd_marks_destroy(events->marks);

@@ -116,11 +116,16 @@ static enum vfsd_agent_answer move(const struct vfsd_agent_record *due,
 	return VFSD_ANSWER_REFUSE;
 }
 
-/* Is a file opened so that the event of that is done again? Directories by OPENDIR. */
-static bool is_opening(const struct vfsd_agent_record *due)
+/*
+ * Is it the record's object that is opened, so that the event of that is done again? The kernel opens other
+ * directories too, to find out where one is.
+ */
+static bool is_opening(const struct vfsd_agent_record *due,
+		       const struct vfsd_agent_request *request)
 {
-	return due && (due->kind == VFSD_AGENT_OPEN || due->kind == VFSD_AGENT_CLOSE_WRITE ||
-		       due->kind == VFSD_AGENT_CLOSE_NOWRITE);
+	return due && request->node == due->child &&
+	       (due->kind == VFSD_AGENT_OPEN || due->kind == VFSD_AGENT_CLOSE_WRITE ||
+		due->kind == VFSD_AGENT_CLOSE_NOWRITE);
 }
 
 static bool is_touch(const struct vfsd_agent_record *due, uint32_t valid)
@@ -179,9 +184,9 @@ enum vfsd_agent_answer vfsd_agent_answer(const struct vfsd_agent_record *due, bo
 			return VFSD_ANSWER_PLAIN;
 		return due->kind == VFSD_AGENT_MODIFY ? VFSD_ANSWER_STALE_ATTR : VFSD_ANSWER_ATTR;
 	case FUSE_OPENDIR:
-		return is_opening(due) ? VFSD_ANSWER_OPEN : VFSD_ANSWER_PLAIN;
+		return is_opening(due, request) ? VFSD_ANSWER_OPEN : VFSD_ANSWER_PLAIN;
 	case FUSE_OPEN:
-		if (is_opening(due))
+		if (is_opening(due, request))
 			return VFSD_ANSWER_OPEN;
 		return writes ? VFSD_ANSWER_REFUSE : VFSD_ANSWER_PLAIN;
 	/* These give back what was taken, or look. */

@@ -16,8 +16,8 @@
 
 struct vfsd_agent_record;
 
-/* Node ids that the inode table never gives: their index is beyond its last one. */
-#define VFSD_AGENT_NODE_FILE 0x00000001fffffff0ULL
+/* Node ids that the inode table never gives, as VFSD_AGENT_NODE: their index is beyond its last one. */
+#define VFSD_AGENT_NODE_NAMED 0x00000001fffffff3ULL /* VFSD_AGENT_FILE, looked up by name */
 #define VFSD_AGENT_NODE_ELSEWHERE 0x00000001fffffff1ULL
 /* Of objects that are gone: a count in the upper half. */
 #define VFSD_AGENT_NODE_GHOST 0x00000000fffffff2ULL

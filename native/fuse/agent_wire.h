@@ -17,6 +17,11 @@
 #include <stdint.h>
 
 #define VFSD_AGENT_FILE ".virtiofsd-agent"
+/*
+ * The same file by its node id (generation 0), for open_by_handle_at(): opened so it is in no directory, whose
+ * watchers would see each READ and WRITE.
+ */
+#define VFSD_AGENT_NODE 0x00000001fffffff0ULL
 /* Where the agent moves things to and from that leave and enter the share; only it can look it up. */
 #define VFSD_AGENT_ELSEWHERE ".virtiofsd-elsewhere"
 
@@ -45,6 +50,7 @@ enum vfsd_agent_kind {
 	VFSD_AGENT_CLOSE_NOWRITE,
 	VFSD_AGENT_MOVE_SELF, /* child */
 	VFSD_AGENT_ENDED,     /* child: it has lost its last name */
+	VFSD_AGENT_FORGOTTEN, /* child: the guest gave this id back, so its WATCH is void */
 	VFSD_AGENT_LOSS,      /* events were lost here: whatever is watched may have changed */
 	VFSD_AGENT_KINDS,
 };

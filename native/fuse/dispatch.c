@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/faults.h"
+#include "fuse/agent.h"
 #include "fuse/internal.h"
 #include "base/log.h"
 #include "fuse/rfc2021.h"
@@ -193,6 +194,12 @@ static ssize_t dispatch(struct vfsd_request *req, const struct vfsd_fuse_row *ro
 		error = know_caller(req, row);
 	if (error)
 		return error;
+	if (VFSD_UNLIKELY(req->fuse->config.agent != NULL)) {
+		ssize_t n;
+
+		if (vfsd_agent_serves(req, &n))
+			return n;
+	}
 	if (row->flags & WRITES && req->fuse->config.readonly)
 		return -EROFS;
 	memset(req->worker->reply, 0, row->reply_bytes);

@@ -14,15 +14,19 @@
 #define VFSD_FUSE_FUSE_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 #include <sys/uio.h>
 
+struct vfsd_agent;
 struct vfsd_inode;
 struct vfsd_inodes;
 struct vfsd_handles;
 struct vfsd_hostfs;
 struct vfsd_hostfs_ops;
 struct vfsd_idmap;
+struct vfsd_request;
 struct vfsd_upcalls;
 struct vfsd_chain;
 struct vfsd_deferrals;
@@ -60,6 +64,20 @@ struct vfsd_fuse_hooks {
 	 * of its own follows.
 	 */
 	void (*barrier)(void *ctx, bool own);
+
+	/*
+	 * The guest's agent (fuse/agent.h); called only where there is one. Open: 0 and the file handle, or
+	 * -errno: it is of no use here, or open already. Close: it was open.
+	 */
+	int (*agent_open)(void *ctx, uint64_t *fh);
+	void (*agent_close)(void *ctx);
+	/*
+	 * What was delivered is done. Returns bytes of the next batch at @to, at most @room; if there is
+	 * none @req is deferred until there is, or for some seconds.
+	 */
+	ssize_t (*agent_read)(void *ctx, struct vfsd_request *req, void *to, size_t room);
+	/* IN_* bits of all that somebody in the guest watches @inode for. 0 or -errno. */
+	int (*agent_watch)(void *ctx, struct vfsd_inode *inode, uint32_t mask);
 };
 
 struct vfsd_fuse_config {
@@ -83,6 +101,7 @@ struct vfsd_fuse_config {
 	struct vfsd_upcalls *upcalls;	      /* borrowed; NULL: nothing goes up to Python */
 	const uint32_t *upcall_opcodes;	      /* what does; copied */
 	uint32_t n_upcall_opcodes;
+	struct vfsd_agent *agent; /* borrowed; NULL: the guest is offered no file for one */
 };
 
 struct vfsd_fuse;

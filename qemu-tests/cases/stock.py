@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Guests whose kernel is not told what the host does, with virtiofsd-agent running in them."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from pathlib import Path
+from typing import Final
+
+from runguest import paths
+from runguest.agent import GUEST_AGENT, Agent
+from runguest.errors import GuestFailedError
+from runguest.events import Mask
+from runguest.scene import Scene
+
+_ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64"}
+AGENT: Final = paths.BUILD / "agent" / _ARCHITECTURES[platform.machine()] / "virtiofsd-agent"
+DAEMON: Final = paths.BUILD.parent / "qemu-tests" / "stock-daemon"
+
+_LOOK_MS: Final = 20
+_SERVED_DEADLINE_S: Final = 60.0
+_TRY_MS: Final = 4 * _LOOK_MS
+
+
+def options(*daemon_args: str) -> list[str]:
+    """Options of run-guest for such a guest in UML."""
+    return ["--daemon", os.fspath(DAEMON), *(f"--daemon-arg={arg}" for arg in daemon_args)]
+
+
+def command(*before: str) -> tuple[str, ...]:
+    """The guest's command: both agents, this one after the shell commands `before`."""
+    start = f"{AGENT} --interval {_LOOK_MS} --verbose {paths.GUEST_SHARE} &"
+    return ("/bin/sh", "-c", "\n".join([*before, start, f"exec {GUEST_AGENT}"]))
+
+
+class StockScene(Scene):
+    """A scene whose watches are known to virtiofsd-agent once they are placed.
+
+    There is no call that returns when they are: the host does something to what is watched, until
+    the watcher sees it.
+    """
+
+    def __init__(self, agent: Agent, share: Path, mount: Path) -> None:
+        """Prepares the directory and the sentinels; see `Scene`."""
+        super().__init__(agent, share, mount)
+        end = time.monotonic() + _SERVED_DEADLINE_S
+        sentinel = share / ".sentinels" / f"first-{self.directory.name}"
+        while not self.instance.read(_TRY_MS, (self._sentinel_wd, os.fsencode(sentinel.name))):
+            if time.monotonic() > end:
+                raise GuestFailedError("virtiofsd-agent does not serve this guest")
+            sentinel.unlink(missing_ok=True)
+            sentinel.touch()
+        sentinel.unlink(missing_ok=True)
+
+    def watch(self, label: str, name: bytes, mask: Mask = Mask.ALL) -> int:
+        """As `Scene.watch`, and the agent knows of it; nothing is left to be read."""
+        wd = super().watch(label, name, mask | Mask.ATTRIB)
+        path = os.path.join(os.fsencode(self.directory), name)
+        end = time.monotonic() + _SERVED_DEADLINE_S
+        seen = False
+        while not seen:
+            if time.monotonic() > end:
+                raise GuestFailedError(f"the watch of {name!r} is not served")
+            times = os.stat(path)
+            os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+            events = self.instance.read(_TRY_MS, (wd, b""))
+            seen = any(event.wd == wd and not event.name for event in events)
+        self.settle()
+        return wd
