@@ -35,7 +35,7 @@ enum {
 	FUSE_ATTR_STATX_KNOWN_SHIFT = 26,
 };
 
-/* A uid or gid the guest does not tell (idmapped mounts): keep our own. */
+/* A uid or gid that the guest does not send (idmapped mounts): keep our own. */
 #define FUSE_INVALID_UIDGID ((uint32_t)-1)
 
 struct fuse_attr {
