@@ -317,6 +317,8 @@ static int create_session(struct vfsd_engine *engine, int root_fd)
 		err = vfsd_events_create(&events, &engine->events);
 		if (!err)
 			hooks = vfsd_events_hooks(engine->events);
+		if (!err)
+			vfsd_events_agent_hooks(engine->events, &hooks);
 	}
 	if (!err)
 		err = create_xattrmap(engine);

@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
-#include <sys/fanotify.h>
 #include <sys/stat.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
@@ -169,79 +168,28 @@ static void on_interrupted(void *ctx, struct vfsd_deferred *request)
 	vfsd_events_leave(agent->events);
 }
 
-static int hook_open(void *ctx, uint64_t *fh)
-{
-	struct vfsd_events *events = ctx;
-	int err;
-
-	vfsd_events_enter(events);
-	err = vfsd_agent_begin(events->agent->session, fh);
-	if (!err) {
-		err = vfsd_events_begin_for_agent(events);
-		if (err)
-			(void)vfsd_agent_end(events->agent->session, *fh);
-	}
-	vfsd_events_leave(events);
-	return err;
-}
-
-static void hook_close(void *ctx)
-{
-	struct vfsd_events *events = ctx;
-
-	vfsd_events_enter(events);
-	/* Whoever opened it anew meanwhile keeps what is his. */
-	if (!vfsd_agent_is_open(events->agent->session))
-		vfsd_events_end_for_agent(events);
-	vfsd_events_leave(events);
-	vfsd_log(VFSD_LOG_INFO, "agent: session ended");
-}
-
-static ssize_t hook_read(void *ctx, struct vfsd_request *req, void *to, size_t room)
+ssize_t vfsd_events_agent_read(struct vfsd_events_agent *agent, struct vfsd_request *req, void *to,
+			       size_t room)
 {
 	static const struct vfsd_deferred_ops ops = {.interrupted = on_interrupted,
 						     .gone = on_gone};
 	const struct itimerspec wait = {.it_value = {.tv_sec = WAIT_S}};
-	struct vfsd_events *events = ctx;
-	struct vfsd_events_agent *agent = events->agent;
-	ssize_t n;
+	size_t bytes = vfsd_agent_feed_take(&agent->feed, agent->events->ring, to, room);
+	int err;
 
-	if (room < VFSD_AGENT_FEED_MIN)
-		return -EINVAL;
-	vfsd_events_enter(events);
-	if (agent->reading) {
-		n = -EBUSY;
-		goto out;
+	if (bytes > 0) {
+		vfsd_agent_deliver(agent->session, to, bytes);
+		return (ssize_t)bytes;
 	}
-	vfsd_agent_deliver(agent->session, NULL, 0); /* what was due is done */
-	vfsd_events_pump(events);
-	n = (ssize_t)vfsd_agent_feed_take(&agent->feed, events->ring, to, room);
-	if (n > 0) {
-		vfsd_agent_deliver(agent->session, to, (size_t)n);
-		goto out;
-	}
-	n = vfsd_request_defer(req, &ops, agent, &agent->reading);
-	if (n == 0)
-		(void)timerfd_settime(agent->timer_fd, 0, &wait, NULL);
-	else
+	err = vfsd_request_defer(req, &ops, agent, &agent->reading);
+	if (err)
 		agent->reading = NULL;
-out:
-	vfsd_events_leave(events);
-	return n;
+	else
+		(void)timerfd_settime(agent->timer_fd, 0, &wait, NULL);
+	return err;
 }
 
-static int hook_watch(void *ctx, struct vfsd_inode *inode, uint32_t mask)
+bool vfsd_events_agent_is_read(const struct vfsd_events_agent *agent)
 {
-	const struct vfsd_fuse_interest interest = {
-		.mask = mask != 0 && inode->type == S_IFDIR ? mask | FAN_EVENT_ON_CHILD : mask};
-
-	return vfsd_events_hook_subscribe(ctx, inode, &interest);
-}
-
-void vfsd_events_agent_hooks(struct vfsd_fuse_hooks *hooks)
-{
-	hooks->agent_open = hook_open;
-	hooks->agent_close = hook_close;
-	hooks->agent_read = hook_read;
-	hooks->agent_watch = hook_watch;
+	return agent->reading != NULL;
 }

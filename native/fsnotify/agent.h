@@ -10,12 +10,14 @@
 #define VFSD_FSNOTIFY_AGENT_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 struct vfsd_agent;
 struct vfsd_events;
 struct vfsd_events_agent;
-struct vfsd_fuse_hooks;
+struct vfsd_request;
 
 /* @session, and @events, are borrowed. 0 or -errno. */
 int vfsd_events_agent_create(struct vfsd_events *events, struct vfsd_agent *session,
@@ -40,11 +42,13 @@ void vfsd_events_agent_expire(struct vfsd_events_agent *agent);
 /* The session with the guest is void, and the agent's with it. */
 void vfsd_events_agent_reset(struct vfsd_events_agent *agent);
 
-/* Fill in the hooks that are the agent's; their ctx is the struct vfsd_events. No lock is held. */
-void vfsd_events_agent_hooks(struct vfsd_fuse_hooks *hooks);
-
-/* session.c: begin and end to watch the host for the agent. The event lock is held. */
-int vfsd_events_begin_for_agent(struct vfsd_events *events);
-void vfsd_events_end_for_agent(struct vfsd_events *events);
+/* Does a READ wait? There is one at a time. */
+bool vfsd_events_agent_is_read(const struct vfsd_events_agent *agent);
+/*
+ * A READ with @room (VFSD_AGENT_FEED_MIN or more) for its reply. Returns the bytes of the batch that waited, now
+ * at @to; if none did, 0: @req was deferred; or -errno.
+ */
+ssize_t vfsd_events_agent_read(struct vfsd_events_agent *agent, struct vfsd_request *req, void *to,
+			       size_t room);
 
 #endif

@@ -100,45 +100,57 @@ static struct vfsd_agent_record convert(const struct vfsd_agent_feed *feed,
 	return record;
 }
 
+/* Are @record and the one before it the halves of a rename? Then that is put. */
+static bool put_rename(struct vfsd_agent_feed *feed, struct vfsd_agent_writer *writer,
+		       const struct vfsd_agent_record *record)
+{
+	struct vfsd_agent_record rename = feed->from;
+
+	if (feed->from.kind == 0 || record->kind != VFSD_AGENT_MOVED_IN ||
+	    record->cookie != feed->from.cookie)
+		return false;
+	rename.kind = VFSD_AGENT_RENAME;
+	rename.other = record->node;
+	rename.child = record->child;
+	memcpy(rename.other_name, record->name, sizeof(rename.other_name));
+	feed->from.kind = (enum vfsd_agent_kind)0;
+	put(feed, writer, &rename);
+	feed->moved = record->child;
+	feed->moved_left = MOVE_SELF_WITHIN;
+	return true;
+}
+
+/* Did the guest's kernel raise that by itself, when the agent renamed the object? */
+static bool is_of_rename(struct vfsd_agent_feed *feed, const struct vfsd_agent_record *record)
+{
+	if (feed->moved_left == 0)
+		return false;
+	feed->moved_left--;
+	if (record->kind != VFSD_AGENT_MOVE_SELF || record->child != feed->moved)
+		return false;
+	feed->moved_left = 0;
+	return true;
+}
+
 static void put_event(struct vfsd_agent_feed *feed, struct vfsd_agent_writer *writer,
 		      const struct fuse_notify_fsnotify_out *out, const char *name)
 {
 	const bool ends = out->flags & FUSE_FSN_UNLINKED;
 	struct vfsd_agent_record record = convert(feed, out, name);
+	struct vfsd_agent_record end = {
+		.kind = VFSD_AGENT_ENDED, .child = record.child, .mode = record.mode};
 
-	if (feed->from.kind != 0 && record.kind == VFSD_AGENT_MOVED_IN &&
-	    record.cookie == feed->from.cookie) {
-		struct vfsd_agent_record rename = feed->from;
-
-		rename.kind = VFSD_AGENT_RENAME;
-		rename.other = record.node;
-		rename.child = record.child;
-		memcpy(rename.other_name, record.name, sizeof(rename.other_name));
-		feed->from.kind = (enum vfsd_agent_kind)0;
-		put(feed, writer, &rename);
-		feed->moved = record.child;
-		feed->moved_left = MOVE_SELF_WITHIN;
-		return;
+	if (!put_rename(feed, writer, &record)) {
+		put_half(feed, writer);
+		if (record.kind == VFSD_AGENT_MOVED_OUT && record.cookie != 0)
+			feed->from = record;
+		/* The guest's kernel raises this ATTRIB too, when the last name goes. */
+		else if (record.kind != 0 && !is_of_rename(feed, &record) &&
+			 !(ends && record.kind == VFSD_AGENT_ATTRIB))
+			put(feed, writer, &record);
 	}
-	put_half(feed, writer);
-	if (record.kind == VFSD_AGENT_MOVED_OUT && record.cookie != 0) {
-		feed->from = record;
-		return;
-	}
-	if (record.kind == VFSD_AGENT_MOVE_SELF && feed->moved_left > 0 &&
-	    record.child == feed->moved) {
-		feed->moved_left = 0;
-		return;
-	}
-	if (feed->moved_left > 0)
-		feed->moved_left--;
-	/* The guest's kernel raises this ATTRIB when the last name goes. */
-	if (record.kind != 0 && !(ends && record.kind == VFSD_AGENT_ATTRIB))
-		put(feed, writer, &record);
 	if (ends) {
-		struct vfsd_agent_record end = {
-			.kind = VFSD_AGENT_ENDED, .child = record.child, .mode = record.mode};
-
+		put_half(feed, writer);
 		put(feed, writer, &end);
 	}
 }

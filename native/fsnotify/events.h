@@ -53,6 +53,8 @@ void vfsd_events_set_offered(struct vfsd_events *events, bool offered);
 
 /* The hooks through which fuse/ reaches this folder. */
 struct vfsd_fuse_hooks vfsd_events_hooks(struct vfsd_events *events);
+/* Fill in those of the guest's agent too, if it is offered a file. */
+void vfsd_events_agent_hooks(struct vfsd_events *events, struct vfsd_fuse_hooks *hooks);
 
 /*
  * Migration. Tell @each about every watch, after *server_mask: what the source reports for

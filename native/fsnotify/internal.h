@@ -66,6 +66,10 @@ void vfsd_events_flush(void *ctx);
 /* Host queue to guest ring, all that there is now. */
 void vfsd_events_pump(struct vfsd_events *events);
 
+/* session.c: begin and end to watch the host for the guest's agent. Event lock held. */
+int vfsd_events_begin_for_agent(struct vfsd_events *events);
+void vfsd_events_end_for_agent(struct vfsd_events *events);
+
 /* interest.c; @ctx is the struct vfsd_events */
 
 /* Nobody holds @inode any more: nor do we watch it. Event lock held. */

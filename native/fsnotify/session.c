@@ -205,7 +205,7 @@ static void hook_barrier(void *ctx, bool own)
 
 struct vfsd_fuse_hooks vfsd_events_hooks(struct vfsd_events *events)
 {
-	struct vfsd_fuse_hooks hooks = {
+	return (struct vfsd_fuse_hooks){
 		.ctx = events,
 		.session_start = hook_session_start,
 		.session_end = hook_session_end,
@@ -213,10 +213,6 @@ struct vfsd_fuse_hooks vfsd_events_hooks(struct vfsd_events *events)
 		.forgotten = vfsd_events_hook_forgotten,
 		.barrier = hook_barrier,
 	};
-
-	if (events->agent)
-		vfsd_events_agent_hooks(&hooks);
-	return hooks;
 }
 
 void vfsd_events_set_offered(struct vfsd_events *events, bool offered)
