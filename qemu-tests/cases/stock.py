@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import os
 import platform
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Final
@@ -18,21 +20,37 @@ from runguest.scene import Scene
 _ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64"}
 AGENT: Final = paths.BUILD / "agent" / _ARCHITECTURES[platform.machine()] / "virtiofsd-agent"
 DAEMON: Final = paths.BUILD.parent / "qemu-tests" / "stock-daemon"
+KERNEL: Final = paths.BUILD.parent / "qemu-tests" / "kernel" / "stock"
+SUITE: Final = "bookworm"
 
 _LOOK_MS: Final = 20
 _SERVED_DEADLINE_S: Final = 60.0
 _TRY_MS: Final = 4 * _LOOK_MS
 
 
-def options(*daemon_args: str) -> list[str]:
-    """Options of run-guest for such a guest in UML."""
-    return ["--daemon", os.fspath(DAEMON), *(f"--daemon-arg={arg}" for arg in daemon_args)]
+def options(vmm: str, *daemon_args: str) -> list[str]:
+    """Options of run-guest for such a guest: Debian's own kernel in QEMU, ours without the queue.
+
+    In UML, which no distribution has a kernel for, it is the daemon that is made to look stock.
+    """
+    arguments = [f"--daemon-arg={arg}" for arg in daemon_args]
+    if vmm == "uml":
+        return ["--daemon", os.fspath(DAEMON), *arguments]
+    subprocess.run([sys.executable, KERNEL, SUITE], check=True, capture_output=True)
+    home = paths.BUILD / "stock" / SUITE
+    kernel = [f"--kernel={home / 'vmlinuz'}", f"--initrd={home / 'initramfs'}"]
+    return ["--no-notification", *kernel, *arguments]
 
 
-def command(*before: str) -> tuple[str, ...]:
-    """The guest's command: both agents, this one after the shell commands `before`."""
-    start = f"{AGENT} --interval {_LOOK_MS} --verbose {paths.GUEST_SHARE} &"
-    return ("/bin/sh", "-c", "\n".join([*before, start, f"exec {GUEST_AGENT}"]))
+def command(agent: str) -> tuple[str, ...]:
+    """The guest's command: the case's hand, and `agent` as a shell starts it before."""
+    tracefs = "mount -t tracefs tracefs /sys/kernel/tracing 2>/dev/null"
+    return ("/bin/sh", "-c", "\n".join([tracefs, agent, f"exec {GUEST_AGENT}"]))
+
+
+def running(agent: Path = AGENT) -> str:
+    """How a shell starts virtiofsd-agent."""
+    return f"{agent} --interval {_LOOK_MS} --verbose {paths.GUEST_SHARE} &"
 
 
 class StockScene(Scene):

@@ -17,20 +17,18 @@ from runguest.agent import Agent, Guest
 from runguest.words import encode
 from table import CASES, NAMES, Case, watch_sets
 
-pytestmark = pytest.mark.only("uml")
-
 EACH_CASE = pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 
 OPENED: Final = ("OPEN", "OPEN|ISDIR")
 """Comes with the close, as docs/stock-guests.md says; what a case is about is left."""
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def stock_stage(vmm: str, make_guest: Callable[..., Guest], case_root: Path) -> Iterator[Stage]:
     """A guest with a running agent. Cache timeouts are as long as can be."""
-    asked = stock.options("--cache=always", "--guest-agent=on")
+    asked = stock.options(vmm, "--cache=always", "--guest-agent=on")
     with ExitStack() as stack:
-        guest = stack.enter_context(make_guest(vmm, *asked, command=stock.command()))
+        guest = stack.enter_context(make_guest(vmm, *asked, command=stock.command(stock.running())))
         yield Stage(Agent(guest), guest.share, Path(paths.GUEST_SHARE), True, guest)
 
 

@@ -130,6 +130,7 @@ class Run:
             tag=_TAG,
             notification=asked.notification,
             append=asked.append,
+            initrd=asked.initrd,
             attached=asked.attached,
         )
         arguments = [f"--num-request-queues={asked.queues}", *asked.daemon_args]

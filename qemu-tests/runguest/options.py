@@ -43,6 +43,7 @@ class Options:
         daemon_args: further arguments of the daemon under test.
         notification: give the share's device a notification queue.
         kernel: UML binary or bzImage.
+        initrd: what a QEMU guest starts with instead of its root, see guest/initramfs.c.
         append: further kernel parameters.
         qemu: QEMU binary.
         accel: ``auto``, ``kvm`` or ``tcg``.
@@ -62,6 +63,7 @@ class Options:
     daemon_args: tuple[str, ...]
     notification: bool
     kernel: Path
+    initrd: Path | None
     append: str
     qemu: Path
     accel: str
@@ -104,6 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--daemon-arg", action="append", default=[], metavar="ARG", help="for it; repeatable")
     add("--no-notification", action="store_true", help="no notification queue")
     add("--kernel", type=Path, metavar="PATH", help="guest kernel, default the built one")
+    add("--initrd", type=Path, metavar="PATH", help="initramfs (QEMU), see kernel/stock")
     add("--append", default="", metavar="PARAMETERS", help="further kernel parameters")
     add("--qemu", type=Path, metavar="PATH", help="QEMU, default the built one")
     add("--accel", choices=("auto", "kvm", "tcg"), default="auto", help="auto: KVM if it works")
@@ -126,6 +129,8 @@ def parse(argv: Sequence[str]) -> Options:
     uml = raw.vmm == "uml"
     if uml and raw.smp != 1:
         raise UsageError("--smp: a UML guest has one CPU")
+    if uml and raw.initrd:
+        raise UsageError("--initrd: only for a QEMU guest")
     if uml and raw.attach:
         raise UsageError("--attach: a UML guest has one share")
     built_kernel = (
@@ -145,6 +150,7 @@ def parse(argv: Sequence[str]) -> Options:
         daemon_args=tuple(raw.daemon_arg),
         notification=not raw.no_notification,
         kernel=(raw.kernel or built_kernel).absolute(),
+        initrd=raw.initrd.absolute() if raw.initrd else None,
         append=raw.append,
         qemu=raw.qemu or paths.from_environment("RUN_GUEST_QEMU", paths.QEMU),
         accel=raw.accel,
@@ -153,7 +159,7 @@ def parse(argv: Sequence[str]) -> Options:
         logs=raw.keep_logs.absolute() if raw.keep_logs else None,
         command=tuple(raw.command),
     )
-    needed = [options.daemon, options.kernel]
+    needed = [options.daemon, options.kernel, *([options.initrd] if options.initrd else [])]
     if not uml:
         needed += [options.root_daemon, options.qemu]
     for path in needed:

@@ -111,6 +111,7 @@ def start(
         *("-chardev", f"socket,id=channel,fd={channel.fileno()}"),
         *("-device", f"virtserialport,chardev=channel,name={PORT_NAME}"),
         *("-kernel", os.fspath(machine.kernel), "-append", " ".join(parameters)),
+        *(["-initrd", os.fspath(machine.initrd)] if machine.initrd else []),
         *(["-incoming", "defer"] if incoming else []),
     ]
     return workspace.adopt(Child("qemu", argv, log, pass_fds=[channel.fileno()]))

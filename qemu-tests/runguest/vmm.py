@@ -22,6 +22,7 @@ class Machine:
         tag: tag of the share.
         notification: the share's device has a notification queue.
         append: further kernel parameters.
+        initrd: a QEMU guest starts with that, if it is not None.
         attached: further virtio-fs devices (QEMU): tag, and socket of the daemon.
     """
 
@@ -32,6 +33,7 @@ class Machine:
     tag: str
     notification: bool
     append: str = ""
+    initrd: Path | None = None
     attached: tuple[tuple[str, Path], ...] = ()
 
 
