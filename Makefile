@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 #
 # make build    daemon, test guests and QEMU, all under build/; safe to interrupt and to repeat
-# make demo     host changes arriving in a real guest (VMM=qemu, or VMM=uml for the fast one)
+# make demo     host changes arriving in a real guest (VMM=qemu, or VMM=uml for the fast one);
+#               GUEST=stock: in one with Debian's own kernel, by virtiofsd-agent
 # make check    what needs no guest, in under two minutes
 # make test     everything
 # make agent    virtiofsd-agent for guests with a stock kernel, and its package, in build/agent
@@ -25,6 +26,7 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 
 export PYTHON ?= python3
 VMM ?= qemu
+GUEST ?= patched
 FUZZ_SECONDS ?= 20
 RACE_ROUNDS ?= 100000
 PREFIX ?= /usr/local
@@ -111,8 +113,8 @@ test: deps-tests lint lint-circles test-native test-asan test-tsan test-aarch64 
 # Only what this demo needs: the other kind of guest takes as long again to build.
 demo_needs_qemu := build-guest-x86 build-qemu
 demo_needs_uml := build-guest-uml
-demo: build-daemon $(demo_needs_$(VMM))
-	@qemu-tests/demo --vmm $(VMM)
+demo: build-daemon $(demo_needs_$(VMM)) $(if $(filter stock,$(GUEST)),agent)
+	@qemu-tests/demo --vmm $(VMM) --guest $(GUEST)
 fidelity: build-daemon build-guest-uml
 	@$(RUN) qemu-tests/fidelity $(addprefix --actor ,$(ACTORS))
 race: build-daemon build-faults build-guest-uml

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-import stock
 from conftest import Stage
-from runguest import paths
+from runguest import paths, stock
 from runguest.actors import Step
 from runguest.agent import Agent, Guest
 from runguest.words import encode

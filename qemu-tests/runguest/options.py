@@ -106,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--daemon-arg", action="append", default=[], metavar="ARG", help="for it; repeatable")
     add("--no-notification", action="store_true", help="no notification queue")
     add("--kernel", type=Path, metavar="PATH", help="guest kernel, default the built one")
-    add("--initrd", type=Path, metavar="PATH", help="initramfs (QEMU), see kernel/stock")
+    add("--initrd", type=Path, metavar="PATH", help="initramfs (QEMU), see kernel/debian")
     add("--append", default="", metavar="PARAMETERS", help="further kernel parameters")
     add("--qemu", type=Path, metavar="PATH", help="QEMU, default the built one")
     add("--accel", choices=("auto", "kvm", "tcg"), default="auto", help="auto: KVM if it works")

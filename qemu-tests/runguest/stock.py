@@ -11,21 +11,21 @@ import time
 from pathlib import Path
 from typing import Final
 
-from runguest import paths
-from runguest.agent import GUEST_AGENT, Agent
-from runguest.errors import GuestFailedError
-from runguest.events import Mask
-from runguest.scene import Scene
+from . import paths
+from .agent import GUEST_AGENT, Agent
+from .errors import GuestFailedError
+from .events import Mask
+from .scene import Scene
 
 _ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64"}
 AGENT: Final = paths.BUILD / "agent" / _ARCHITECTURES[platform.machine()] / "virtiofsd-agent"
 DAEMON: Final = paths.BUILD.parent / "qemu-tests" / "stock-daemon"
-KERNEL: Final = paths.BUILD.parent / "qemu-tests" / "kernel" / "stock"
+KERNEL: Final = paths.BUILD.parent / "qemu-tests" / "kernel" / "debian"
 SUITE: Final = "bookworm"
 
-_LOOK_MS: Final = 20
+LOOK_MS: Final = 20
 _SERVED_DEADLINE_S: Final = 60.0
-_TRY_MS: Final = 4 * _LOOK_MS
+_TRY_MS: Final = 4 * LOOK_MS
 
 
 def options(vmm: str, *daemon_args: str) -> list[str]:
@@ -50,7 +50,7 @@ def command(agent: str) -> tuple[str, ...]:
 
 def running(agent: Path = AGENT) -> str:
     """How a shell starts virtiofsd-agent."""
-    return f"{agent} --interval {_LOOK_MS} --verbose {paths.GUEST_SHARE} &"
+    return f"{agent} --interval {LOOK_MS} --verbose {paths.GUEST_SHARE} &"
 
 
 class StockScene(Scene):
