@@ -26,7 +26,7 @@ static void put_event(struct vfsd_events *events, const struct vfsd_source_event
 
 	/* NAME_MAX is a host rule; a longer name could not be told anyway. */
 	if (event->name_bytes >= sizeof(record.name)) {
-		vfsd_eventring_put_loss(events->ring, 1);
+		vfsd_record_ring_put_loss(events->ring, 1);
 		return;
 	}
 	record.out = (struct fuse_notify_fsnotify_out){
@@ -45,15 +45,15 @@ static void put_event(struct vfsd_events *events, const struct vfsd_source_event
 		record.name[event->name_bytes] = '\0';
 		bytes += event->name_bytes + 1;
 	}
-	(void)vfsd_eventring_put(events->ring, VFSD_RECORD_FSNOTIFY, 0, &record, bytes);
+	(void)vfsd_record_ring_put(events->ring, VFSD_RECORD_FSNOTIFY, 0, &record, bytes);
 }
 
 /* Put what has failed, once for each filesystem until the guest has taken it. Event lock held. */
 static void put_errors(struct vfsd_events *events)
 {
-	const struct vfsd_fserror *error;
+	const struct vfsd_fs_error *error;
 
-	while ((error = vfsd_fserrors_next(&events->errors)) != NULL) {
+	while ((error = vfsd_fs_errors_next(&events->errors)) != NULL) {
 		const struct fuse_notify_fsnotify_out out = {
 			.nodeid = error->nodeid,
 			.mask = VFSD_SOURCE_FS_ERROR,
@@ -61,21 +61,21 @@ static void put_errors(struct vfsd_events *events)
 			.error = error->error,
 		};
 
-		if (!vfsd_eventring_put(events->ring, VFSD_RECORD_FSNOTIFY, 0, &out, sizeof(out)))
+		if (!vfsd_record_ring_put(events->ring, VFSD_RECORD_FSNOTIFY, 0, &out, sizeof(out)))
 			break; /* it is told when there is room again */
-		vfsd_fserrors_told(&events->errors, error);
+		vfsd_fs_errors_delivered(&events->errors, error);
 	}
 }
 
 static void on_error(struct vfsd_events *events, const struct vfsd_source_event *event)
 {
-	const struct vfsd_fserror error = {.root = event->root,
-					   .nodeid = event->nodeid,
-					   .error = event->error,
-					   .count = event->errors};
+	const struct vfsd_fs_error error = {.root = event->root,
+					    .nodeid = event->nodeid,
+					    .error = event->error,
+					    .count = event->errors};
 
-	if (!vfsd_fserrors_add(&events->errors, &error))
-		vfsd_eventring_put_loss(events->ring, 1);
+	if (!vfsd_fs_errors_add(&events->errors, &error))
+		vfsd_record_ring_put_loss(events->ring, 1);
 	put_errors(events); /* now, in its order */
 }
 
@@ -103,7 +103,7 @@ static void on_lost(void *ctx)
 	struct vfsd_events *events = ctx;
 
 	VFSD_LOG_LIMITED(VFSD_LOG_WARN, "events: the host's queue overflowed, the guest is told");
-	vfsd_eventring_put_loss(events->ring, 1);
+	vfsd_record_ring_put_loss(events->ring, 1);
 }
 
 void vfsd_events_flush(void *ctx)
@@ -116,10 +116,10 @@ void vfsd_events_flush(void *ctx)
 		if (events->muted)
 			return;
 		err = vfsd_notify_flush(events->notify);
-		if (err || !vfsd_eventring_empty(events->ring))
+		if (err || !vfsd_record_ring_empty(events->ring))
 			break;
-		vfsd_fserrors_taken(&events->errors);
-	} while (vfsd_fserrors_next(&events->errors));
+		vfsd_fs_errors_taken(&events->errors);
+	} while (vfsd_fs_errors_next(&events->errors));
 	if (!err)
 		return;
 	vfsd_log(VFSD_LOG_ERROR, "events: broken notification ring stopped");
@@ -179,7 +179,7 @@ void vfsd_events_see_mounts(struct vfsd_events *events)
 void vfsd_events_tell_loss(struct vfsd_events *events)
 {
 	vfsd_events_enter(events);
-	vfsd_eventring_put_loss(events->ring, 1);
+	vfsd_record_ring_put_loss(events->ring, 1);
 	vfsd_events_flush(events);
 	vfsd_events_leave(events);
 }

@@ -62,7 +62,7 @@ static int set_whole(struct vfsd_events *events, struct vfsd_inode *root, uint32
 		filesystem = &events->filesystems[events->n_filesystems++];
 	*filesystem = (struct filesystem){.nodeid = root->nodeid, .mask = mask};
 	if (mask == 0) {
-		vfsd_fserrors_drop(&events->errors, root->nodeid);
+		vfsd_fs_errors_drop(&events->errors, root->nodeid);
 		*filesystem = events->filesystems[--events->n_filesystems];
 	}
 	count_watched(events);

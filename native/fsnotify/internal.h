@@ -27,8 +27,8 @@ struct vfsd_events {
 
 	struct vfsd_fairlock lock; /* the event lock; protects all below */
 	struct vfsd_marks *marks;
-	struct vfsd_eventring *ring;
-	struct vfsd_fserrors errors;
+	struct vfsd_record_ring *ring;
+	struct vfsd_fs_errors errors;
 	struct vfsd_notify *notify;
 	struct vfsd_source *source; /* NULL while no session wants events */
 	bool offered;

@@ -18,7 +18,7 @@
 enum { MESSAGE_BYTES_MAX = 4096 };
 
 struct vfsd_notify {
-	struct vfsd_eventring *events;
+	struct vfsd_record_ring *events;
 	bool rfc2021;
 	struct vfsd_vring ring;
 	int call_fd;
@@ -34,7 +34,7 @@ _Static_assert(sizeof(struct fuse_out_header) + sizeof(struct fuse_notify_fsnoti
 	       "the smallest buffer holds the largest record");
 _Static_assert((int)VFSD_RFC2021_BYTES_MAX <= (int)VFSD_NOTIFY_BYTES_MIN, "in either dialect");
 
-int vfsd_notify_create(struct vfsd_eventring *events, bool rfc2021, struct vfsd_notify **ret)
+int vfsd_notify_create(struct vfsd_record_ring *events, bool rfc2021, struct vfsd_notify **ret)
 {
 	struct vfsd_notify *notify = calloc(1, sizeof(*notify));
 
@@ -103,13 +103,13 @@ static uint32_t compose(struct vfsd_notify *notify, uint32_t capacity)
 	uint32_t used = sizeof(header);
 	const struct vfsd_record *record;
 
-	while ((record = vfsd_eventring_peek(notify->events)) != NULL) {
+	while ((record = vfsd_record_ring_peek(notify->events)) != NULL) {
 		uint32_t bytes = encode(record, notify->message + used, capacity - used);
 
 		if (bytes == 0)
 			break;
 		used += bytes;
-		vfsd_eventring_consume(notify->events);
+		vfsd_record_ring_consume(notify->events);
 	}
 	header.len = used;
 	memcpy(notify->message, &header, sizeof(header));
@@ -119,9 +119,9 @@ static uint32_t compose(struct vfsd_notify *notify, uint32_t capacity)
 /* The oldest record as a message of the old dialect. Returns its length. */
 static uint32_t compose_rfc2021(struct vfsd_notify *notify)
 {
-	uint32_t used = vfsd_rfc2021_encode(vfsd_eventring_peek(notify->events), notify->message);
+	uint32_t used = vfsd_rfc2021_encode(vfsd_record_ring_peek(notify->events), notify->message);
 
-	vfsd_eventring_consume(notify->events);
+	vfsd_record_ring_consume(notify->events);
 	return used;
 }
 
@@ -172,7 +172,7 @@ int vfsd_notify_flush(struct vfsd_notify *notify)
 
 	if (!notify->running || notify->broken)
 		return 0;
-	while (vfsd_eventring_peek(notify->events)) {
+	while (vfsd_record_ring_peek(notify->events)) {
 		got = next_buffer(notify);
 		if (got <= 0)
 			break;

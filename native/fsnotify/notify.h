@@ -14,7 +14,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-struct vfsd_eventring;
+struct vfsd_record_ring;
 struct vfsd_mem;
 struct vfsd_notify;
 struct vfsd_vring_setup;
@@ -27,7 +27,7 @@ enum {
 };
 
 /* @events is borrowed; @rfc2021: in the old dialect, one event a buffer. */
-int vfsd_notify_create(struct vfsd_eventring *events, bool rfc2021, struct vfsd_notify **ret);
+int vfsd_notify_create(struct vfsd_record_ring *events, bool rfc2021, struct vfsd_notify **ret);
 void vfsd_notify_destroy(struct vfsd_notify *notify);
 
 /* Start placing; @mem and @call_fd are borrowed until the stop. 0 or vfsd_vring_init()'s -errno. */

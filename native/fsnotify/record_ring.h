@@ -28,7 +28,7 @@ enum vfsd_record_type {
 enum {
 	VFSD_RECORD_ALIGN = 8,
 	VFSD_RECORD_PAYLOAD_MAX = 4096,
-	VFSD_EVENTRING_BYTES_MIN = 16384,
+	VFSD_RECORD_RING_BYTES_MIN = 16384,
 };
 
 struct vfsd_record {
@@ -38,29 +38,29 @@ struct vfsd_record {
 	uint8_t payload[];
 };
 
-struct vfsd_eventring;
+struct vfsd_record_ring;
 
-/* @bytes: a power of two, at least VFSD_EVENTRING_BYTES_MIN. 0, -EINVAL or -ENOMEM. */
-int vfsd_eventring_create(uint32_t bytes, struct vfsd_eventring **ret);
-void vfsd_eventring_destroy(struct vfsd_eventring *ring);
+/* @bytes: a power of two, at least VFSD_RECORD_RING_BYTES_MIN. 0, -EINVAL or -ENOMEM. */
+int vfsd_record_ring_create(uint32_t bytes, struct vfsd_record_ring **ret);
+void vfsd_record_ring_destroy(struct vfsd_record_ring *ring);
 
 /*
  * Append a record; @len bytes of payload, at most VFSD_RECORD_PAYLOAD_MAX, are copied and padded
  * with zeros. False: no room, it is accounted for in a loss record.
  */
-bool vfsd_eventring_put(struct vfsd_eventring *ring, enum vfsd_record_type type, uint16_t subtype,
-			const void *payload, uint32_t len);
+bool vfsd_record_ring_put(struct vfsd_record_ring *ring, enum vfsd_record_type type,
+			  uint16_t subtype, const void *payload, uint32_t len);
 
 /* Account for @count events that were lost before they became records. */
-void vfsd_eventring_put_loss(struct vfsd_eventring *ring, uint64_t count);
+void vfsd_record_ring_put_loss(struct vfsd_record_ring *ring, uint64_t count);
 
 /* The oldest unread record, borrowed until it is consumed; NULL when there is none. */
-const struct vfsd_record *vfsd_eventring_peek(struct vfsd_eventring *ring);
-void vfsd_eventring_consume(struct vfsd_eventring *ring);
+const struct vfsd_record *vfsd_record_ring_peek(struct vfsd_record_ring *ring);
+void vfsd_record_ring_consume(struct vfsd_record_ring *ring);
 
-bool vfsd_eventring_empty(const struct vfsd_eventring *ring);
+bool vfsd_record_ring_empty(const struct vfsd_record_ring *ring);
 
 /* Forget all unread records. */
-void vfsd_eventring_clear(struct vfsd_eventring *ring);
+void vfsd_record_ring_clear(struct vfsd_record_ring *ring);
 
 #endif

@@ -113,8 +113,8 @@ static void end_session(struct vfsd_events *events)
 	events->n_filesystems = 0;
 	vfsd_marks_clear(events->marks);
 	atomic_store(&events->watched, 0);
-	vfsd_eventring_clear(events->ring);
-	vfsd_fserrors_clear(&events->errors);
+	vfsd_record_ring_clear(events->ring);
+	vfsd_fs_errors_clear(&events->errors);
 }
 
 /* Event lock held; there is no session. */
@@ -329,7 +329,7 @@ int vfsd_events_create(const struct vfsd_events_config *config, struct vfsd_even
 	if (!err)
 		err = vfsd_marks_create(&events->marks);
 	if (!err)
-		err = vfsd_eventring_create(config->ring_bytes, &events->ring);
+		err = vfsd_record_ring_create(config->ring_bytes, &events->ring);
 	if (!err)
 		err = vfsd_notify_create(events->ring, config->rfc2021, &events->notify);
 	if (!err)
@@ -353,7 +353,7 @@ void vfsd_events_destroy(struct vfsd_events *events)
 	if (events->ring)
 		end_session(events);
 	vfsd_notify_destroy(events->notify);
-	vfsd_eventring_destroy(events->ring);
+	vfsd_record_ring_destroy(events->ring);
 	vfsd_marks_destroy(events->marks);
 	if (events->stop_fd >= 0)
 		(void)close(events->stop_fd);
