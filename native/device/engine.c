@@ -31,7 +31,7 @@ void vfsd_engine_get_stats(const vfsd_engine *engine, vfsd_engine_stats *ret)
 {
 	*ret = (vfsd_engine_stats){
 		.inodes = vfsd_inodes_count(engine->inodes),
-		.open_files = vfsd_handles_count(engine->handles),
+		.open_files = vfsd_open_files_count(engine->handles),
 	};
 }
 
@@ -166,7 +166,7 @@ static int create_migrate(struct vfsd_engine *engine)
 	const vfsd_engine_config *config = &engine->config;
 	const struct vfsd_state_config state = {
 		.inodes = engine->inodes,
-		.handles = engine->handles,
+		.open_files = engine->handles,
 		.fuse = engine->fuse,
 		.events = engine->events,
 		.proc_self_fd = config->proc_self_fd,
@@ -285,7 +285,7 @@ static int create_session(struct vfsd_engine *engine, int root_fd)
 	engine->fd_quota.limit = config->max_open_files ? config->max_open_files - kept : 0;
 	err = vfsd_inodes_create(&inodes, root_fd, &engine->inodes);
 	if (!err)
-		err = vfsd_handles_create(inodes.fd_quota, &engine->handles);
+		err = vfsd_open_files_create(inodes.fd_quota, &engine->handles);
 	if (!err)
 		err = vfsd_hostfs_create(engine->inodes, engine->handles, config->proc_self_fd,
 					 &engine->hostfs);
@@ -382,7 +382,7 @@ void vfsd_engine_destroy(vfsd_engine *engine)
 	vfsd_hostfs_destroy(engine->hostfs);
 	vfsd_xattrmap_destroy(engine->xattrmap);
 	vfsd_idmap_destroy(engine->idmap);
-	vfsd_handles_destroy(engine->handles);
+	vfsd_open_files_destroy(engine->handles);
 	vfsd_inodes_destroy(engine->inodes);
 	vfsd_mem_destroy(engine->mem);
 	vfsd_dirtylog_destroy(engine->dirtylog);

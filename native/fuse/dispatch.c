@@ -315,7 +315,7 @@ static int make_rows(struct vfsd_fuse *fuse)
 
 int vfsd_fuse_create(const struct vfsd_fuse_config *config, const struct vfsd_fuse_hooks *hooks,
 		     const struct vfsd_hostfs_ops *ops, struct vfsd_hostfs *fs,
-		     struct vfsd_inodes *inodes, struct vfsd_handles *handles,
+		     struct vfsd_inodes *inodes, struct vfsd_open_files *handles,
 		     struct vfsd_fuse **ret)
 {
 	struct vfsd_fuse *fuse = calloc(1, sizeof(*fuse));

@@ -14,7 +14,7 @@ enum { VFSD_STATX_MASK = STATX_BASIC_STATS | STATX_MNT_ID | STATX_BTIME };
 
 struct vfsd_hostfs {
 	struct vfsd_inodes *inodes;
-	struct vfsd_handles *handles;
+	struct vfsd_open_files *handles;
 	int proc_self_fd;
 	uint32_t uid; /* effective, as the daemon was started */
 	uint32_t gid;
@@ -173,7 +173,7 @@ ssize_t vfsd_hostfs_copy_file_range(struct vfsd_hostfs *fs, int fd_in, off_t off
 				    bool kill_priv);
 
 /* dir.c */
-ssize_t vfsd_hostfs_readdir(struct vfsd_hostfs *fs, struct vfsd_handle *handle, int64_t offset,
+ssize_t vfsd_hostfs_readdir(struct vfsd_hostfs *fs, struct vfsd_open_file *handle, int64_t offset,
 			    void *buf, size_t size, size_t *ret_early);
 void vfsd_hostfs_list(struct vfsd_hostfs *fs, struct vfsd_inode *dir, int dir_fd, bool from_start,
 		      struct vfsd_list *ret);

@@ -128,7 +128,7 @@ int vfsd_inode_add(struct vfsd_inodes *inodes, uint64_t nodeid, int *fd, const s
 	int error;
 
 	if (inodes->encode &&
-	    vfsd_host_handle_encode(*fd, "", true, &handle, &reopenable, &mnt_id) == 0) {
+	    vfsd_file_handle_encode(*fd, "", true, &handle, &reopenable, &mnt_id) == 0) {
 		wanted.which = VFSD_BY_HANDLE;
 		wanted.handle = &handle;
 	} else {
@@ -208,7 +208,7 @@ struct vfsd_inode *vfsd_inode_lookup_new(struct vfsd_inodes *inodes, int dir_fd,
 	clock_gettime(CLOCK_REALTIME_COARSE, &before);
 	if (asked && !vfsd_statx_is_settled(st, &before))
 		return NULL;
-	if (vfsd_host_handle_encode(dir_fd, name, false, &handle, &reopenable, &mnt_id) ||
+	if (vfsd_file_handle_encode(dir_fd, name, false, &handle, &reopenable, &mnt_id) ||
 	    statx(dir_fd, name, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, mask, st))
 		return NULL;
 	/* That is the handle's inode if it had its number before we asked for the handle. */
@@ -218,7 +218,7 @@ struct vfsd_inode *vfsd_inode_lookup_new(struct vfsd_inodes *inodes, int dir_fd,
 	mount = vfsd_host_mount_find(inodes, vfsd_statx_dev(st), vfsd_statx_mnt(st));
 	if (!mount)
 		return NULL;
-	if (vfsd_host_handle_ino(mount->fs, &handle) != st->stx_ino) {
+	if (vfsd_file_handle_ino(mount->fs, &handle) != st->stx_ino) {
 		vfsd_host_mount_put(inodes, mount);
 		return NULL;
 	}
@@ -238,7 +238,7 @@ int vfsd_inode_lookup_open(struct vfsd_inodes *inodes, int fd, const struct stat
 	mount = vfsd_host_mount_find(inodes, vfsd_statx_dev(st), vfsd_statx_mnt(st));
 	if (!mount)
 		return -EAGAIN;
-	if (vfsd_host_handle_encode(fd, "", false, &handle, &reopenable, &mnt_id)) {
+	if (vfsd_file_handle_encode(fd, "", false, &handle, &reopenable, &mnt_id)) {
 		vfsd_host_mount_put(inodes, mount);
 		return -EAGAIN;
 	}
@@ -302,7 +302,7 @@ int vfsd_inode_add_root(struct vfsd_inodes *inodes, int fd)
 	if (!mount)
 		return -ENOMEM;
 	inodes->encode = encode;
-	if (encode && vfsd_host_handle_encode(fd, "", true, &handle, &reopenable, &mnt_id) == 0) {
+	if (encode && vfsd_file_handle_encode(fd, "", true, &handle, &reopenable, &mnt_id) == 0) {
 		handle.fsid = mount->fsid;
 		wanted.which = VFSD_BY_HANDLE;
 		wanted.handle = &handle;

@@ -129,7 +129,7 @@ int vfsd_inode_open(struct vfsd_inodes *inodes, struct vfsd_inode *inode, int fl
 	fd = atomic_load(&slot->fd);
 	if (fd >= 0 && !(fd & VFSD_FD_KEPT))
 		return vfsd_proc_reopen(inodes->config.proc_self_fd, fd, flags);
-	opened = vfsd_host_handle_open(atomic_load_explicit(&slot->mount->fd, memory_order_acquire),
+	opened = vfsd_file_handle_open(atomic_load_explicit(&slot->mount->fd, memory_order_acquire),
 				       vfsd_slot_handle(slot), flags);
 	if (VFSD_LIKELY(opened != -ESTALE))
 		return opened;

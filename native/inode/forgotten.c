@@ -57,7 +57,8 @@ static uint32_t *bucket_of_id(struct vfsd_forgotten *table, uint64_t nodeid)
 static uint32_t *bucket_of_handle(const struct vfsd_inodes *inodes,
 				  const struct vfsd_file_handle *handle)
 {
-	return &inodes->forgotten->buckets[BY_HANDLE][vfsd_handle_hash(inodes, handle) % BUCKETS];
+	return &inodes->forgotten
+			->buckets[BY_HANDLE][vfsd_file_handle_hash(inodes, handle) % BUCKETS];
 }
 
 static struct vfsd_file_handle handle_of(const struct entry *entry)

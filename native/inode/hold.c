@@ -44,7 +44,7 @@ int vfsd_inode_hold(struct vfsd_inodes *inodes, struct vfsd_inode *inode, bool w
 	pthread_mutex_unlock(&inodes->unpin_lock);
 	if (done)
 		return 0;
-	fd = vfsd_host_handle_open(atomic_load_explicit(&slot->mount->fd, memory_order_acquire),
+	fd = vfsd_file_handle_open(atomic_load_explicit(&slot->mount->fd, memory_order_acquire),
 				   vfsd_slot_handle(slot), O_PATH);
 	pthread_mutex_lock(&inodes->unpin_lock);
 	if (fd >= 0 && (watched_too || !slot->never_kept)) {

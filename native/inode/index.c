@@ -28,7 +28,7 @@ static uint64_t slot_hash(const struct vfsd_inodes *inodes, const struct vfsd_in
 			  enum vfsd_index which)
 {
 	if (which == VFSD_BY_HANDLE)
-		return vfsd_handle_hash(inodes, vfsd_slot_handle(slot));
+		return vfsd_file_handle_hash(inodes, vfsd_slot_handle(slot));
 	return hash_ident(inodes, slot->inode.dev, slot->inode.ino, slot->inode.mnt_id);
 }
 
@@ -169,7 +169,7 @@ static bool slot_is(const struct vfsd_inode_slot *slot, const struct vfsd_wanted
 static uint64_t wanted_hash(const struct vfsd_inodes *inodes, const struct vfsd_wanted *wanted)
 {
 	if (wanted->which == VFSD_BY_HANDLE)
-		return vfsd_handle_hash(inodes, wanted->handle);
+		return vfsd_file_handle_hash(inodes, wanted->handle);
 	return hash_ident(inodes, wanted->dev, wanted->ino, wanted->mnt_id);
 }
 

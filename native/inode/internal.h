@@ -179,8 +179,8 @@ static inline uint64_t vfsd_hash_mix(uint64_t h)
 }
 
 /* The fsid is left out: find_name() does not know it. */
-static inline uint64_t vfsd_handle_hash(const struct vfsd_inodes *inodes,
-					const struct vfsd_file_handle *handle)
+static inline uint64_t vfsd_file_handle_hash(const struct vfsd_inodes *inodes,
+					     const struct vfsd_file_handle *handle)
 {
 	uint64_t h = inodes->seed ^ (uint32_t)handle->type ^ (uint64_t)handle->bytes << 32;
 	uint32_t at = 0;
@@ -372,14 +372,14 @@ int vfsd_slot_take_fd(struct vfsd_inode_slot *slot);
  * With @fid_too a handle that identifies but cannot be opened will do; *reopenable tells.
  * 0 or -errno; *mnt_id is the mount it is on.
  */
-int vfsd_host_handle_encode(int dir_fd, const char *name, bool fid_too,
+int vfsd_file_handle_encode(int dir_fd, const char *name, bool fid_too,
 			    struct vfsd_file_handle *handle, bool *reopenable, uint64_t *mnt_id);
 
 /* The inode number in @handle, 0 if we don't know where it is. */
-uint64_t vfsd_host_handle_ino(enum vfsd_host_fs fs, const struct vfsd_file_handle *handle);
+uint64_t vfsd_file_handle_ino(enum vfsd_host_fs fs, const struct vfsd_file_handle *handle);
 
 /* Open what @handle means on the mount that @mount_fd is of. The fd or -errno; -ESTALE: gone. */
-int vfsd_host_handle_open(int mount_fd, const struct vfsd_file_handle *handle, int flags);
+int vfsd_file_handle_open(int mount_fd, const struct vfsd_file_handle *handle, int flags);
 
 /* mounts.c */
 

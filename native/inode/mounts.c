@@ -133,7 +133,7 @@ bool vfsd_host_mount_reopens(struct vfsd_inodes *inodes, struct vfsd_host_mount 
 	if (atomic_load(&mount->fd) < 0 && !mount->no_reopen) {
 		base = vfsd_proc_reopen(inodes->config.proc_self_fd, fd,
 					O_RDONLY | O_NONBLOCK | O_NOCTTY);
-		tried = base < 0 ? base : vfsd_host_handle_open(base, handle, O_PATH);
+		tried = base < 0 ? base : vfsd_file_handle_open(base, handle, O_PATH);
 		if (tried >= 0) {
 			(void)close(tried);
 			atomic_store_explicit(&mount->fd, base, memory_order_release);
@@ -163,7 +163,7 @@ int vfsd_inode_handle_open_nth(struct vfsd_inodes *inodes, const struct vfsd_fil
 
 		if (mount->fsid != handle->fsid || mount_fd < 0 || nth-- > 0)
 			continue;
-		fd = vfsd_host_handle_open(mount_fd, handle, O_PATH | O_NOFOLLOW);
+		fd = vfsd_file_handle_open(mount_fd, handle, O_PATH | O_NOFOLLOW);
 		if (fd == -ENOENT)
 			fd = -ESTALE;
 		break;

@@ -137,7 +137,7 @@ int vfsd_inode_open_forgotten(struct vfsd_inodes *inodes, uint64_t nodeid)
 	if (!mount)
 		return -ESTALE;
 	fd = mount->fsid == id.handle.fsid ?
-		     vfsd_host_handle_open(atomic_load(&mount->fd), &id.handle,
+		     vfsd_file_handle_open(atomic_load(&mount->fd), &id.handle,
 					   O_PATH | O_NOFOLLOW) :
 		     -ESTALE;
 	vfsd_host_mount_put(inodes, mount);

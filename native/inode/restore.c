@@ -94,7 +94,7 @@ int vfsd_inode_encode(int fd, struct vfsd_file_handle *handle, bool *reopenable)
 	uint64_t mnt_id;
 
 	handle->fsid = 0;
-	return vfsd_host_handle_encode(fd, "", true, handle, reopenable, &mnt_id);
+	return vfsd_file_handle_encode(fd, "", true, handle, reopenable, &mnt_id);
 }
 
 int vfsd_inode_decode(struct vfsd_inodes *inodes, const struct vfsd_file_handle *handle)
@@ -109,7 +109,7 @@ int vfsd_inode_decode(struct vfsd_inodes *inodes, const struct vfsd_file_handle 
 	vfsd_inode_put(inodes, root);
 	if (base < 0)
 		return base;
-	fd = vfsd_host_handle_open(base, handle, O_PATH | O_NOFOLLOW);
+	fd = vfsd_file_handle_open(base, handle, O_PATH | O_NOFOLLOW);
 	(void)close(base);
 	return fd;
 }

@@ -163,7 +163,7 @@ int vfsd_inode_fd_get(struct vfsd_inodes *inodes, struct vfsd_inode *inode, bool
 	*transient = fd < 0;
 	if (fd >= 0)
 		return vfsd_fd_number(fd);
-	return vfsd_host_handle_open(atomic_load_explicit(&slot->mount->fd, memory_order_acquire),
+	return vfsd_file_handle_open(atomic_load_explicit(&slot->mount->fd, memory_order_acquire),
 				     vfsd_slot_handle(slot), O_PATH);
 }
 

@@ -51,7 +51,7 @@ struct vfsd_inode *vfsd_inode_lookup_name(struct vfsd_inodes *inodes, int dir_fd
 	if (!slot)
 		return NULL;
 	vfsd_slot_put(inodes, slot);
-	if (vfsd_host_handle_encode(dir_fd, name, false, &handle, &reopenable, &mnt_id))
+	if (vfsd_file_handle_encode(dir_fd, name, false, &handle, &reopenable, &mnt_id))
 		return NULL;
 	wanted.which = VFSD_BY_HANDLE;
 	wanted.handle = &handle;
@@ -86,7 +86,7 @@ struct vfsd_inode *vfsd_inode_find_name(struct vfsd_inodes *inodes, int dir_fd, 
 	int error = -EOPNOTSUPP;
 
 	if (inodes->encode)
-		error = vfsd_host_handle_encode(dir_fd, name, true, &handle, &reopenable, &mnt_id);
+		error = vfsd_file_handle_encode(dir_fd, name, true, &handle, &reopenable, &mnt_id);
 	if (error == 0) {
 		wanted = (struct vfsd_wanted){
 			.which = VFSD_BY_HANDLE,

@@ -28,7 +28,7 @@ struct loading {
 	struct vfsd_state_search search; /* for inodes that have no path that anybody knows */
 	const uint8_t *at;
 	size_t left;
-	struct vfsd_open_file *files;
+	struct vfsd_open_file_state *files;
 	size_t n_files;
 	uint64_t lost;
 };
@@ -264,7 +264,7 @@ static int open_again(const struct loading *loading, struct vfsd_inode *inode, u
 static int load_file(struct loading *loading)
 {
 	const struct vfsd_state_file *record = take(loading, sizeof(*record));
-	struct vfsd_open_file *file = &loading->files[loading->n_files];
+	struct vfsd_open_file_state *file = &loading->files[loading->n_files];
 	struct vfsd_inode *inode;
 	int fd = -ESTALE;
 
@@ -276,7 +276,7 @@ static int load_file(struct loading *loading)
 	if (!record->lost)
 		fd = open_again(loading, inode, record->flags);
 	vfsd_inode_put(loading->config->inodes, inode);
-	*file = (struct vfsd_open_file){
+	*file = (struct vfsd_open_file_state){
 		.fh = record->fh, .nodeid = record->nodeid, .fd = fd < 0 ? -1 : fd};
 	loading->n_files++;
 	return fd < 0 ? lose(loading, "open file", record->nodeid, fd) : 0;
@@ -384,8 +384,8 @@ static int load(struct loading *loading)
 		error = load_file(loading);
 	if (error)
 		return error;
-	error = vfsd_handles_restore(config->handles, loading->files, loading->n_files,
-				     loading->header.handle_generation);
+	error = vfsd_open_files_restore(config->open_files, loading->files, loading->n_files,
+					loading->header.handle_generation);
 	loading->n_files = 0; /* consumed */
 	if (error)
 		return error == -EINVAL ? -EBADMSG : error;

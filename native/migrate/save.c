@@ -202,7 +202,7 @@ static int save_missing(struct saving *saving)
 	return error;
 }
 
-static int save_file(void *ctx, const struct vfsd_open_file *file)
+static int save_file(void *ctx, const struct vfsd_open_file_state *file)
 {
 	struct saving *saving = ctx;
 	struct vfsd_state_file record = {
@@ -242,7 +242,7 @@ int vfsd_state_save(const struct vfsd_state_config *config, void **data, size_t 
 		.flags = config->verify ? VFSD_STATE_VERIFY : 0,
 		.session = vfsd_fuse_session(config->fuse),
 		.inode_generation = vfsd_inodes_generation(config->inodes),
-		.handle_generation = vfsd_handles_generation(config->handles),
+		.handle_generation = vfsd_open_files_generation(config->open_files),
 	};
 	put(&saving->blob, &saving->header, sizeof(saving->header));
 	if (config->events)
@@ -253,7 +253,7 @@ int vfsd_state_save(const struct vfsd_state_config *config, void **data, size_t 
 	if (!error)
 		error = save_missing(saving);
 	if (!error)
-		error = vfsd_handles_each(config->handles, save_file, saving);
+		error = vfsd_open_files_each(config->open_files, save_file, saving);
 	if (!error && config->events &&
 	    vfsd_events_save(config->events, &saving->header.server_mask, save_watch, saving) == 0)
 		saving->header.flags |= VFSD_STATE_FSNOTIFY;

@@ -33,7 +33,7 @@
 
 struct vfsd_events;
 struct vfsd_fuse;
-struct vfsd_handles;
+struct vfsd_open_files;
 struct vfsd_inodes;
 
 #define VFSD_STATE_MAGIC UINT64_C(0x6574617473647366) /* "fsdstate" on a little-endian machine */
@@ -96,7 +96,7 @@ struct vfsd_state_watch {
 /* Everything but the flags is borrowed. */
 struct vfsd_state_config {
 	struct vfsd_inodes *inodes;
-	struct vfsd_handles *handles;
+	struct vfsd_open_files *open_files;
 	struct vfsd_fuse *fuse;
 	struct vfsd_events *events; /* NULL: remote fsnotify is off */
 	int proc_self_fd;
