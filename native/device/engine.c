@@ -240,7 +240,7 @@ void vfsd_engine_expire(vfsd_engine *engine, uint64_t dev, uint64_t ino, const c
 enum { KEPT_MAX = 4096 };
 
 /* Of the guest's descriptors, how many it has only for a moment. */
-static uint32_t kept_max(uint32_t quota)
+static uint32_t cached_fds_max(uint32_t quota)
 {
 	uint32_t part = quota / 16;
 
@@ -251,14 +251,14 @@ static int create_session(struct vfsd_engine *engine, int root_fd)
 {
 	const vfsd_engine_config *config = &engine->config;
 	const bool rfc2021 = config->fsnotify_dialect == VFSD_FSNOTIFY_RFC2021;
-	const uint32_t kept = kept_max(config->max_open_files);
+	const uint32_t kept = cached_fds_max(config->max_open_files);
 	const struct vfsd_inodes_config inodes = {
 		.handles = (enum vfsd_handle_policy)config->file_handles,
 		.need_handles = config->fsnotify == VFSD_FSNOTIFY_MERGED && !rfc2021,
 		.proc_self_fd = config->proc_self_fd,
 		.mount_table_fd = config->mount_table_fd,
 		.fd_quota = config->max_open_files ? &engine->fd_quota : NULL,
-		.kept_max = kept,
+		.cached_fds_max = kept,
 	};
 	struct vfsd_fuse_config fuse = {
 		.cache = (enum vfsd_cache)config->cache,

@@ -373,7 +373,7 @@ void vfsd_fuse_worker_destroy(struct vfsd_fuse_worker *worker)
 
 int vfsd_fuse_worker_tend(struct vfsd_fuse_worker *worker)
 {
-	return vfsd_inodes_tend(worker->fuse->inodes);
+	return vfsd_inodes_expire_fds(worker->fuse->inodes);
 }
 
 void vfsd_fuse_worker_stop(struct vfsd_fuse_worker *worker)

@@ -33,7 +33,7 @@ static inline struct vfsd_path_fd vfsd_path_fd(struct vfsd_hostfs *fs, struct vf
 {
 	struct vfsd_path_fd path = {.fd = -1};
 
-	path.fd = vfsd_inode_fd_borrow(fs->inodes, inode, &path.transient);
+	path.fd = vfsd_inode_acquire_fd(fs->inodes, inode, &path.transient);
 	return path;
 }
 
@@ -77,7 +77,7 @@ int vfsd_hostfs_lookup(struct vfsd_hostfs *fs, struct vfsd_inode *parent, const 
  */
 int vfsd_hostfs_lookup_at(struct vfsd_hostfs *fs, const struct vfsd_inode *parent, int dir_fd,
 			  const char *name, bool expect_new, struct vfsd_entry *ret);
-/* The same where somebody is about to use what is found: vfsd_inodes_hold_lookups(). */
+/* The same where somebody is about to use what is found: vfsd_inodes_cache_lookups(). */
 int vfsd_hostfs_lookup_to_use(struct vfsd_hostfs *fs, const struct vfsd_inode *parent, int dir_fd,
 			      const char *name, struct vfsd_entry *ret);
 int vfsd_hostfs_again(struct vfsd_hostfs *fs, struct vfsd_inode *inode, struct vfsd_entry *ret);

@@ -80,8 +80,8 @@ static int slot_create(struct vfsd_inodes *inodes, uint64_t nodeid, const struct
 	slot->mount = mount;
 	slot->closing_fd = -1;
 	slot->reopenable = false;
-	slot->never_kept = false;
-	slot->kept_again = false;
+	slot->never_cached = false;
+	slot->cached_again = false;
 	slot->held = false;
 	slot->was_forgotten = false;
 	atomic_store_explicit(&slot->listings, 0, memory_order_relaxed);
@@ -251,8 +251,8 @@ int vfsd_inode_lookup_fd(struct vfsd_inodes *inodes, int fd, const struct statx 
 	VFSD_FD_GUARD guard = fd;
 	int error = vfsd_inode_add(inodes, 0, &guard, st, ret);
 
-	if (!error && VFSD_UNLIKELY(vfsd_inodes_hold_lookups(inodes)))
-		vfsd_inode_keep_fd(inodes, *ret, &guard);
+	if (!error && VFSD_UNLIKELY(vfsd_inodes_cache_lookups(inodes)))
+		vfsd_inode_cache_opened_fd(inodes, *ret, &guard);
 	return error;
 }
 

@@ -18,10 +18,10 @@ static bool hold_kept(struct vfsd_inodes *inodes, struct vfsd_inode_slot *slot)
 {
 	int fd = atomic_load(&slot->fd);
 
-	if (fd < 0 || !(fd & VFSD_FD_KEPT))
+	if (fd < 0 || !(fd & VFSD_FD_CACHED))
 		return false;
-	if (fd & VFSD_FD_KEPT_FILE)
-		atomic_fetch_sub(&inodes->n_kept_files, 1);
+	if (fd & VFSD_FD_CACHED_FILE)
+		atomic_fetch_sub(&inodes->n_cached_files, 1);
 	atomic_store(&slot->fd, vfsd_fd_number(fd));
 	slot->held = true;
 	return true;
@@ -35,7 +35,7 @@ int vfsd_inode_hold(struct vfsd_inodes *inodes, struct vfsd_inode *inode, bool w
 	bool done;
 	int fd;
 
-	if (held >= 0 && !(held & VFSD_FD_KEPT))
+	if (held >= 0 && !(held & VFSD_FD_CACHED))
 		return 0;
 	if (!vfsd_quota_take(inodes->config.fd_quota))
 		return -ENFILE;
@@ -47,7 +47,7 @@ int vfsd_inode_hold(struct vfsd_inodes *inodes, struct vfsd_inode *inode, bool w
 	fd = vfsd_file_handle_open(atomic_load_explicit(&slot->mount->fd, memory_order_acquire),
 				   vfsd_slot_handle(slot), O_PATH);
 	pthread_mutex_lock(&inodes->unpin_lock);
-	if (fd >= 0 && (watched_too || !slot->never_kept)) {
+	if (fd >= 0 && (watched_too || !slot->never_cached)) {
 		done = hold_kept(inodes, slot);
 		if (!done && atomic_compare_exchange_strong(&slot->fd, &none, fd)) {
 			slot->held = done = true;
@@ -77,7 +77,7 @@ bool vfsd_inode_unpin(struct vfsd_inodes *inodes, struct vfsd_inode *inode)
 		pthread_mutex_unlock(&inodes->unpin_lock);
 		return false;
 	}
-	slot->never_kept = true;
+	slot->never_cached = true;
 	if (slot->held) {
 		pthread_mutex_unlock(&inodes->unpin_lock);
 		return false;

@@ -33,25 +33,25 @@
 
 enum {
 	VFSD_INODE_SHARDS = 64,
-	VFSD_INODE_CHUNK_SLOTS = 512,  /* 64 KiB */
-	VFSD_INODE_CHUNKS_MAX = 32768, /* 16 M inodes */
-	VFSD_HANDLE_INLINE_BYTES = 20, /* ext4 8, xfs and tmpfs 12, btrfs 20 */
-	VFSD_KEPT_AT_ONCE = 256,       /* closed by one call of vfsd_inodes_tend() */
-	VFSD_KEPT_MS = 1000,	       /* at most; at least half of it */
-	VFSD_STALE_MS = 2000,	       /* so long after an ESTALE, lookups hold what they find */
+	VFSD_INODE_CHUNK_SLOTS = 512,	/* 64 KiB */
+	VFSD_INODE_CHUNKS_MAX = 32768,	/* 16 M inodes */
+	VFSD_HANDLE_INLINE_BYTES = 20,	/* ext4 8, xfs and tmpfs 12, btrfs 20 */
+	VFSD_FDS_EXPIRED_AT_ONCE = 256, /* closed by one call of vfsd_inodes_expire_fds() */
+	VFSD_FD_CACHED_MS = 1000,	/* at most; at least half of it */
+	VFSD_STALE_MS = 2000,		/* so long after an ESTALE, lookups hold what they find */
 };
 
 /* Set in vfsd_inode_slot.refs while closing_fd waits for its last borrower. */
 #define VFSD_INODE_CLOSING 0x80000000u
 
 /* Set in vfsd_inode_slot.fd and closing_fd of a descriptor that is only kept for a while. */
-#define VFSD_FD_KEPT 0x40000000
+#define VFSD_FD_CACHED 0x40000000
 /* Besides, if it is not a directory's. */
-#define VFSD_FD_KEPT_FILE 0x20000000
+#define VFSD_FD_CACHED_FILE 0x20000000
 
 static inline int vfsd_fd_number(int fd)
 {
-	return fd & ~(VFSD_FD_KEPT | VFSD_FD_KEPT_FILE);
+	return fd & ~(VFSD_FD_CACHED | VFSD_FD_CACHED_FILE);
 }
 
 /* Those whose birth times are this host's clock's, and whose handles we can read. */
@@ -84,9 +84,9 @@ struct vfsd_inode_slot {
 	bool reopenable : 1;	     /* the handle is good for open_by_handle_at(); constant */
 	bool handle_outside : 1;     /* handle_space holds a pointer to it, malloc()ed; constant */
 	uint8_t : 0;
-	bool never_kept
+	bool never_cached
 		: 1; /* no descriptor may pin it; protected by unpin_lock, as the next two */
-	bool kept_again : 1;	  /* held once more since it was kept */
+	bool cached_again : 1;	  /* held once more since it was kept */
 	bool held : 1;		  /* fd stays until the guest forgets the inode */
 	bool was_forgotten;	  /* the guest may ask for its id; set by who forgets it */
 	_Atomic uint8_t listings; /* of a directory: how many lately, see readdir_cache.c */
@@ -135,15 +135,15 @@ struct vfsd_inodes {
 	struct vfsd_host_mount *mounts;
 
 	pthread_mutex_t unpin_lock;
-	/* Whose descriptors are kept, the oldest at kept_at; protected by unpin_lock. */
-	uint64_t *kept; /* config.kept_max of them */
-	uint32_t kept_at;
-	uint32_t kept_old;	   /* so many of the oldest were there half of VFSD_KEPT_MS ago */
-	_Atomic uint32_t kept_due; /* so many of those are to be closed now */
-	_Atomic uint32_t n_kept;
-	_Atomic uint32_t n_kept_files;	 /* kept and open, but for directories */
-	_Atomic uint64_t kept_since_ms;	 /* monotonic; when kept_old was counted */
-	_Atomic uint64_t stale_since_ms; /* likewise; the last ESTALE of a handle. 0: long ago */
+	/* Whose descriptors are kept, the oldest at cached_at; protected by unpin_lock. */
+	uint64_t *cached; /* config.cached_fds_max of them */
+	uint32_t cached_at;
+	uint32_t cached_old; /* so many of the oldest were there half of VFSD_FD_CACHED_MS ago */
+	_Atomic uint32_t cached_due; /* so many of those are to be closed now */
+	_Atomic uint32_t n_cached;
+	_Atomic uint32_t n_cached_files;  /* kept and open, but for directories */
+	_Atomic uint64_t cached_since_ms; /* monotonic; when cached_old was counted */
+	_Atomic uint64_t stale_since_ms;  /* likewise; the last ESTALE of a handle. 0: long ago */
 
 	pthread_mutex_t forgotten_lock;
 	struct vfsd_forgotten *forgotten; /* NULL: nothing has been forgotten yet */
@@ -259,10 +259,10 @@ void vfsd_inodes_open_mount_table(struct vfsd_inodes *inodes);
 /* fd_cache.c */
 
 /* Keep a descriptor of what a handle holds, unless others would have to make room. */
-void vfsd_inode_keep(struct vfsd_inodes *inodes, struct vfsd_inode *inode);
+void vfsd_inode_cache_fd(struct vfsd_inodes *inodes, struct vfsd_inode *inode);
 
 /* Keep *fd (O_PATH, of @inode; taken) where a handle holds it, or what is kept already, anew. */
-void vfsd_inode_keep_fd(struct vfsd_inodes *inodes, struct vfsd_inode *inode, int *fd);
+void vfsd_inode_cache_opened_fd(struct vfsd_inodes *inodes, struct vfsd_inode *inode, int *fd);
 
 /* A guest's request has found that a handle leads nowhere any more. */
 void vfsd_inodes_note_stale(struct vfsd_inodes *inodes);

@@ -92,7 +92,7 @@ void vfsd_listing_begin(struct vfsd_inodes *inodes, struct vfsd_inode *dir, bool
 
 	ret->dir = dir;
 	ret->mount_changes = 0;
-	if (numbers && inodes->config.kept_max > 0 && is_hot(slot, from_start))
+	if (numbers && inodes->config.cached_fds_max > 0 && is_hot(slot, from_start))
 		ret->mount_changes = vfsd_inodes_mount_changes(inodes);
 }
 
@@ -142,5 +142,5 @@ void vfsd_listing_note(struct vfsd_inodes *inodes, const struct vfsd_listing *li
 		return;
 	atomic_store_explicit(&vfsd_inode_slot(inode)->uncovered, listing->mount_changes,
 			      memory_order_relaxed);
-	vfsd_inode_keep(inodes, inode);
+	vfsd_inode_cache_fd(inodes, inode);
 }

@@ -15,10 +15,10 @@
 void vfsd_host_fd_close(struct vfsd_inodes *inodes, int fd)
 {
 	(void)close(vfsd_fd_number(fd));
-	if (!(fd & VFSD_FD_KEPT))
+	if (!(fd & VFSD_FD_CACHED))
 		vfsd_quota_give(inodes->config.fd_quota);
-	if (fd & VFSD_FD_KEPT_FILE)
-		atomic_fetch_sub(&inodes->n_kept_files, 1);
+	if (fd & VFSD_FD_CACHED_FILE)
+		atomic_fetch_sub(&inodes->n_cached_files, 1);
 }
 
 static bool has_name(int fd)

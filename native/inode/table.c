@@ -205,8 +205,8 @@ int vfsd_inodes_create(const struct vfsd_inodes_config *config, int root_fd,
 	(void)getrandom(&inodes->seed, sizeof(inodes->seed), GRND_NONBLOCK);
 	/* The root gets generation 0 and index 1 for being the first, after id 0 was reserved. */
 	inodes->chunks = calloc(VFSD_INODE_CHUNKS_MAX, sizeof(*inodes->chunks));
-	inodes->kept = calloc((size_t)config->kept_max + 1, sizeof(*inodes->kept));
-	error = inodes->chunks && inodes->kept ? vfsd_inode_shards_create(inodes) : -ENOMEM;
+	inodes->cached = calloc((size_t)config->cached_fds_max + 1, sizeof(*inodes->cached));
+	error = inodes->chunks && inodes->cached ? vfsd_inode_shards_create(inodes) : -ENOMEM;
 	if (!error)
 		error = vfsd_slot_alloc(inodes, &reserved);
 	if (!error)
@@ -242,7 +242,7 @@ void vfsd_inodes_destroy(struct vfsd_inodes *inodes)
 		}
 		free(inodes->chunks);
 	}
-	free(inodes->kept);
+	free(inodes->cached);
 	vfsd_inode_shards_destroy(inodes);
 	pthread_mutex_destroy(&inodes->slots_lock);
 	pthread_mutex_destroy(&inodes->mounts_lock);
