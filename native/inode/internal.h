@@ -279,8 +279,8 @@ struct vfsd_file_handle *vfsd_reserve_handle(uint32_t bytes);
 bool vfsd_forgotten_takes(const struct vfsd_inode_slot *slot);
 
 /*
- * Remember the id of @inode. Its index is reserved, and is unreserved when the id is dropped. @parent: the id of
- * the directory that it was found in if the guest holds that, else 0. False: no memory.
+ * Remember the id of @inode. Its index is reserved, and is unreserved when the id is dropped. @parent: the id
+ * of the directory that it was found in if the guest holds that, else 0. False: no memory.
  */
 bool vfsd_forgotten_add(struct vfsd_inodes *inodes, const struct vfsd_inode *inode, uint64_t parent,
 			const struct vfsd_file_handle *handle);
@@ -366,8 +366,8 @@ int vfsd_slot_take_fd(struct vfsd_inode_slot *slot);
 /* file_handle.c */
 
 /*
- * Encode the handle of @name in @dir_fd, or of @dir_fd itself if @name is empty; fsid is not set. @fid_too: also
- * accept a handle that identifies the inode but cannot be opened; *reopenable tells which it is. *mnt_id is
+ * Encode the handle of @name in @dir_fd, or of @dir_fd itself if @name is empty; fsid is not set. @fid_too:
+ * also accept a handle that identifies the inode but cannot be opened; *reopenable tells which it is. *mnt_id is
  * the mount that the inode is on. 0 or -errno.
  */
 int vfsd_file_handle_encode(int dir_fd, const char *name, bool fid_too,

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The mounts to open file handles through.
+ * The mounts that file handles are opened through.
  *
- * open_by_handle_at() needs some descriptor of the mount that was really opened, not just O_PATH.
- * The first inode seen of a mount gives it (normally the mount point); it is kept as long as an
- * inode of that mount is. That pins the mount, as every O_PATH descriptor would.
+ * open_by_handle_at() needs a descriptor on the mount that was not opened with O_PATH. It is made from the
+ * first inode of the mount that is seen, normally the mount point, and stays open as long as the table has an
+ * inode of that mount. It pins the mount, as an O_PATH descriptor would.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -125,7 +125,7 @@ bool vfsd_host_mount_reopens(struct vfsd_inodes *inodes, struct vfsd_host_mount 
 
 	if (atomic_load_explicit(&mount->fd, memory_order_acquire) >= 0)
 		return true;
-	/* Opening anything else may have effects; the next inode of this mount may do. */
+	/* Opening anything else may have effects. Another inode of this mount will do. */
 	if (type != S_IFDIR && type != S_IFREG)
 		return false;
 

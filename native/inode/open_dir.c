@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * What has been read from an open directory beyond what the guest had room for.
+ * The rest of an open directory: entries that were read and did not fit into the guest's buffer.
  */
 #include <dirent.h>
 #include <stdlib.h>
@@ -10,8 +10,8 @@
 #include "base/quota.h"
 
 struct vfsd_dir_rest {
-	int64_t begin; /* the offset it is asked for by */
-	int64_t end;   /* and that of what comes after it */
+	int64_t begin; /* the offset that the guest asks for it by */
+	int64_t end;   /* the offset of the entry after it */
 	size_t bytes;
 	uint8_t dents[];
 };
@@ -61,7 +61,7 @@ size_t vfsd_dir_take_rest(struct vfsd_open_file *file, int64_t offset, void *buf
 
 	if (!rest)
 		return 0;
-	/* Somebody else may have read on through this open file. */
+	/* Another request may have read on through this open file. */
 	if (rest->begin == offset && rest->end == file->dir_offset && rest->bytes <= size) {
 		bytes = rest->bytes;
 		memcpy(buf, rest->dents, bytes);

@@ -13,13 +13,13 @@
 enum {
 	CHUNK_SLOTS = 256,
 	CHUNKS_MAX = 4096, /* 1 M open files */
-	/* What programs that list directories at the same time leave for their next calls, many times over. */
+	/* Many times what programs that list directories at the same time need. */
 	RESTS_BYTES_MAX = 8 << 20,
 };
 
 /*
- * Slots never move or go, so get() can raise the count of whatever is in one, unless that is zero
- * (free), and look at it afterwards. The table itself holds one reference until release.
+ * Slots are never moved or freed, so get() takes a reference unless the count is zero (a free slot), and checks
+ * what is in the slot only afterwards. The table itself holds one reference until release.
  */
 struct slot {
 	struct vfsd_open_file file; /* first: a vfsd_open_file is cast to its slot */
@@ -32,7 +32,7 @@ struct slot {
 
 struct vfsd_open_files {
 	struct vfsd_quota *fd_quota;
-	struct vfsd_quota rest_quota; /* in bytes, of all that is left of directories */
+	struct vfsd_quota rest_quota; /* in bytes, of the rests of all directories */
 	_Atomic uint64_t used;
 	pthread_mutex_t lock;
 	uint32_t first_free; /* slot index + 1, 0: none; protected by lock, as is n_slots */
@@ -97,7 +97,7 @@ static int slot_alloc(struct vfsd_open_files *files, struct slot **ret)
 	return error;
 }
 
-/* What the slot has counted, and the slot. */
+/* Free the slot and give back its quota. */
 static void slot_free(struct vfsd_open_files *files, struct slot *slot)
 {
 	vfsd_quota_give(files->fd_quota);
@@ -130,7 +130,7 @@ static bool slot_ref(struct slot *slot)
 	return true;
 }
 
-/* A reference to what is open as @fh, lost or not. NULL: nothing. */
+/* A reference to the open file @fh, lost or not. NULL: there is none. */
 static struct slot *slot_get(struct vfsd_open_files *files, uint64_t fh, uint64_t nodeid)
 {
 	struct slot *slot = slot_at(files, (uint32_t)fh);
@@ -324,7 +324,7 @@ int vfsd_open_files_restore(struct vfsd_open_files *files, struct vfsd_open_file
 		slot->generation = generation;
 	for (size_t i = 0; i < n && !error; i++)
 		error = restore_one(files, &states[i]);
-	/* What is free now; in the order of growth. */
+	/* Rebuild the list of free slots, the lowest first. */
 	files->first_free = 0;
 	for (uint32_t i = files->n_slots; i-- > 0;) {
 		slot = slot_at(files, i);

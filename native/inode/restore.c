@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The node-id table on its way to another daemon: what is in it, and how it is filled again. The
- * rings rest meanwhile.
+ * Migration of the node-id table: iterating over its inodes, and restoring them. No ring runs meanwhile.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -47,7 +46,7 @@ void vfsd_inodes_set_generation(struct vfsd_inodes *inodes, uint32_t generation)
 
 static bool is_restorable(uint64_t nodeid, uint64_t nlookup)
 {
-	/* Nobody has id 0, the root is there already, and only it is of the generation 0. */
+	/* Index 0 is no id, the root is there already, and only the root has generation 0. */
 	return (uint32_t)nodeid > VFSD_NODEID_ROOT && nodeid >> 32 != 0 && nlookup > 0;
 }
 
