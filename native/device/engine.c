@@ -233,7 +233,7 @@ void vfsd_engine_expire(vfsd_engine *engine, uint64_t dev, uint64_t ino, const c
 
 	if (!engine->events)
 		return;
-	vfsd_events_see_mounts(engine->events);
+	vfsd_events_mounts_changed(engine->events);
 	vfsd_inodes_find_ident(engine->inodes, dev, ino, expire_one, &expiry);
 }
 

@@ -7,7 +7,7 @@
 
 #include "base/util.h"
 
-/* Always kept free, so that a loss can be told whatever the ring's state. */
+/* Always kept free, so that a loss record fits whatever the ring's state. */
 enum { LOSS_SIZE = sizeof(struct vfsd_record) + sizeof(uint64_t) };
 
 struct vfsd_record_ring {

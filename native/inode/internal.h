@@ -367,8 +367,8 @@ int vfsd_slot_take_fd(struct vfsd_inode_slot *slot);
 
 /*
  * Encode the handle of @name in @dir_fd, or of @dir_fd itself if @name is empty; fsid is not set. @fid_too:
- * also accept a handle that identifies the inode but cannot be opened; *reopenable tells which it is. *mnt_id is
- * the mount that the inode is on. 0 or -errno.
+ * also accept a handle that identifies the inode but cannot be opened; *reopenable tells which it is. *mnt_id
+ * is the mount that the inode is on. 0 or -errno.
  */
 int vfsd_file_handle_encode(int dir_fd, const char *name, bool fid_too,
 			    struct vfsd_file_handle *handle, bool *reopenable, uint64_t *mnt_id);

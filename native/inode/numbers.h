@@ -23,7 +23,8 @@ int vfsd_numbers_create(struct vfsd_inodes *inodes, struct vfsd_numbers **ret);
 void vfsd_numbers_destroy(struct vfsd_numbers *numbers);
 
 /*
- * The guest's number of the inode @ino of the filesystem @dev (st_dev). Without memory it is a new one each time.
+ * The guest's number of the inode @ino of the filesystem @dev (st_dev). Without memory it is a new one each
+ * time.
  */
 uint64_t vfsd_numbers_of(struct vfsd_numbers *numbers, uint64_t dev, uint64_t ino);
 

@@ -181,8 +181,9 @@ int vfsd_slot_take_fd(struct vfsd_inode_slot *slot)
 	if (fd < 0)
 		return -1;
 	/*
-	 * Whoever takes a reference from now on finds no descriptor, but whoever had one before may be using it.
-	 * If there are only the table's reference and the caller's, nobody is; otherwise the last one closes it.
+	 * Whoever takes a reference from now on finds no descriptor, but whoever had one before may be using
+	 * it. If there are only the table's reference and the caller's, nobody is; otherwise the last one
+	 * closes it.
 	 */
 	refs = atomic_load(&slot->refs);
 	if (refs == 2 && atomic_load(&slot->nlookup) > 0)

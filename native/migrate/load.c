@@ -315,7 +315,7 @@ static int load_watch(struct loading *loading)
 	int error = -EPERM;
 
 	if (!record || record->mask == 0 || record->reserved != 0 ||
-	    (record->owner != 0 && record->owner != VFSD_EVENTS_WHOLE && !is_group(loading)))
+	    (record->owner != 0 && record->owner != VFSD_EVENTS_FILESYSTEM && !is_group(loading)))
 		return -EBADMSG;
 	inode = vfsd_inode_get(loading->config->inodes, record->nodeid);
 	if (!inode)
@@ -398,7 +398,7 @@ static int load(struct loading *loading)
 	if (error)
 		return error;
 	if (loading->header.watches > 0)
-		vfsd_events_tell_loss(config->events);
+		vfsd_events_report_loss(config->events);
 	error = vfsd_fuse_resume(config->fuse, loading->header.session);
 	if (error)
 		vfsd_log(VFSD_LOG_ERROR,

@@ -246,7 +246,7 @@ int vfsd_state_save(const struct vfsd_state_config *config, void **data, size_t 
 	};
 	put(&saving->blob, &saving->header, sizeof(saving->header));
 	if (config->events)
-		vfsd_events_let_go(config->events);
+		vfsd_events_release_nodes(config->events);
 	error = vfsd_state_root_find(config->inodes, config->proc_self_fd, &saving->root);
 	if (!error)
 		error = vfsd_inodes_each(config->inodes, save_inode, saving);
