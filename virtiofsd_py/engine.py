@@ -735,7 +735,7 @@ class Engine:
             yield LogLevel(level[0]), os.fsdecode(ffi.string(line))
 
 
-class RingReader:
+class ShmReader:
     """Reads an event ring that another process fills, and does not trust it.
 
     See native/watch/shm_reader.h, also for how to wait. One thread at a time.

@@ -31,7 +31,7 @@ void vfsd_engine_get_stats(const vfsd_engine *engine, vfsd_engine_stats *ret)
 {
 	*ret = (vfsd_engine_stats){
 		.inodes = vfsd_inodes_count(engine->inodes),
-		.open_files = vfsd_handles_count(engine->handles),
+		.open_files = vfsd_open_files_count(engine->handles),
 	};
 }
 
@@ -166,7 +166,7 @@ static int create_migrate(struct vfsd_engine *engine)
 	const vfsd_engine_config *config = &engine->config;
 	const struct vfsd_state_config state = {
 		.inodes = engine->inodes,
-		.handles = engine->handles,
+		.open_files = engine->handles,
 		.fuse = engine->fuse,
 		.events = engine->events,
 		.proc_self_fd = config->proc_self_fd,
@@ -233,14 +233,14 @@ void vfsd_engine_expire(vfsd_engine *engine, uint64_t dev, uint64_t ino, const c
 
 	if (!engine->events)
 		return;
-	vfsd_events_see_mounts(engine->events);
+	vfsd_events_mounts_changed(engine->events);
 	vfsd_inodes_find_ident(engine->inodes, dev, ino, expire_one, &expiry);
 }
 
 enum { KEPT_MAX = 4096 };
 
 /* Of the guest's descriptors, how many it has only for a moment. */
-static uint32_t kept_max(uint32_t quota)
+static uint32_t cached_fds_max(uint32_t quota)
 {
 	uint32_t part = quota / 16;
 
@@ -251,14 +251,14 @@ static int create_session(struct vfsd_engine *engine, int root_fd)
 {
 	const vfsd_engine_config *config = &engine->config;
 	const bool rfc2021 = config->fsnotify_dialect == VFSD_FSNOTIFY_RFC2021;
-	const uint32_t kept = kept_max(config->max_open_files);
+	const uint32_t kept = cached_fds_max(config->max_open_files);
 	const struct vfsd_inodes_config inodes = {
 		.handles = (enum vfsd_handle_policy)config->file_handles,
 		.need_handles = config->fsnotify == VFSD_FSNOTIFY_MERGED && !rfc2021,
 		.proc_self_fd = config->proc_self_fd,
 		.mount_table_fd = config->mount_table_fd,
 		.fd_quota = config->max_open_files ? &engine->fd_quota : NULL,
-		.kept_max = kept,
+		.cached_fds_max = kept,
 	};
 	struct vfsd_fuse_config fuse = {
 		.cache = (enum vfsd_cache)config->cache,
@@ -285,7 +285,7 @@ static int create_session(struct vfsd_engine *engine, int root_fd)
 	engine->fd_quota.limit = config->max_open_files ? config->max_open_files - kept : 0;
 	err = vfsd_inodes_create(&inodes, root_fd, &engine->inodes);
 	if (!err)
-		err = vfsd_handles_create(inodes.fd_quota, &engine->handles);
+		err = vfsd_open_files_create(inodes.fd_quota, &engine->handles);
 	if (!err)
 		err = vfsd_hostfs_create(engine->inodes, engine->handles, config->proc_self_fd,
 					 &engine->hostfs);
@@ -382,7 +382,7 @@ void vfsd_engine_destroy(vfsd_engine *engine)
 	vfsd_hostfs_destroy(engine->hostfs);
 	vfsd_xattrmap_destroy(engine->xattrmap);
 	vfsd_idmap_destroy(engine->idmap);
-	vfsd_handles_destroy(engine->handles);
+	vfsd_open_files_destroy(engine->handles);
 	vfsd_inodes_destroy(engine->inodes);
 	vfsd_mem_destroy(engine->mem);
 	vfsd_dirtylog_destroy(engine->dirtylog);

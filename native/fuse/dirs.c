@@ -39,7 +39,7 @@ ssize_t vfsd_fuse_opendir(struct vfsd_request *req)
 		(void)close(fd);
 		return -ESTALE;
 	}
-	error = vfsd_handle_add(fuse->handles, fd, req->header.nodeid, &out->fh);
+	error = vfsd_open_file_add(fuse->handles, fd, req->header.nodeid, &out->fh);
 	if (error)
 		return error;
 	out->open_flags = vfsd_fuse_fopen_flags(fuse, true);
@@ -53,7 +53,7 @@ static bool is_dots(const char *name)
 
 /* A reply being filled, and what of the host's entries goes into it. */
 struct filling {
-	struct vfsd_handle *handle;
+	struct vfsd_open_file *handle;
 	bool plus;
 	struct vfsd_list list; /* if plus */
 	uint8_t *to;	       /* guest memory, or ours to be copied: only written to */
@@ -208,14 +208,14 @@ static ssize_t read_directory(struct vfsd_request *req, bool plus)
 		fill.room = req->out.left;
 	if (fill.room > VFSD_FUSE_REPLY_BYTES)
 		fill.room = VFSD_FUSE_REPLY_BYTES;
-	fill.handle = vfsd_handle_get(fuse->handles, in->fh, req->header.nodeid);
+	fill.handle = vfsd_open_file_get(fuse->handles, in->fh, req->header.nodeid);
 	if (!fill.handle)
-		return vfsd_handle_missing(fuse->handles, in->fh, req->header.nodeid);
+		return vfsd_open_file_missing(fuse->handles, in->fh, req->header.nodeid);
 	/* What is made where it is to be need not be copied there. */
 	req->placed = vfsd_cursor_is_piece(&req->out, fill.room);
 	fill.to = req->placed ? vfsd_cursor_piece(&req->out, fill.room) : req->reply;
 	n = fill_reply(req, &fill);
-	vfsd_handle_put(fuse->handles, fill.handle);
+	vfsd_open_file_put(fuse->handles, fill.handle);
 	return n;
 }
 

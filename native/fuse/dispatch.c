@@ -315,7 +315,7 @@ static int make_rows(struct vfsd_fuse *fuse)
 
 int vfsd_fuse_create(const struct vfsd_fuse_config *config, const struct vfsd_fuse_hooks *hooks,
 		     const struct vfsd_hostfs_ops *ops, struct vfsd_hostfs *fs,
-		     struct vfsd_inodes *inodes, struct vfsd_handles *handles,
+		     struct vfsd_inodes *inodes, struct vfsd_open_files *handles,
 		     struct vfsd_fuse **ret)
 {
 	struct vfsd_fuse *fuse = calloc(1, sizeof(*fuse));
@@ -373,7 +373,7 @@ void vfsd_fuse_worker_destroy(struct vfsd_fuse_worker *worker)
 
 int vfsd_fuse_worker_tend(struct vfsd_fuse_worker *worker)
 {
-	return vfsd_inodes_tend(worker->fuse->inodes);
+	return vfsd_inodes_expire_fds(worker->fuse->inodes);
 }
 
 void vfsd_fuse_worker_stop(struct vfsd_fuse_worker *worker)

@@ -18,7 +18,7 @@
 
 struct vfsd_inode;
 struct vfsd_inodes;
-struct vfsd_handles;
+struct vfsd_open_files;
 struct vfsd_hostfs;
 struct vfsd_hostfs_ops;
 struct vfsd_idmap;
@@ -90,7 +90,7 @@ struct vfsd_fuse_worker;
 /* @config and @hooks are copied; the other pointers are borrowed and must outlive the session. */
 int vfsd_fuse_create(const struct vfsd_fuse_config *config, const struct vfsd_fuse_hooks *hooks,
 		     const struct vfsd_hostfs_ops *ops, struct vfsd_hostfs *fs,
-		     struct vfsd_inodes *inodes, struct vfsd_handles *handles,
+		     struct vfsd_inodes *inodes, struct vfsd_open_files *handles,
 		     struct vfsd_fuse **ret); /* -EINVAL: an opcode that cannot go up */
 void vfsd_fuse_destroy(struct vfsd_fuse *fuse);
 

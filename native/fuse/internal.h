@@ -45,7 +45,7 @@ struct vfsd_fuse {
 	const struct vfsd_hostfs_ops *ops;
 	struct vfsd_hostfs *fs;
 	struct vfsd_inodes *inodes;
-	struct vfsd_handles *handles;
+	struct vfsd_open_files *handles;
 	struct vfsd_numbers *numbers;
 	_Atomic uint64_t told_stale[VFSD_FUSE_TOLD_STALE]; /* see vfsd_fuse_goes_on() */
 	_Atomic uint64_t granted; /* FUSE_* INIT flags and VFSD_FUSE_READY, 0: no session */

@@ -43,7 +43,7 @@ static const uint32_t xflags_of_hosts = FS_XFLAG_PROJINHERIT | FS_XFLAG_REALTIME
 					FS_XFLAG_RTINHERIT;
 
 /* Does @command leave to the host what is the host's? 0 or -errno. */
-static int check_project(const struct vfsd_request *req, const struct vfsd_handle *handle,
+static int check_project(const struct vfsd_request *req, const struct vfsd_open_file *handle,
 			 unsigned long command, const struct fsxattr *data)
 {
 	const bool flags = command == FS_IOC_SETFLAGS;
@@ -70,7 +70,7 @@ ssize_t vfsd_fuse_ioctl(struct vfsd_request *req)
 	struct fuse_ioctl_out *out = req->reply;
 	struct vfsd_fuse *fuse = req->fuse;
 	const struct command *command = find(in->cmd);
-	struct vfsd_handle *handle;
+	struct vfsd_open_file *handle;
 	struct fsxattr data = {.fsx_xflags = 0}; /* the largest, and aligned for the others */
 	size_t reply_bytes = sizeof(*out);
 	int error;
@@ -88,13 +88,13 @@ ssize_t vfsd_fuse_ioctl(struct vfsd_request *req)
 		if (in->out_size < command->bytes || req->out.left < reply_bytes)
 			return -EINVAL;
 	}
-	handle = vfsd_handle_get(fuse->handles, in->fh, req->header.nodeid);
+	handle = vfsd_open_file_get(fuse->handles, in->fh, req->header.nodeid);
 	if (!handle)
-		return vfsd_handle_missing(fuse->handles, in->fh, req->header.nodeid);
+		return vfsd_open_file_missing(fuse->handles, in->fh, req->header.nodeid);
 	error = command->sets ? check_project(req, handle, command->host, &data) : 0;
 	if (!error)
 		error = fuse->ops->ioctl(fuse->fs, &req->caller, handle->fd, command->host, &data);
-	vfsd_handle_put(fuse->handles, handle);
+	vfsd_open_file_put(fuse->handles, handle);
 	if (error)
 		return error;
 	if (!command->sets)

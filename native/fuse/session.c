@@ -73,7 +73,7 @@ static int check_demands(const struct vfsd_fuse_config *config, uint64_t offered
 void vfsd_fuse_end_session(struct vfsd_fuse *fuse)
 {
 	atomic_store_explicit(&fuse->granted, 0, memory_order_release);
-	vfsd_handles_clear(fuse->handles);
+	vfsd_open_files_clear(fuse->handles);
 	vfsd_inodes_clear(fuse->inodes);
 }
 

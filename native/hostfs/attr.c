@@ -21,8 +21,8 @@ int vfsd_hostfs_getattr(struct vfsd_hostfs *fs, struct vfsd_inode *inode, int fd
 	int error = path.fd < 0 ? path.fd : vfsd_statx_fd(path.fd, 0, VFSD_STATX_MASK, ret);
 
 	/* It has no name any more, unless the guest has just found it by one. */
-	if (VFSD_UNLIKELY(!error && ret->stx_nlink == 0) && !vfsd_inodes_hold_lookups(fs->inodes))
-		vfsd_inode_let_go(fs->inodes, inode);
+	if (VFSD_UNLIKELY(!error && ret->stx_nlink == 0) && !vfsd_inodes_cache_lookups(fs->inodes))
+		vfsd_inode_uncache_fd(fs->inodes, inode);
 	return error;
 }
 

@@ -14,7 +14,7 @@
 enum { WORTH_READING_BYTES = 1024 };
 
 /* Whole records of struct dirent64; the handle's lock is held. */
-static ssize_t read_entries(struct vfsd_handle *handle, int64_t offset, void *buf, size_t size,
+static ssize_t read_entries(struct vfsd_open_file *handle, int64_t offset, void *buf, size_t size,
 			    size_t *ret_early)
 {
 	const struct dirent64 *entry;
@@ -47,7 +47,7 @@ static ssize_t read_entries(struct vfsd_handle *handle, int64_t offset, void *bu
 	return (ssize_t)rest + n;
 }
 
-ssize_t vfsd_hostfs_readdir(struct vfsd_hostfs *fs, struct vfsd_handle *handle, int64_t offset,
+ssize_t vfsd_hostfs_readdir(struct vfsd_hostfs *fs, struct vfsd_open_file *handle, int64_t offset,
 			    void *buf, size_t size, size_t *ret_early)
 {
 	ssize_t n;

@@ -22,8 +22,8 @@
 
 #include "inode/inode.h"
 
-struct vfsd_handle;
-struct vfsd_handles;
+struct vfsd_open_file;
+struct vfsd_open_files;
 struct vfsd_hostfs;
 
 /* The security context that something new is to have: an extended attribute of the host's name. */
@@ -179,7 +179,7 @@ struct vfsd_hostfs_ops {
 	 * them, the first *ret_early may have been read earlier and put back, with vfsd_dir_unread()
 	 * or by the kernel.
 	 */
-	ssize_t (*readdir)(struct vfsd_hostfs *fs, struct vfsd_handle *handle, int64_t offset,
+	ssize_t (*readdir)(struct vfsd_hostfs *fs, struct vfsd_open_file *handle, int64_t offset,
 			   void *buf, size_t size, size_t *ret_early);
 	/*
 	 * What such entries of @dir lead to. @dir_fd: an open descriptor of it; @from_start: as for
@@ -201,8 +201,8 @@ extern const struct vfsd_hostfs_ops vfsd_hostfs_ops;
  * @inodes, @handles and @proc_self_fd (an O_PATH descriptor of /proc/self/fd) are borrowed. Call it
  * with the ids that the daemon will serve with.
  */
-int vfsd_hostfs_create(struct vfsd_inodes *inodes, struct vfsd_handles *handles, int proc_self_fd,
-		       struct vfsd_hostfs **ret);
+int vfsd_hostfs_create(struct vfsd_inodes *inodes, struct vfsd_open_files *handles,
+		       int proc_self_fd, struct vfsd_hostfs **ret);
 void vfsd_hostfs_destroy(struct vfsd_hostfs *fs);
 
 /*

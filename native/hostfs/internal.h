@@ -14,7 +14,7 @@ enum { VFSD_STATX_MASK = STATX_BASIC_STATS | STATX_MNT_ID | STATX_BTIME };
 
 struct vfsd_hostfs {
 	struct vfsd_inodes *inodes;
-	struct vfsd_handles *handles;
+	struct vfsd_open_files *handles;
 	int proc_self_fd;
 	uint32_t uid; /* effective, as the daemon was started */
 	uint32_t gid;
@@ -33,7 +33,7 @@ static inline struct vfsd_path_fd vfsd_path_fd(struct vfsd_hostfs *fs, struct vf
 {
 	struct vfsd_path_fd path = {.fd = -1};
 
-	path.fd = vfsd_inode_fd_borrow(fs->inodes, inode, &path.transient);
+	path.fd = vfsd_inode_acquire_fd(fs->inodes, inode, &path.transient);
 	return path;
 }
 
@@ -77,7 +77,7 @@ int vfsd_hostfs_lookup(struct vfsd_hostfs *fs, struct vfsd_inode *parent, const 
  */
 int vfsd_hostfs_lookup_at(struct vfsd_hostfs *fs, const struct vfsd_inode *parent, int dir_fd,
 			  const char *name, bool expect_new, struct vfsd_entry *ret);
-/* The same where somebody is about to use what is found: vfsd_inodes_hold_lookups(). */
+/* The same where somebody is about to use what is found: vfsd_inodes_cache_lookups(). */
 int vfsd_hostfs_lookup_to_use(struct vfsd_hostfs *fs, const struct vfsd_inode *parent, int dir_fd,
 			      const char *name, struct vfsd_entry *ret);
 int vfsd_hostfs_again(struct vfsd_hostfs *fs, struct vfsd_inode *inode, struct vfsd_entry *ret);
@@ -173,7 +173,7 @@ ssize_t vfsd_hostfs_copy_file_range(struct vfsd_hostfs *fs, int fd_in, off_t off
 				    bool kill_priv);
 
 /* dir.c */
-ssize_t vfsd_hostfs_readdir(struct vfsd_hostfs *fs, struct vfsd_handle *handle, int64_t offset,
+ssize_t vfsd_hostfs_readdir(struct vfsd_hostfs *fs, struct vfsd_open_file *handle, int64_t offset,
 			    void *buf, size_t size, size_t *ret_early);
 void vfsd_hostfs_list(struct vfsd_hostfs *fs, struct vfsd_inode *dir, int dir_fd, bool from_start,
 		      struct vfsd_list *ret);

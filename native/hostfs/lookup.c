@@ -103,7 +103,7 @@ int vfsd_hostfs_error_in(int dir_fd, int error)
 int vfsd_hostfs_lookup_to_use(struct vfsd_hostfs *fs, const struct vfsd_inode *parent, int dir_fd,
 			      const char *name, struct vfsd_entry *ret)
 {
-	if (VFSD_UNLIKELY(vfsd_inodes_hold_lookups(fs->inodes)))
+	if (VFSD_UNLIKELY(vfsd_inodes_cache_lookups(fs->inodes)))
 		return open_and_look_up(fs, parent, dir_fd, name, ret);
 	return vfsd_hostfs_lookup_at(fs, parent, dir_fd, name, false, ret);
 }
@@ -317,7 +317,7 @@ static void prepare_end(struct vfsd_hostfs *fs, int dir_fd, const char *name, bo
 
 	/* Without a descriptor to spare it ends here: removing must be possible. */
 	if (inode && !(hold && vfsd_inode_hold(fs->inodes, inode, false) == 0))
-		vfsd_inode_let_go(fs->inodes, inode);
+		vfsd_inode_uncache_fd(fs->inodes, inode);
 	vfsd_inode_put(fs->inodes, inode);
 }
 
@@ -329,7 +329,7 @@ static int remove_name(struct vfsd_hostfs *fs, struct vfsd_inode *parent, const 
 	if (dir.fd < 0)
 		return dir.fd;
 	hold = hold && vfsd_inodes_are_by_handle(fs->inodes);
-	if (hold || flags & AT_REMOVEDIR || vfsd_inodes_keep_files(fs->inodes))
+	if (hold || flags & AT_REMOVEDIR || vfsd_inodes_have_cached_files(fs->inodes))
 		prepare_end(fs, dir.fd, name, hold);
 	return unlinkat(dir.fd, name, flags) ? vfsd_hostfs_error_in(dir.fd, -errno) : 0;
 }

@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Node ids that outlive being forgotten.
+ * Node ids that are remembered after FORGET.
  *
- * A guest hands out file handles that are made of node ids (name_to_handle_at(), fanotify, an NFS
- * server), and its kernel forgets inodes as it likes. So what is forgotten, and can be opened by its
- * host handle, keeps its id for as long as there is room for its handle here: the id means this inode
- * and no other, and the inode gets this id again, whether it is asked for by LOOKUP "." or by its name.
- * The oldest make room. An entry takes memory alone: no descriptor, no mount, and of the slots its
- * number only. The memory comes with the first inode that is forgotten.
+ * A guest makes file handles out of node ids (name_to_handle_at(), fanotify, an NFS server), and its kernel
+ * forgets inodes whenever it likes. So an inode that can be opened by its host handle keeps its id after
+ * FORGET: the id means this inode and no other, and the inode gets this id again, whether the guest asks for it
+ * by LOOKUP "." or by name. When the table is full, the oldest entry makes room. An entry takes memory and the
+ * index of a slot, but no descriptor and no mount. The memory is mapped with the first entry.
  */
 #include <string.h>
 #include <sys/mman.h>
@@ -24,7 +23,7 @@ enum by { BY_ID, BY_HANDLE, BY_MAX };
 
 struct entry {
 	uint64_t nodeid;
-	uint64_t parent; /* the id of a directory that it was found in, 0: not known */
+	uint64_t parent; /* the id of the directory that it was found in, 0: not known */
 	uint64_t dev;
 	uint64_t mnt_id;
 	uint64_t fsid;
@@ -32,13 +31,13 @@ struct entry {
 	uint32_t handle_bytes;
 	uint32_t type; /* S_IFMT bits */
 	/* Numbers of entries, 0: none. */
-	uint32_t next[BY_MAX]; /* in the bucket; next[BY_ID] also of what is free */
+	uint32_t next[BY_MAX]; /* in the bucket; next[BY_ID] also among the free ones */
 	uint32_t older;
 	uint32_t newer;
 	uint8_t handle[HANDLE_BYTES_MAX];
 };
 
-/* Mapped as zeros, so that only what has been used takes memory. Entry 0 is none. */
+/* Mapped as zeros: only entries that have been used take memory. Number 0 means none. */
 struct vfsd_forgotten {
 	struct entry entries[ENTRIES + 1];
 	uint32_t buckets[BY_MAX][BUCKETS];
@@ -50,14 +49,15 @@ struct vfsd_forgotten {
 
 static uint32_t *bucket_of_id(struct vfsd_forgotten *table, uint64_t nodeid)
 {
-	/* Indices are given out from below, and are unique here. */
+	/* Indexes of slots are small numbers, and no two entries have the same. */
 	return &table->buckets[BY_ID][(uint32_t)nodeid % BUCKETS];
 }
 
 static uint32_t *bucket_of_handle(const struct vfsd_inodes *inodes,
 				  const struct vfsd_file_handle *handle)
 {
-	return &inodes->forgotten->buckets[BY_HANDLE][vfsd_handle_hash(inodes, handle) % BUCKETS];
+	return &inodes->forgotten
+			->buckets[BY_HANDLE][vfsd_file_handle_hash(inodes, handle) % BUCKETS];
 }
 
 static struct vfsd_file_handle handle_of(const struct entry *entry)
@@ -78,7 +78,7 @@ static void unchain(struct vfsd_forgotten *table, uint32_t *link, uint32_t n, en
 	*link = table->entries[n].next[by];
 }
 
-/* The lock is held. The index of its node id stays reserved. */
+/* Remove the entry. The lock is held. The index of its node id stays reserved. */
 static void take_out(struct vfsd_inodes *inodes, uint32_t n)
 {
 	struct vfsd_forgotten *table = inodes->forgotten;
@@ -103,7 +103,7 @@ static void drop(struct vfsd_inodes *inodes, uint32_t n)
 	vfsd_slot_unreserve(inodes, (uint32_t)nodeid);
 }
 
-/* The lock is held. 0: it is not here. */
+/* The number of the entry with that handle, 0: none. The lock is held. */
 static uint32_t find_handle(const struct vfsd_inodes *inodes, const struct vfsd_file_handle *handle,
 			    uint64_t dev, uint64_t mnt_id)
 {
@@ -121,7 +121,7 @@ static uint32_t find_handle(const struct vfsd_inodes *inodes, const struct vfsd_
 	return 0;
 }
 
-/* The lock is held. 0: there is no memory. */
+/* The number of an unused entry, 0: no memory. The lock is held. */
 static uint32_t allocate(struct vfsd_inodes *inodes)
 {
 	struct vfsd_forgotten *table = inodes->forgotten;
@@ -150,7 +150,7 @@ bool vfsd_forgotten_takes(const struct vfsd_inode_slot *slot)
 	return slot->reopenable && bytes > 0 && bytes <= HANDLE_BYTES_MAX;
 }
 
-/* The lock is held. The id that the directory with that index had, 0: it is not here. */
+/* The remembered id of the directory with that slot index, 0: none. The lock is held. */
 static uint64_t id_of_index(struct vfsd_forgotten *table, uint32_t index)
 {
 	uint32_t n = table ? *bucket_of_id(table, index) : 0;
@@ -176,7 +176,7 @@ bool vfsd_forgotten_add(struct vfsd_inodes *inodes, const struct vfsd_inode *ino
 
 		if (!parent && inode->found_in)
 			parent = id_of_index(table, inode->found_in);
-		/* It was looked up anew while its last request was under way. */
+		/* The inode was looked up again, and forgotten, during its last request: it has two ids. */
 		if (other)
 			drop(inodes, other);
 		entry = &table->entries[n];

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Finding inodes by what no index has: by a number that may have been used anew.
+ * Finding inodes by an inode number that the host may have reused: no index has that.
  */
 #include "inode/internal.h"
 

@@ -34,7 +34,7 @@ int vfsd_state_open_path(struct vfsd_inodes *inodes, const char *path)
 		fd = fcntl(root_fd, F_DUPFD_CLOEXEC, 0);
 		error = fd < 0 ? -errno : 0;
 	}
-	/* EAGAIN: somebody renames directories. */
+	/* EAGAIN: directories are being renamed. */
 	for (int i = 0; root_fd >= 0 && fd < 0 && i < OPEN_RETRIES; i++) {
 		fd = (int)syscall(SYS_openat2, root_fd, path, &how, sizeof(how));
 		error = fd < 0 ? -errno : 0;
@@ -49,7 +49,7 @@ int vfsd_state_open_path(struct vfsd_inodes *inodes, const char *path)
 	return error ? error : fd;
 }
 
-/* Where the kernel says that @fd is, NUL-terminated. Returns its length or -errno. */
+/* The path of @fd in /proc/self/fd, NUL-terminated. Returns its length or -errno. */
 static ssize_t host_path(int proc_self_fd, int fd, char path[VFSD_STATE_PATH_MAX])
 {
 	ssize_t n = readlinkat(proc_self_fd, vfsd_proc_name(fd).name, path, VFSD_STATE_PATH_MAX);
@@ -117,7 +117,7 @@ int vfsd_state_path_of(const struct vfsd_state_root *root, int fd, bool certain,
 	    memcmp(buffer, root->path, root->bytes) != 0)
 		return -ENOENT;
 	*ret = buffer + root->bytes + 1;
-	/* The kernel says so of what has no name any more; but a name may end like that, too. */
+	/* The kernel appends this to the path of an inode without a name, but a name may end like that, too. */
 	if (certain && !ends_with(buffer, (size_t)n, " (deleted)"))
 		return 0;
 	found = open_same(root, fd, *ret);

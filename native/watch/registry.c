@@ -56,7 +56,7 @@ static int start_thread(struct vfsd_watch_registry *registry)
 	if (epoll_ctl(registry->epoll_fd, EPOLL_CTL_ADD, registry->wake_fd, &wake) < 0 ||
 	    epoll_ctl(registry->epoll_fd, EPOLL_CTL_ADD, registry->source->fd, &host) < 0)
 		return -errno;
-	err = vfsd_thread_start(&registry->thread, "local-events", run, registry);
+	err = vfsd_thread_start(&registry->thread, "vfsd-watch", run, registry);
 	registry->thread_running = err == 0;
 	return err;
 }

@@ -416,7 +416,7 @@ def test_host_is_watched_only_where_somebody_asks(
     assert first.end()[0] == 0
     daemon.wait_for_log("event=consumer_gone")
     assert daemon.fanotify_marks() == []
-    assert "local-events" not in threads(daemon)
+    assert "vfsd-watch" not in threads(daemon)
 
 
 def threads(daemon: Daemon) -> list[str]:
@@ -712,10 +712,10 @@ def test_consumer_that_scribbles_is_let_go(daemon: Daemon, watcher: Watcher) -> 
 
 def test_consumer_that_takes_no_bell_blocks_nobody(daemon: Daemon, watcher: Watcher) -> None:
     """It empties its ring and never its socket."""
-    from virtiofsd_py.engine import RingReader
+    from virtiofsd_py.engine import ShmReader
 
     sock, _, (ring,) = subscribe(daemon)
-    reader = RingReader(ring)
+    reader = ShmReader(ring)
     os.close(ring)
     with sock:
         for i in range(1000):

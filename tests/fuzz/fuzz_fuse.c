@@ -82,7 +82,7 @@ struct target {
 	struct vfsd_xattrmap *xattrmap;
 	struct vfsd_idmap *idmap;
 	struct vfsd_inodes *inodes;
-	struct vfsd_handles *handles;
+	struct vfsd_open_files *handles;
 	struct vfsd_fuse *fuse;
 	struct vfsd_fuse_worker *worker;
 	uint64_t nodes[KNOWN];
@@ -152,7 +152,7 @@ static void target_create(struct target *t)
 	null_hostfs_create(&t->fs);
 	CHECK_EQ(vfsd_inodes_create(&inodes, open("/usr", O_PATH | O_CLOEXEC), &t->inodes), 0);
 	t->fs.inodes = t->inodes;
-	CHECK_EQ(vfsd_handles_create(&t->quota, &t->handles), 0);
+	CHECK_EQ(vfsd_open_files_create(&t->quota, &t->handles), 0);
 	CHECK_EQ(vfsd_fuse_create(&config, &hooks, &null_hostfs_ops, &t->fs, t->inodes, t->handles,
 				  &t->fuse),
 		 0);
@@ -161,13 +161,13 @@ static void target_create(struct target *t)
 
 static void target_destroy(struct target *t)
 {
-	vfsd_handles_clear(t->handles);
-	CHECK_EQ(vfsd_handles_count(t->handles), 0);
+	vfsd_open_files_clear(t->handles);
+	CHECK_EQ(vfsd_open_files_count(t->handles), 0);
 	vfsd_inodes_clear(t->inodes);
 	CHECK_EQ(vfsd_inodes_count(t->inodes), 1);
 	vfsd_fuse_worker_destroy(t->worker);
 	vfsd_fuse_destroy(t->fuse);
-	vfsd_handles_destroy(t->handles);
+	vfsd_open_files_destroy(t->handles);
 	vfsd_inodes_destroy(t->inodes);
 	vfsd_xattrmap_destroy(t->xattrmap);
 	vfsd_idmap_destroy(t->idmap);

@@ -22,7 +22,7 @@ enum { FUSE_GUEST_OUT_BYTES = 2 << 20 };
 struct fuse_guest {
 	struct tree tree;
 	struct vfsd_inodes *inodes;
-	struct vfsd_handles *handles;
+	struct vfsd_open_files *handles;
 	struct vfsd_hostfs *fs;
 	struct vfsd_fuse *fuse;
 	struct vfsd_fuse_worker *worker;
@@ -216,7 +216,7 @@ static inline void fuse_guest_create_cold(struct fuse_guest *g,
 	inodes.proc_self_fd = g->proc_self_fd = tree_proc_self_fd();
 	CHECK_EQ(vfsd_inodes_create(&inodes, open(g->tree.path, O_PATH | O_CLOEXEC), &g->inodes),
 		 0);
-	CHECK_EQ(vfsd_handles_create(inodes.fd_quota, &g->handles), 0);
+	CHECK_EQ(vfsd_open_files_create(inodes.fd_quota, &g->handles), 0);
 	CHECK_EQ(vfsd_hostfs_create(g->inodes, g->handles, g->proc_self_fd, &g->fs), 0);
 	if (config->capability_name)
 		vfsd_hostfs_set_capability_name(g->fs, config->capability_name);
@@ -242,7 +242,7 @@ static inline void fuse_guest_destroy(struct fuse_guest *g)
 	vfsd_fuse_worker_destroy(g->worker);
 	vfsd_fuse_destroy(g->fuse);
 	vfsd_hostfs_destroy(g->fs);
-	vfsd_handles_destroy(g->handles);
+	vfsd_open_files_destroy(g->handles);
 	vfsd_inodes_destroy(g->inodes);
 	CHECK_EQ(close(g->proc_self_fd), 0);
 	tree_destroy(&g->tree);

@@ -408,7 +408,7 @@ static inline ssize_t null_copy_file_range(struct vfsd_hostfs *fs, int fd_in, of
 	return (ssize_t)length;
 }
 
-static inline ssize_t null_readdir(struct vfsd_hostfs *fs, struct vfsd_handle *handle,
+static inline ssize_t null_readdir(struct vfsd_hostfs *fs, struct vfsd_open_file *handle,
 				   int64_t offset, void *buf, size_t size, size_t *ret_early)
 {
 	static const char *const names[] = {".", "..", "a", "b", "none", "dlong", "e"};

@@ -81,7 +81,7 @@ static void test_sessions(void)
 	CHECK_EQ(fuse_guest_init(&g, 41, 0, &out), 0);
 	CHECK_EQ(g.starts, 2);
 	CHECK_EQ(vfsd_inodes_count(g.inodes), 1);
-	CHECK_EQ(vfsd_handles_count(g.handles), 0);
+	CHECK_EQ(vfsd_open_files_count(g.handles), 0);
 	CHECK_EQ(fuse_guest_getattr(&g, before, &attr), -ESTALE);
 	CHECK_EQ(fuse_guest_write(&g, before, opened.fh, 0, "x", 0, 0), -EBADF);
 	CHECK(fuse_guest_node(&g, ROOT, "a") != before);
@@ -417,8 +417,8 @@ static int failing_tmpfile(struct vfsd_hostfs *fs, const struct vfsd_caller *cal
 	return FAILING(vfsd_hostfs_ops.tmpfile(fs, caller, parent, flags, mode, ret, ret_fd));
 }
 
-static ssize_t failing_readdir(struct vfsd_hostfs *fs, struct vfsd_handle *handle, int64_t offset,
-			       void *buf, size_t size, size_t *ret_early)
+static ssize_t failing_readdir(struct vfsd_hostfs *fs, struct vfsd_open_file *handle,
+			       int64_t offset, void *buf, size_t size, size_t *ret_early)
 {
 	return FAILING(vfsd_hostfs_ops.readdir(fs, handle, offset, buf, size, ret_early));
 }
@@ -473,7 +473,7 @@ static void test_failing_host(void)
 		host_calls = 0;
 		small_life(&g);
 		failed = host_calls >= fail_at;
-		CHECK_EQ(vfsd_handles_count(g.handles), 0);
+		CHECK_EQ(vfsd_open_files_count(g.handles), 0);
 		CHECK_EQ(fuse_guest_init(&g, 41, 0, &out), 0);
 		CHECK_EQ(vfsd_inodes_count(g.inodes), 1);
 		fuse_guest_destroy(&g);
@@ -565,7 +565,7 @@ static void test_queues(enum vfsd_handle_policy handles)
 	}
 	CHECK_EQ(fuse_guest_init(&g, 41, 0, &out), 0);
 	CHECK_EQ(vfsd_inodes_count(g.inodes), 1);
-	CHECK_EQ(vfsd_handles_count(g.handles), 0);
+	CHECK_EQ(vfsd_open_files_count(g.handles), 0);
 	fuse_guest_destroy(&g);
 }
 

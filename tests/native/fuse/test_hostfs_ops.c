@@ -82,15 +82,15 @@ static void test_read_write(struct fuse_guest *g)
 static int open_flags_of(struct fuse_guest *g, uint64_t node, uint32_t flags)
 {
 	struct fuse_open_out opened;
-	struct vfsd_handle *handle;
+	struct vfsd_open_file *handle;
 	int got;
 
 	CHECK_EQ(fuse_guest_open(g, FUSE_OPEN, node, flags, &opened), 0);
-	handle = vfsd_handle_get(g->handles, opened.fh, node);
+	handle = vfsd_open_file_get(g->handles, opened.fh, node);
 	CHECK(handle);
 	got = fcntl(handle->fd, F_GETFL);
 	CHECK_EQ(fcntl(handle->fd, F_GETFD), FD_CLOEXEC);
-	vfsd_handle_put(g->handles, handle);
+	vfsd_open_file_put(g->handles, handle);
 	CHECK_EQ(fuse_guest_release(g, FUSE_RELEASE, node, opened.fh), 0);
 	return got;
 }
@@ -159,7 +159,7 @@ static void test_create_existing(struct fuse_guest *g)
 	CHECK_EQ(fuse_guest_create_file(g, ROOT, "l", O_RDWR, 0600, &entry, &opened), -ESTALE);
 	CHECK_EQ(fuse_guest_create_file(g, ROOT, "d", O_RDWR, 0600, &entry, &opened), -ESTALE);
 	CHECK_EQ(vfsd_inodes_count(g->inodes), inodes);
-	CHECK_EQ(vfsd_handles_count(g->handles), 0);
+	CHECK_EQ(vfsd_open_files_count(g->handles), 0);
 	CHECK_EQ(unlinkat(g->tree.fd, "f", 0), 0);
 	CHECK_EQ(unlinkat(g->tree.fd, "l", 0), 0);
 	CHECK_EQ(unlinkat(g->tree.fd, "d", AT_REMOVEDIR), 0);

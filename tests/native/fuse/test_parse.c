@@ -15,7 +15,7 @@ enum { BODY_MAX = 512, OUT_MAX = 4096, UNIQUE = 0x1234 };
 
 static struct vfsd_hostfs fs;
 static struct vfsd_inodes *inodes;
-static struct vfsd_handles *handles;
+static struct vfsd_open_files *handles;
 static struct vfsd_fuse *fuse;
 static struct vfsd_fuse_worker *worker;
 static uint64_t fh;
@@ -533,7 +533,7 @@ int main(void)
 	inodes_config.proc_self_fd = tree_proc_self_fd();
 	null_hostfs_create(&fs);
 	CHECK_EQ(vfsd_inodes_create(&inodes_config, open("/usr", O_PATH | O_CLOEXEC), &inodes), 0);
-	CHECK_EQ(vfsd_handles_create(NULL, &handles), 0);
+	CHECK_EQ(vfsd_open_files_create(NULL, &handles), 0);
 	fs.inodes = inodes;
 	CHECK_EQ(vfsd_fuse_create(&config, &hooks, &null_hostfs_ops, &fs, inodes, handles, &fuse),
 		 0);
@@ -547,7 +547,7 @@ int main(void)
 	test_too_long();
 	vfsd_fuse_worker_destroy(worker);
 	vfsd_fuse_destroy(fuse);
-	vfsd_handles_destroy(handles);
+	vfsd_open_files_destroy(handles);
 	vfsd_inodes_destroy(inodes);
 	null_hostfs_destroy(&fs);
 	close(inodes_config.proc_self_fd);

@@ -86,7 +86,7 @@ static void drop(struct vfsd_inode *inode, uint64_t nlookup, const char *name)
 static bool use(struct vfsd_inode *inode)
 {
 	bool transient;
-	int fd = vfsd_inode_fd_borrow(inodes, inode, &transient);
+	int fd = vfsd_inode_acquire_fd(inodes, inode, &transient);
 
 	CHECK(fd >= 0);
 	CHECK(fcntl(fd, F_GETFD) >= 0);
@@ -105,7 +105,7 @@ static void test_stays_open(void)
 	make("a");
 	inode = look_up("a", &st);
 	fds = tree_count_fds();
-	CHECK_EQ(vfsd_inodes_tend(inodes), -1);
+	CHECK_EQ(vfsd_inodes_expire_fds(inodes), -1);
 
 	/* Those who only look at it from aside leave nothing open... */
 	fd = vfsd_inode_fd_get(inodes, inode, &transient);
@@ -115,12 +115,12 @@ static void test_stays_open(void)
 	/* ...a guest does... */
 	CHECK(use(inode) && use(inode));
 	CHECK_EQ(tree_count_fds(), fds + 1);
-	CHECK(vfsd_inodes_tend(inodes) > 0 && vfsd_inodes_tend(inodes) <= 1000);
+	CHECK(vfsd_inodes_expire_fds(inodes) > 0 && vfsd_inodes_expire_fds(inodes) <= 1000);
 	/* ...until there is no name any more, as far as nobody uses it. */
 	user = vfsd_inode_get(inodes, inode->nodeid);
-	fd = vfsd_inode_fd_borrow(inodes, user, &transient);
+	fd = vfsd_inode_acquire_fd(inodes, user, &transient);
 	CHECK(fd >= 0 && !transient);
-	vfsd_inode_let_go(inodes, inode);
+	vfsd_inode_uncache_fd(inodes, inode);
 	CHECK(fcntl(fd, F_GETFD) >= 0);
 	/* The next one has none to wait for, and leaves that one alone. */
 	CHECK(!use(inode));
@@ -131,7 +131,7 @@ static void test_stays_open(void)
 
 	inode = vfsd_inode_get(inodes, inode->nodeid);
 	CHECK(use(inode));
-	vfsd_inode_let_go(inodes, inode);
+	vfsd_inode_uncache_fd(inodes, inode);
 	CHECK_EQ(tree_count_fds(), fds);
 	CHECK(use(inode));
 	drop(inode, 1, "a");
@@ -200,12 +200,12 @@ static void test_closed_after_a_while(void)
 	char name[16];
 	int wait_ms;
 
-	while ((wait_ms = vfsd_inodes_tend(inodes)) >= 0) /* of earlier ones */
+	while ((wait_ms = vfsd_inodes_expire_fds(inodes)) >= 0) /* of earlier ones */
 		(void)usleep((useconds_t)wait_ms * 1000);
 	use_new_ones(all);
 	CHECK_EQ(tree_count_fds(), fds + KEPT_MAX);
 	/* Not all in one go, which somebody's request would have to wait for. */
-	while ((wait_ms = vfsd_inodes_tend(inodes)) >= 0) {
+	while ((wait_ms = vfsd_inodes_expire_fds(inodes)) >= 0) {
 		CHECK(wait_ms == 0 || tree_count_fds() == fds + KEPT_MAX);
 		calls += wait_ms == 0;
 		(void)usleep((useconds_t)wait_ms * 1000);
@@ -222,7 +222,7 @@ static void test_closed_after_a_while(void)
 /* So that whatever is not held for good is closed. */
 static void expire_all(void)
 {
-	while (vfsd_inodes_tend(inodes) >= 0)
+	while (vfsd_inodes_expire_fds(inodes) >= 0)
 		skipped_ms += 1000;
 }
 
@@ -240,8 +240,8 @@ static void test_held_when_looked_up(void)
 	inode = look_up("b", &st);
 	CHECK_EQ(unlinkat(tree.fd, "a", 0), 0);
 	CHECK(!vfsd_inode_is_pinned(gone) && !vfsd_inode_is_pinned(inode));
-	CHECK_EQ(vfsd_inode_fd_borrow(inodes, gone, &transient), -ESTALE);
-	CHECK(vfsd_inodes_hold_lookups(inodes));
+	CHECK_EQ(vfsd_inode_acquire_fd(inodes, gone, &transient), -ESTALE);
+	CHECK(vfsd_inodes_cache_lookups(inodes));
 	vfsd_inode_put(inodes, vfsd_inode_forget(inodes, gone->nodeid, 1));
 	vfsd_inode_put(inodes, gone);
 
@@ -249,10 +249,10 @@ static void test_held_when_looked_up(void)
 	CHECK(vfsd_inode_is_pinned(inode));
 	/* Its time has nearly come when it is looked up again. */
 	skipped_ms += 1000;
-	CHECK(vfsd_inodes_tend(inodes) > 0);
+	CHECK(vfsd_inodes_expire_fds(inodes) > 0);
 	vfsd_inode_put(inodes, look_up("b", &st));
 	skipped_ms += 1000;
-	CHECK(vfsd_inodes_tend(inodes) > 0);
+	CHECK(vfsd_inodes_expire_fds(inodes) > 0);
 	CHECK(vfsd_inode_is_pinned(inode));
 	/* And so it can be used without its name. */
 	CHECK_EQ(unlinkat(tree.fd, "b", 0), 0);
@@ -262,7 +262,7 @@ static void test_held_when_looked_up(void)
 
 	/* That was long ago. */
 	skipped_ms += 10000;
-	CHECK(!vfsd_inodes_hold_lookups(inodes));
+	CHECK(!vfsd_inodes_cache_lookups(inodes));
 	vfsd_inode_put(inodes, vfsd_inode_forget(inodes, inode->nodeid, 3));
 	vfsd_inode_put(inodes, inode);
 	make("a");
@@ -281,9 +281,9 @@ static void test_opening_what_is_gone(void)
 	make("a");
 	inode = look_up("a", &st);
 	CHECK_EQ(unlinkat(tree.fd, "a", 0), 0);
-	CHECK(!vfsd_inodes_hold_lookups(inodes));
+	CHECK(!vfsd_inodes_cache_lookups(inodes));
 	CHECK_EQ(vfsd_inode_open(inodes, inode, O_RDONLY), -ESTALE);
-	CHECK(vfsd_inodes_hold_lookups(inodes));
+	CHECK(vfsd_inodes_cache_lookups(inodes));
 	skipped_ms += 10000;
 	vfsd_inode_put(inodes, vfsd_inode_forget(inodes, inode->nodeid, 1));
 	vfsd_inode_put(inodes, inode);
@@ -305,7 +305,7 @@ static void test_known_while_open(void)
 	CHECK(use(inode));
 	CHECK(known(&st) == inode);
 	vfsd_inode_put(inodes, inode);
-	vfsd_inode_let_go(inodes, inode);
+	vfsd_inode_uncache_fd(inodes, inode);
 	CHECK(!known(&st));
 	drop(inode, 2, "a");
 }
@@ -383,8 +383,8 @@ static void *closer(void *arg)
 {
 	(void)arg;
 	while (!atomic_load(&done)) {
-		vfsd_inode_let_go(inodes, shared[0]);
-		(void)vfsd_inodes_tend(inodes);
+		vfsd_inode_uncache_fd(inodes, shared[0]);
+		(void)vfsd_inodes_expire_fds(inodes);
 	}
 	return NULL;
 }
@@ -445,7 +445,7 @@ int main(void)
 		.handles = VFSD_HANDLES_MANDATORY,
 		.need_handles = true,
 		.proc_self_fd = proc_self_fd,
-		.kept_max = KEPT_MAX,
+		.cached_fds_max = KEPT_MAX,
 	};
 	unsigned int fds = tree_count_fds();
 	struct statfs fs;

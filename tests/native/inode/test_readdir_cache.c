@@ -316,7 +316,7 @@ int main(void)
 		.need_handles = true,
 		.proc_self_fd = proc_self_fd,
 		.mount_table_fd = table,
-		.kept_max = KEPT_MAX,
+		.cached_fds_max = KEPT_MAX,
 	};
 	unsigned int fds = tree_count_fds();
 	struct statfs fs;
