@@ -461,7 +461,7 @@ def _decide_fsnotify(options: Options, engine: core.Engine, watches: limits.Watc
 
 
 def _serve_extensions(engine: core.Engine, extensions: Handlers) -> bool:
-    engine.serve_upcalls(lambda upcall: extensions.serve(upcall, engine))
+    engine.serve_upcalls(lambda upcall: extensions.serve(upcall, engine), extensions.forget)
     return True
 
 

@@ -3,7 +3,7 @@
 
 Every negative return becomes an `EngineError` here. No request and no event passes through, but for
 requests of opcodes that Python has registered (`Engine.serve_upcalls`); calls are rare and come
-from one control thread (`log_lines` too).
+from one control thread (`log_lines` too; not `Engine.answer_upcall`).
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Protocol, Self
 
 from virtiofsd_py._native import ffi, lib
 from virtiofsd_py.errors import EngineError
@@ -135,7 +136,7 @@ class EngineConfig:
         mount_table_fd: /proc/self/mountinfo, which the engine opens anew; 0: names of directories
             that are listed often cannot be known by their numbers.
         num_rings: rings a front-end may start, at most `MAX_RINGS`.
-        pool_threads: threads for each ring of ordinary requests; 0 is 1. With `upcalls` it is 1.
+        pool_threads: threads for each ring of ordinary requests; 0 is 1.
         poll_us: how long such a thread polls before it sleeps, in microseconds.
         allow_mmap: whether the guest may map files shared that it does not cache.
         killpriv_v2: whether the guest leaves the clearing of set-user-id bits to us.
@@ -237,6 +238,7 @@ class Upcall:
     """A request that Python is to serve; ``vfsd_engine_upcall``.
 
     Attributes:
+        id: by which `Engine.answer_upcall` knows it; no other has it.
         opcode: one of `EngineConfig.upcalls`.
         nodeid: the object.
         unique: the request's number.
@@ -247,6 +249,7 @@ class Upcall:
         room_bytes: the most that the payload of the answer may have.
     """
 
+    id: int
     opcode: int
     nodeid: int
     unique: int
@@ -255,6 +258,17 @@ class Upcall:
     pid: int
     body: bytes
     room_bytes: int
+
+
+class Answerable(Protocol):
+    """What of an `Upcall` an answer needs."""
+
+    @property
+    def id(self) -> int: ...  # noqa: D102 - see Upcall
+    @property
+    def opcode(self) -> int: ...  # noqa: D102
+    @property
+    def room_bytes(self) -> int: ...  # noqa: D102
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,15 +367,15 @@ _TABLE_FIELDS: Final = {
 }
 
 
-def _answer(handler: Callable[[Upcall], bytes], upcall: Upcall) -> tuple[int, bytes]:
-    """Return an errno, or 0 and the payload."""
+def _handle(handler: Callable[[Upcall], bytes | None], upcall: Upcall) -> bytes | int | None:
+    """Return the payload, an errno, or None for an answer that comes later."""
     try:
-        return 0, handler(upcall)
+        return handler(upcall)
     except OSError as error:
-        return error.errno or errno.EIO, b""
+        return error.errno or errno.EIO
     except Exception:
         _log.exception("event=handler_failed opcode=%s", upcall.opcode)
-        return errno.EIO, b""
+        return errno.EIO
 
 
 def _check(result: int, what: str) -> int:
@@ -417,6 +431,7 @@ class Engine:
             EngineError: out of memory, or a bad `config`; its descriptors are closed.
         """
         self._raw: Any = ffi.NULL
+        self._answering = threading.Lock()  # held by answers, which are of any thread
         raw, _keep = _raw_config(config)
         out = ffi.new("vfsd_engine **")
         _check(lib.vfsd_engine_create(raw, out), "engine")
@@ -424,7 +439,8 @@ class Engine:
 
     def close(self) -> None:
         """Stop every ring and thread and give everything back. Idempotent."""
-        raw, self._raw = self._raw, ffi.NULL
+        with self._answering:
+            raw, self._raw = self._raw, ffi.NULL
         lib.vfsd_engine_destroy(raw)
 
     def __enter__(self) -> Self:
@@ -609,21 +625,33 @@ class Engine:
         """A descriptor that is readable as long as `serve_upcalls` has something to do."""
         return int(lib.vfsd_engine_upcall_fd(self._raw))
 
-    def serve_upcalls(self, handler: Callable[[Upcall], bytes]) -> None:
+    def serve_upcalls(
+        self,
+        handler: Callable[[Upcall], bytes | None],
+        gone: Callable[[int], None] = lambda _: None,
+    ) -> None:
         """Have requests that wait served, the oldest first, some of them: see `upcall_fd`.
 
-        The queue that a request came from waits for it, the others go on; but nothing else is done
-        on this thread meanwhile, so a handler should be quick.
+        No queue waits for an answer. But nothing else is done on this thread while a handler runs,
+        so it should be quick.
 
         Args:
             handler: returns the payload of the reply, or raises OSError with an errno for the
-                guest. Any other exception is logged, and EIO to the guest.
+                guest, or returns None: then `answer_upcall` is called later. Any other exception is
+                logged, and EIO to the guest.
+            gone: called with the `Upcall.id` of one that was to be answered later and need not be
+                any more: the guest has interrupted it, its session has ended, or its ring was
+                stopped, in which case it comes again when the ring goes on, as another one.
         """
         raw = ffi.new("vfsd_engine_upcall *")
         for _ in range(_UPCALL_BATCH):
             if not lib.vfsd_engine_next_upcall(self._raw, raw):
                 return
+            if raw.gone:
+                gone(raw.id)
+                continue
             upcall = Upcall(
+                raw.id,
                 raw.opcode,
                 raw.nodeid,
                 raw.unique,
@@ -633,15 +661,36 @@ class Engine:
                 bytes(ffi.buffer(raw.body, raw.body_bytes)),
                 raw.room_bytes,
             )
-            error, payload = _answer(handler, upcall)
-            result = lib.vfsd_engine_answer_upcall(self._raw, -error, payload, len(payload))
-            if result == -errno.EMSGSIZE:
-                _log.error(
-                    "event=answer_too_long opcode=%s bytes=%s room=%s",
-                    upcall.opcode,
-                    len(payload),
-                    upcall.room_bytes,
-                )
+            answer = _handle(handler, upcall)
+            if answer is not None:
+                self.answer_upcall(upcall, answer)
+
+    def answer_upcall(self, upcall: Answerable, answer: bytes | int) -> bool:
+        """Answer a request that `serve_upcalls` has handed out, once; any thread.
+
+        Args:
+            upcall: the request.
+            answer: the payload of the reply, or an errno. A payload that is longer than
+                `Upcall.room_bytes` is logged, and EIO to the guest.
+
+        Returns:
+            Whether somebody was still waiting for it.
+        """
+        error, payload = (0, answer) if isinstance(answer, bytes) else (answer, b"")
+        with self._answering:
+            if self._raw == ffi.NULL:
+                return False
+            result = lib.vfsd_engine_answer_upcall(
+                self._raw, upcall.id, -error, payload, len(payload)
+            )
+        if result == -errno.EMSGSIZE:
+            _log.error(
+                "event=answer_too_long opcode=%s bytes=%s room=%s",
+                upcall.opcode,
+                len(payload),
+                upcall.room_bytes,
+            )
+        return bool(result != -errno.ENOENT)
 
     def open_node(self, nodeid: int, flags: int) -> int:
         """Open a file or directory by the guest's name for it; the descriptor is the caller's.

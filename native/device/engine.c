@@ -68,17 +68,20 @@ int vfsd_engine_upcall_fd(const vfsd_engine *engine)
 
 int vfsd_engine_next_upcall(vfsd_engine *engine, vfsd_engine_upcall *ret)
 {
-	const struct vfsd_upcall *call = vfsd_upcalls_next(engine->upcalls);
+	const struct vfsd_upcall *call;
+	enum vfsd_upcall_news news = vfsd_upcalls_next(engine->upcalls, &call);
 
-	if (!call)
+	if (news == VFSD_UPCALL_NONE)
 		return 0;
 	*ret = (vfsd_engine_upcall){
-		.opcode = call->header->opcode,
-		.uid = call->header->uid,
-		.gid = call->header->gid,
-		.pid = call->header->pid,
-		.nodeid = call->header->nodeid,
-		.unique = call->header->unique,
+		.id = call->id,
+		.gone = news == VFSD_UPCALL_GONE,
+		.opcode = call->header.opcode,
+		.uid = call->header.uid,
+		.gid = call->header.gid,
+		.pid = call->header.pid,
+		.nodeid = call->header.nodeid,
+		.unique = call->header.unique,
 		.body = call->body,
 		.body_bytes = (uint32_t)call->body_bytes,
 		.room_bytes = (uint32_t)call->room_bytes,
@@ -86,9 +89,10 @@ int vfsd_engine_next_upcall(vfsd_engine *engine, vfsd_engine_upcall *ret)
 	return 1;
 }
 
-int vfsd_engine_answer_upcall(vfsd_engine *engine, int error, const void *payload, uint32_t bytes)
+int vfsd_engine_answer_upcall(vfsd_engine *engine, uint64_t id, int error, const void *payload,
+			      uint32_t bytes)
 {
-	return vfsd_upcalls_answer(engine->upcalls, error, payload, bytes);
+	return vfsd_upcalls_answer(engine->upcalls, id, error, payload, bytes);
 }
 
 int vfsd_engine_open_node(vfsd_engine *engine, uint64_t nodeid, int flags)
@@ -340,8 +344,7 @@ int vfsd_engine_create(const vfsd_engine_config *config, vfsd_engine **ret)
 	engine->config = *config;
 	engine->dirtylog_fd = -1;
 	engine->root_fd = -1;
-	/* A thread that is to stop gives back the request that Python has not answered: the last one. */
-	if (config->pool_threads == 0 || config->n_upcalls > 0)
+	if (config->pool_threads == 0)
 		engine->config.pool_threads = 1;
 	engine->config.proc_self_fd = vfsd_fd_take(&proc_self_fd);
 	engine->rings = calloc(config->num_rings, sizeof(*engine->rings));

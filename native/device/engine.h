@@ -5,7 +5,7 @@
  * Everything here is control plane: rare calls from one thread. Requests and events never leave C.
  * Unless said otherwise a function returns 0 or -errno, and takes over the descriptors it is given,
  * on error too.
- * Owner thread: the control thread, for every function but vfsd_engine_next_log().
+ * Owner thread: the control thread, for every function but those that say "any thread".
  */
 #ifndef VFSD_DEVICE_ENGINE_H
 #define VFSD_DEVICE_ENGINE_H

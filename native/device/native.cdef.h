@@ -48,7 +48,7 @@ typedef struct vfsd_engine_config {
 	int proc_self_fd;   /* O_PATH of /proc/self/fd; owned */
 	int mount_table_fd; /* /proc/self/mountinfo, the caller's, opened anew; 0: none */
 	uint32_t num_rings;
-	uint32_t pool_threads; /* for each ring of ordinary requests; 0 is 1, so is any with upcalls */
+	uint32_t pool_threads; /* for each ring of ordinary requests; 0 is 1 */
 	uint32_t poll_us;      /* of each such thread before it sleeps; not in a pool */
 	int cache;	       /* enum vfsd_cache */
 	int file_handles;      /* enum vfsd_handle_policy */
@@ -116,8 +116,10 @@ typedef struct vfsd_engine_stats {
 	uint64_t open_files;
 } vfsd_engine_stats;
 
-/* A request that Python is to serve. */
+/* A request that Python is to serve, fuse/upcall.h. */
 typedef struct vfsd_engine_upcall {
+	uint64_t id; /* for the answer */
+	bool gone;   /* it had been taken, and need not be answered any more */
 	uint32_t opcode;
 	uint32_t uid;
 	uint32_t gid;
@@ -202,17 +204,19 @@ int vfsd_engine_log_fd(const vfsd_engine *engine);
  */
 int vfsd_engine_next_log(vfsd_engine *engine, char *line, int *level);
 
-/* An eventfd, readable when requests wait that go up to Python. Borrowed. */
+/* An eventfd, readable when vfsd_engine_next_upcall() has something. Borrowed. */
 int vfsd_engine_upcall_fd(const vfsd_engine *engine);
 
-/* The oldest of them. 1: got one; 0: none waits. */
+/* Take the oldest request that goes up to Python, or hear of one that has gone. 1: got one; 0: none. */
 int vfsd_engine_next_upcall(vfsd_engine *engine, vfsd_engine_upcall *ret);
 
 /*
- * Answer it: @error 0 with the payload, or -errno. -ENOENT: its ring was stopped meanwhile, it will
- * come again if the ring does; -EMSGSIZE: too long, the guest was told -EIO.
+ * Answer one that was taken, once: @error 0 with the payload, or -errno. Any thread. -ENOENT: it has gone,
+ * because the guest has interrupted it, its session has ended, or its ring was stopped (then it comes
+ * again if the ring does); -EMSGSIZE: too long, the guest was told -EIO.
  */
-int vfsd_engine_answer_upcall(vfsd_engine *engine, int error, const void *payload, uint32_t bytes);
+int vfsd_engine_answer_upcall(vfsd_engine *engine, uint64_t id, int error, const void *payload,
+			      uint32_t bytes);
 
 /*
  * Open what the guest knows as @nodeid, a file or a directory; @flags: open(2)'s, O_CLOEXEC is

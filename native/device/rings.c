@@ -19,7 +19,7 @@
 enum { F_NOTIFICATION = 0, F_INDIRECT_DESC = 28, F_EVENT_IDX = 29 };
 
 /* A fraction of the time in which FORGETs could fill the ring. */
-enum { FORGETS_REST_US = 500 };
+enum { FORGETS_NAP_US = 500 };
 
 static void replace_fd(int *slot, int fd)
 {
@@ -83,7 +83,7 @@ static int ring_run(struct vfsd_engine *engine, uint32_t index)
 			.index = index,
 			.threads = is_ordinary(engine, index) ? engine->config.pool_threads : 1,
 			.poll_us = is_ordinary(engine, index) ? engine->config.poll_us : 0,
-			.rest_us = is_ordinary(engine, index) ? 0 : FORGETS_REST_US,
+			.nap_us = is_ordinary(engine, index) ? 0 : FORGETS_NAP_US,
 			.fuse = engine->fuse,
 			.mem = engine->mem,
 			.setup = setup,

@@ -143,7 +143,7 @@ static bool fill(struct vfsd_notify *notify)
 					       MESSAGE_BYTES_MAX);
 	vfsd_cursor_init(&cursor, chain->iov + chain->n_in, chain->n_out);
 	(void)vfsd_cursor_write(&cursor, notify->message, used);
-	vfsd_vring_log_chain(&notify->ring, chain);
+	vfsd_vring_log_out(&notify->ring, chain->iov + chain->n_in, chain->n_out);
 	vfsd_vring_push(&notify->ring, chain->head, used);
 	return true;
 }
@@ -183,7 +183,7 @@ int vfsd_notify_flush(struct vfsd_notify *notify)
 		}
 		pushed = true;
 	}
-	if (pushed && vfsd_vring_publish(&notify->ring))
+	if (pushed && vfsd_vring_should_notify(&notify->ring))
 		(void)vfsd_nowait_signal(notify->call_fd);
 	if (got < 0) {
 		notify->broken = true;

@@ -212,8 +212,8 @@ static ssize_t read_directory(struct vfsd_request *req, bool plus)
 	if (!fill.handle)
 		return vfsd_open_file_missing(fuse->handles, in->fh, req->header.nodeid);
 	/* What is made where it is to be need not be copied there. */
-	req->placed = vfsd_cursor_is_piece(&req->out, fill.room);
-	fill.to = req->placed ? vfsd_cursor_piece(&req->out, fill.room) : req->reply;
+	req->in_place = vfsd_cursor_is_piece(&req->out, fill.room);
+	fill.to = req->in_place ? vfsd_cursor_piece(&req->out, fill.room) : req->reply;
 	n = fill_reply(req, &fill);
 	vfsd_open_file_put(fuse->handles, fill.handle);
 	return n;

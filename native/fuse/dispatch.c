@@ -12,16 +12,17 @@
 #include "base/util.h"
 
 enum row_flags {
-	NODE = 1 << 0,	    /* header.nodeid must be held: gives req->inode */
-	NO_REPLY = 1 << 1,  /* the guest expects none, not even for an error */
-	WRITES = 1 << 2,    /* -EROFS on a read-only share */
-	BARRIER = 1 << 3,   /* older events go before the reply */
-	STREAM = 1 << 4,    /* only args are copied, the rest is read from guest memory */
-	OPENS = 1 << 5,	    /* allowed before INIT */
-	ANYBODY = 1 << 6,   /* also callers whose ids are forbidden: it only gives things back */
-	OWN_FIRST = 1 << 7, /* the same, where the guest's own doing is reported here */
-	FORGOTTEN = 1
-		<< 8, /* NODE, but a node that the guest does not hold is the handler's: no inode */
+	NODE = 1 << 0,	      /* header.nodeid must be held: gives req->inode */
+	NO_REPLY = 1 << 1,    /* the guest expects none, not even for an error */
+	WRITES = 1 << 2,      /* -EROFS on a read-only share */
+	BARRIER = 1 << 3,     /* older events go before the reply */
+	STREAM = 1 << 4,      /* only args are copied, the rest is read from guest memory */
+	PRE_INIT = 1 << 5,    /* allowed before INIT */
+	ANY_ID = 1 << 6,      /* also callers whose ids are forbidden: it only gives things back */
+	OWN_BARRIER = 1 << 7, /* as BARRIER, where the guest's own events are reported by us */
+	/* NODE, but a node that the guest does not hold is the handler's: no inode. */
+	FORGOTTEN = 1 << 8,
+	ERRORS_ONLY = 1 << 9, /* a reply says what went wrong, success has none */
 };
 
 /* One opcode. To add one: a row here, a handler in the file of its group. */
@@ -38,7 +39,7 @@ struct vfsd_fuse_row {
 
 static const struct vfsd_fuse_row rows[FUSE_OPCODES] = {
 	OP(LOOKUP, vfsd_fuse_lookup, 0, ARGS(fuse_entry_out), NODE | FORGOTTEN),
-	OP(FORGET, vfsd_fuse_forget, ARGS(fuse_forget_in), 0, NO_REPLY | ANYBODY),
+	OP(FORGET, vfsd_fuse_forget, ARGS(fuse_forget_in), 0, NO_REPLY | ANY_ID),
 	OP(GETATTR, vfsd_fuse_getattr, ARGS(fuse_getattr_in), ARGS(fuse_attr_out), NODE),
 	OP(SETATTR, vfsd_fuse_setattr, ARGS(fuse_setattr_in), ARGS(fuse_attr_out), NODE | WRITES),
 	OP(READLINK, vfsd_fuse_readlink, 0, 0, NODE),
@@ -53,27 +54,27 @@ static const struct vfsd_fuse_row rows[FUSE_OPCODES] = {
 	OP(READ, vfsd_fuse_read, ARGS(fuse_read_in), 0, 0),
 	OP(WRITE, vfsd_fuse_write, ARGS(fuse_write_in), ARGS(fuse_write_out), WRITES | STREAM),
 	OP(STATFS, vfsd_fuse_statfs, 0, ARGS(fuse_statfs_out), NODE),
-	OP(RELEASE, vfsd_fuse_release, ARGS(fuse_release_in), 0, ANYBODY),
+	OP(RELEASE, vfsd_fuse_release, ARGS(fuse_release_in), 0, ANY_ID),
 	OP(FSYNC, vfsd_fuse_fsync, ARGS(fuse_fsync_in), 0, 0),
 	OP(SETXATTR, vfsd_fuse_setxattr, FUSE_SETXATTR_IN_OLD_BYTES, 0, NODE | WRITES),
 	OP(GETXATTR, vfsd_fuse_getxattr, ARGS(fuse_getxattr_in), 0, NODE),
 	OP(LISTXATTR, vfsd_fuse_listxattr, ARGS(fuse_getxattr_in), 0, NODE),
 	OP(REMOVEXATTR, vfsd_fuse_removexattr, 0, 0, NODE | WRITES),
-	OP(FLUSH, vfsd_fuse_flush, ARGS(fuse_flush_in), 0, OWN_FIRST),
-	OP(INIT, vfsd_fuse_init, FUSE_INIT_IN_OLD_BYTES, ARGS(fuse_init_out), OPENS | ANYBODY),
+	OP(FLUSH, vfsd_fuse_flush, ARGS(fuse_flush_in), 0, OWN_BARRIER),
+	OP(INIT, vfsd_fuse_init, FUSE_INIT_IN_OLD_BYTES, ARGS(fuse_init_out), PRE_INIT | ANY_ID),
 	OP(OPENDIR, vfsd_fuse_opendir, ARGS(fuse_open_in), ARGS(fuse_open_out), NODE),
 	OP(READDIR, vfsd_fuse_readdir, ARGS(fuse_read_in), 0, 0),
-	OP(RELEASEDIR, vfsd_fuse_release, ARGS(fuse_release_in), 0, ANYBODY),
+	OP(RELEASEDIR, vfsd_fuse_release, ARGS(fuse_release_in), 0, ANY_ID),
 	OP(FSYNCDIR, vfsd_fuse_fsync, ARGS(fuse_fsync_in), 0, 0),
 	/* Locks are the guest's own: GETLK, SETLK and SETLKW are not served. */
 	OP(ACCESS, vfsd_fuse_access, ARGS(fuse_access_in), 0, NODE),
 	OP(CREATE, vfsd_fuse_create_file, ARGS(fuse_create_in),
-	   ARGS(fuse_entry_out) + ARGS(fuse_open_out), NODE | WRITES | OWN_FIRST),
-	OP(INTERRUPT, vfsd_fuse_interrupt, ARGS(fuse_interrupt_in), 0, NO_REPLY | ANYBODY),
-	OP(DESTROY, vfsd_fuse_destroy_session, 0, 0, ANYBODY),
+	   ARGS(fuse_entry_out) + ARGS(fuse_open_out), NODE | WRITES | OWN_BARRIER),
+	OP(INTERRUPT, vfsd_fuse_interrupt, ARGS(fuse_interrupt_in), 0, ERRORS_ONLY | ANY_ID),
+	OP(DESTROY, vfsd_fuse_destroy_session, 0, 0, ANY_ID),
 	OP(IOCTL, vfsd_fuse_ioctl, ARGS(fuse_ioctl_in), ARGS(fuse_ioctl_out), 0),
 	OP(BATCH_FORGET, vfsd_fuse_batch_forget, ARGS(fuse_batch_forget_in), 0,
-	   NO_REPLY | STREAM | ANYBODY),
+	   NO_REPLY | STREAM | ANY_ID),
 	OP(FALLOCATE, vfsd_fuse_fallocate, ARGS(fuse_fallocate_in), 0, WRITES),
 	OP(READDIRPLUS, vfsd_fuse_readdirplus, ARGS(fuse_read_in), 0, NODE),
 	OP(RENAME2, vfsd_fuse_rename2, ARGS(fuse_rename2_in), 0, NODE | WRITES | BARRIER),
@@ -173,7 +174,7 @@ static int know_caller(struct vfsd_request *req, const struct vfsd_fuse_row *row
 	error = vfsd_idmap_translate(ids, VFSD_UID_TO_HOST, &req->caller.uid);
 	if (!error)
 		error = vfsd_idmap_translate(ids, VFSD_GID_TO_HOST, &req->caller.gid);
-	return row->flags & ANYBODY ? 0 : error;
+	return row->flags & ANY_ID ? 0 : error;
 }
 
 /* All that every opcode needs before its handler, which then runs. */
@@ -181,7 +182,7 @@ static ssize_t dispatch(struct vfsd_request *req, const struct vfsd_fuse_row *ro
 {
 	int error;
 
-	if (!(req->granted & VFSD_FUSE_READY) && !(row->flags & OPENS))
+	if (!(req->granted & VFSD_FUSE_READY) && !(row->flags & PRE_INIT))
 		return -EIO;
 	if (!row->handle)
 		return -ENOSYS;
@@ -208,27 +209,33 @@ static ssize_t dispatch(struct vfsd_request *req, const struct vfsd_fuse_row *ro
 	return n;
 }
 
-/* Place header, which fits into @out, and payload, for which there is @room. Returns bytes written. */
-static uint32_t reply(struct vfsd_request *req, const struct iovec *out, uint32_t n_out,
+/* The reply to what a handler has returned, for which @out has @room. Returns its bytes. */
+static uint32_t reply(const struct vfsd_request *req, const struct iovec *out, uint32_t n_out,
 		      size_t room, ssize_t n)
 {
-	struct fuse_out_header header = {.unique = req->header.unique};
-	struct vfsd_cursor at = {.iov = out, .n = n_out, .left = sizeof(header)};
-
 	if (n > 0 && (size_t)n > room)
 		n = -EINVAL;
-	header.error = n < 0 ? (int32_t)n : 0;
-	header.len = (uint32_t)(sizeof(header) + (n < 0 ? 0 : (size_t)n));
-	(void)vfsd_cursor_write(&at, &header, sizeof(header));
-	if (n > 0 && !req->placed && vfsd_cursor_write(&req->out, req->worker->reply, (size_t)n))
-		return 0;
-	return header.len;
+	return vfsd_fuse_place_reply(out, n_out, req->header.unique, n < 0 ? (int)n : 0,
+				     req->in_place ? NULL : req->worker->reply,
+				     n < 0 ? 0 : (size_t)n);
 }
 
-uint32_t vfsd_fuse_serve(struct vfsd_fuse_worker *worker, const struct iovec *in, uint32_t n_in,
-			 const struct iovec *out, uint32_t n_out)
+/* A request that has a reply only if it fails, and that only if there is room. */
+static uint32_t serve_errors_only(struct vfsd_request *req, const struct vfsd_fuse_row *row,
+				  const struct iovec *out, uint32_t n_out)
+{
+	size_t room = req->out.left;
+	ssize_t n = dispatch(req, row);
+
+	return n == 0 || room < sizeof(struct fuse_out_header) ? 0 : reply(req, out, n_out, 0, n);
+}
+
+enum vfsd_served vfsd_fuse_serve(struct vfsd_fuse_worker *worker, const struct vfsd_chain *chain,
+				 uint32_t *written)
 {
 	const struct vfsd_fuse_hooks *hooks = &worker->fuse->hooks;
+	const struct iovec *out = chain->iov + chain->n_in;
+	const uint32_t n_out = chain->n_out;
 	struct vfsd_request req;
 	const struct vfsd_fuse_row *row;
 	size_t room;
@@ -236,37 +243,45 @@ uint32_t vfsd_fuse_serve(struct vfsd_fuse_worker *worker, const struct iovec *in
 
 	req.fuse = worker->fuse;
 	req.worker = worker;
+	req.chain = chain;
 	req.granted = atomic_load_explicit(&worker->fuse->granted, memory_order_acquire);
 	req.inode = NULL;
 	req.reply = worker->reply;
-	req.placed = false;
-	req.given_up = false;
-	vfsd_cursor_init(&req.in, in, n_in);
+	req.in_place = false;
+	req.outcome = VFSD_SERVED_DONE;
+	vfsd_cursor_init(&req.in, chain->iov, chain->n_in);
 	vfsd_cursor_init(&req.out, out, n_out);
+	*written = 0;
 
 	n = read_header(&req);
 	row = row_of(worker->fuse, req.header.opcode);
 	if (VFSD_UNLIKELY(n)) {
 		VFSD_LOG_LIMITED(VFSD_LOG_WARN, "fuse: malformed request op=%s opcode=%u len=%u",
 				 row->name, req.header.opcode, req.header.len);
-		if (row->flags & NO_REPLY || req.out.left < sizeof(struct fuse_out_header))
-			return 0;
-		return reply(&req, out, n_out, 0, n);
+		if (!(row->flags & NO_REPLY) && req.out.left >= sizeof(struct fuse_out_header))
+			*written = reply(&req, out, n_out, 0, n);
+		return VFSD_SERVED_DONE;
 	}
+	atomic_store_explicit(&worker->serving, req.header.unique, memory_order_relaxed);
 	if (row->flags & NO_REPLY) {
 		(void)dispatch(&req, row);
-		return 0;
+		return VFSD_SERVED_DONE;
+	}
+	if (VFSD_UNLIKELY(row->flags & ERRORS_ONLY)) {
+		*written = serve_errors_only(&req, row, out, n_out);
+		return VFSD_SERVED_DONE;
 	}
 	/* What cannot be answered is not done either. */
 	if (vfsd_cursor_skip(&req.out, sizeof(struct fuse_out_header)))
-		return 0;
+		return VFSD_SERVED_DONE;
 	room = req.out.left;
 	n = dispatch(&req, row);
-	if (VFSD_UNLIKELY(req.given_up))
-		return VFSD_FUSE_NOT_SERVED;
-	if (row->flags & (BARRIER | OWN_FIRST) && hooks->barrier)
+	if (VFSD_UNLIKELY(req.outcome != VFSD_SERVED_DONE))
+		return req.outcome;
+	if (row->flags & (BARRIER | OWN_BARRIER) && hooks->barrier)
 		hooks->barrier(hooks->ctx, (row->flags & BARRIER) == 0);
-	return reply(&req, out, n_out, room, n);
+	*written = reply(&req, out, n_out, room, n);
+	return VFSD_SERVED_DONE;
 }
 
 /* Lead some of @own up to Python. 0 or -errno. */
@@ -284,7 +299,7 @@ static int register_upcalls(struct vfsd_fuse *fuse, struct vfsd_fuse_row *own)
 		if (opcode == FUSE_FSNOTIFY || opcode == FUSE_HOLD ||
 		    (config->rfc2021 && opcode == VFSD_RFC2021_OPCODE) ||
 		    (opcode < VFSD_ARRAY_SIZE(rows) &&
-		     rows[opcode].flags & (NO_REPLY | OPENS | ANYBODY)))
+		     rows[opcode].flags & (NO_REPLY | ERRORS_ONLY | PRE_INIT | ANY_ID)))
 			return -EINVAL;
 		fuse->upcall_opcodes[i] = opcode;
 		if (opcode < VFSD_ARRAY_SIZE(rows))
@@ -327,6 +342,8 @@ int vfsd_fuse_create(const struct vfsd_fuse_config *config, const struct vfsd_fu
 	error = make_rows(fuse);
 	if (!error)
 		error = vfsd_numbers_create(inodes, &fuse->numbers);
+	if (!error)
+		error = vfsd_deferrals_create(&fuse->deferrals);
 	if (error) {
 		vfsd_fuse_destroy(fuse);
 		return error;
@@ -351,33 +368,41 @@ void vfsd_fuse_destroy(struct vfsd_fuse *fuse)
 		free((void *)(uintptr_t)fuse->rows);
 	free(fuse->upcall_opcodes);
 	vfsd_numbers_destroy(fuse->numbers);
+	vfsd_deferrals_destroy(fuse->deferrals);
 	free(fuse);
 }
 
-int vfsd_fuse_worker_create(struct vfsd_fuse *fuse, struct vfsd_fuse_worker **ret)
+struct vfsd_deferrals *vfsd_fuse_deferrals(struct vfsd_fuse *fuse)
+{
+	return fuse->deferrals;
+}
+
+int vfsd_fuse_worker_create(struct vfsd_fuse *fuse, struct vfsd_reply_ring *ring,
+			    struct vfsd_fuse_worker **ret)
 {
 	struct vfsd_fuse_worker *worker = malloc(sizeof(*worker));
 
 	if (!worker)
 		return -ENOMEM;
 	worker->fuse = fuse;
-	worker->upcall = (struct vfsd_upcall){.stopped = false};
+	worker->ring = ring;
+	/* No guest has such a request. */
+	atomic_init(&worker->serving, UINT64_MAX);
+	worker->interrupted = UINT64_MAX;
+	vfsd_deferrals_enter(fuse->deferrals, worker);
 	*ret = worker;
 	return 0;
 }
 
 void vfsd_fuse_worker_destroy(struct vfsd_fuse_worker *worker)
 {
+	if (!worker)
+		return;
+	vfsd_deferrals_leave(worker->fuse->deferrals, worker);
 	free(worker);
 }
 
-int vfsd_fuse_worker_tend(struct vfsd_fuse_worker *worker)
+int vfsd_fuse_expire_fds(struct vfsd_fuse_worker *worker)
 {
 	return vfsd_inodes_expire_fds(worker->fuse->inodes);
-}
-
-void vfsd_fuse_worker_stop(struct vfsd_fuse_worker *worker)
-{
-	if (worker->fuse->config.upcalls)
-		vfsd_upcalls_stop(worker->fuse->config.upcalls, &worker->upcall);
 }

@@ -180,7 +180,7 @@ ssize_t vfsd_fuse_read(struct vfsd_request *req)
 		return vfsd_open_file_missing(fuse->handles, in->fh, req->header.nodeid);
 	n = fuse->ops->read(fuse->fs, handle->fd, iov, n_iov, (off_t)in->offset);
 	vfsd_open_file_put(fuse->handles, handle);
-	req->placed = true;
+	req->in_place = true;
 	return n;
 }
 

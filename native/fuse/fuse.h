@@ -2,9 +2,10 @@
 /*
  * fuse/fuse - decode a request, call the host filesystem, encode the reply.
  *
- * One table row per opcode. Sees cursors and a hostfs operations table, never a ring. Bad bytes get
+ * One table row per opcode. Sees chains and a hostfs operations table, never a ring. Bad bytes get
  * an error reply. An opcode that Python has registered goes up to it, also one that is served here
- * otherwise; any other without a handler gets ENOSYS.
+ * otherwise; any other without a handler gets ENOSYS. A handler that would wait defers its request
+ * (fuse/deferred.h).
  * Owner thread: vfsd_fuse is shared by all queue threads (negotiated values are written by INIT
  * only, published with release); a vfsd_fuse_worker belongs to one queue thread.
  * Spec: include/uapi/linux/fuse.h, protocol 7.27 .. 7.45.
@@ -23,6 +24,9 @@ struct vfsd_hostfs;
 struct vfsd_hostfs_ops;
 struct vfsd_idmap;
 struct vfsd_upcalls;
+struct vfsd_chain;
+struct vfsd_deferrals;
+struct vfsd_reply_ring;
 struct vfsd_xattrmap;
 
 enum vfsd_cache { VFSD_CACHE_AUTO, VFSD_CACHE_ALWAYS, VFSD_CACHE_METADATA, VFSD_CACHE_NEVER };
@@ -84,8 +88,12 @@ struct vfsd_fuse_config {
 struct vfsd_fuse;
 struct vfsd_fuse_worker;
 
-/* What vfsd_fuse_serve() returns for a request that it has not touched: give it back to the ring. */
-#define VFSD_FUSE_NOT_SERVED UINT32_MAX
+/* What has become of a request. */
+enum vfsd_served {
+	VFSD_SERVED_DONE,      /* its chain goes into the used ring */
+	VFSD_SERVED_DEFERRED,  /* it is answered later: its chain is not the caller's any more */
+	VFSD_SERVED_NOT_TAKEN, /* nothing was done, for the ring is to stop: it goes back to it */
+};
 
 /* @config and @hooks are copied; the other pointers are borrowed and must outlive the session. */
 int vfsd_fuse_create(const struct vfsd_fuse_config *config, const struct vfsd_fuse_hooks *hooks,
@@ -112,27 +120,25 @@ void vfsd_fuse_end_session(struct vfsd_fuse *fuse);
  */
 struct vfsd_inode *vfsd_fuse_inode(struct vfsd_fuse *fuse, uint64_t nodeid);
 
-/* Scratch memory of one queue thread. */
-int vfsd_fuse_worker_create(struct vfsd_fuse *fuse, struct vfsd_fuse_worker **ret);
+/* For vfsd_reply_ring_stop(). */
+struct vfsd_deferrals *vfsd_fuse_deferrals(struct vfsd_fuse *fuse);
+
+/* Scratch memory of one thread of @ring (borrowed); NULL: it cannot defer. 0 or -ENOMEM. */
+int vfsd_fuse_worker_create(struct vfsd_fuse *fuse, struct vfsd_reply_ring *ring,
+			    struct vfsd_fuse_worker **ret);
 void vfsd_fuse_worker_destroy(struct vfsd_fuse_worker *worker);
 
 /*
- * Give back what is kept for requests to come and has not been asked for. Returns in how many ms to
- * call it again, -1: after more requests. A queue calls it between batches, and when it is idle.
+ * Close cached descriptors that nobody has asked for in a while. Returns in how many ms to call it
+ * again, -1: after more requests. A queue calls it between batches, and when it is idle.
  */
-int vfsd_fuse_worker_tend(struct vfsd_fuse_worker *worker);
+int vfsd_fuse_expire_fds(struct vfsd_fuse_worker *worker);
 
 /*
- * The worker's thread is to end: from now on it waits for no answer of Python's, and such requests
- * are not served. The control thread.
+ * Serve the request in @chain. Of one that is done, *written are the bytes of its reply (0 for FORGET
+ * and the like).
  */
-void vfsd_fuse_worker_stop(struct vfsd_fuse_worker *worker);
-
-/*
- * Serve one request: @in is device-readable, @out device-writable.
- * Returns the bytes written to @out (0 for FORGET and the like), or VFSD_FUSE_NOT_SERVED.
- */
-uint32_t vfsd_fuse_serve(struct vfsd_fuse_worker *worker, const struct iovec *in, uint32_t n_in,
-			 const struct iovec *out, uint32_t n_out);
+enum vfsd_served vfsd_fuse_serve(struct vfsd_fuse_worker *worker, const struct vfsd_chain *chain,
+				 uint32_t *written);
 
 #endif

@@ -13,15 +13,16 @@
 #include <sys/types.h>
 
 #include "fuse/cursor.h"
+#include "fuse/deferred.h"
 #include "fuse/fuse.h"
 #include "inode/open_file.h"
 #include "hostfs/hostfs.h"
 #include "fuse/id_map.h"
 #include "inode/inode.h"
 #include "inode/numbers.h"
-#include "fuse/upcall.h"
 #include "fuse/wire.h"
 #include "fuse/xattr_map.h"
+#include "virtio/vring.h"
 
 enum {
 	VFSD_FUSE_MAX_WRITE_BYTES = 1 << 20,
@@ -47,15 +48,20 @@ struct vfsd_fuse {
 	struct vfsd_inodes *inodes;
 	struct vfsd_open_files *handles;
 	struct vfsd_numbers *numbers;
+	struct vfsd_deferrals *deferrals;
 	_Atomic uint64_t told_stale[VFSD_FUSE_TOLD_STALE]; /* see vfsd_fuse_goes_on() */
 	_Atomic uint64_t granted; /* FUSE_* INIT flags and VFSD_FUSE_READY, 0: no session */
 };
 
 struct vfsd_fuse_worker {
 	struct vfsd_fuse *fuse;
+	struct vfsd_reply_ring *ring; /* NULL: nothing can be deferred */
+	_Atomic uint64_t serving;     /* the unique of the request at hand, or of the last */
+	/* Under the lock of deferred.c. */
+	uint64_t interrupted; /* the unique of an INTERRUPT that came while it was being served */
+	struct vfsd_fuse_worker *next;
 	struct iovec iov[VFSD_FUSE_IOV_MAX];
 	char xattr_name[VFSD_XATTR_NAME_BYTES];
-	struct vfsd_upcall upcall;
 	_Alignas(8) uint8_t body[VFSD_FUSE_BODY_BYTES];
 	_Alignas(8) uint8_t reply[VFSD_FUSE_REPLY_BYTES];
 	_Alignas(8) uint8_t dents[VFSD_FUSE_DENTS_BYTES];
@@ -64,6 +70,7 @@ struct vfsd_fuse_worker {
 struct vfsd_request {
 	struct vfsd_fuse *fuse;
 	struct vfsd_fuse_worker *worker;
+	const struct vfsd_chain *chain;
 	uint64_t granted;
 	struct fuse_in_header header;
 	struct vfsd_caller caller; /* in the host's ids */
@@ -76,15 +83,35 @@ struct vfsd_request {
 	size_t in_left;		   /* bytes of it that belong to the request */
 	struct vfsd_cursor out;	   /* room for the payload of the reply, in guest memory */
 	void *reply;   /* where a handler builds the payload, zeroed up to the row's size */
-	bool placed;   /* the payload has been put into guest memory already */
-	bool given_up; /* nothing has been done, and nothing is to be replied */
+	bool in_place; /* the payload has been put into guest memory already */
+	enum vfsd_served outcome; /* unless it is DONE there is no reply now; see deferred.h */
 };
 
 /*
- * Serves one request. Returns the bytes of payload (built in req->reply unless req->placed) or
+ * Serves one request. Returns the bytes of payload (built in req->reply unless req->in_place) or
  * -errno for the guest.
  */
 typedef ssize_t (*vfsd_fuse_handler)(struct vfsd_request *req);
+
+/*
+ * Place header and payload (NULL: it is there already) into @out, which has the room. Returns the bytes
+ * that the reply has.
+ */
+static inline uint32_t vfsd_fuse_place_reply(const struct iovec *out, uint32_t n_out,
+					     uint64_t unique, int error, const void *payload,
+					     size_t bytes)
+{
+	struct fuse_out_header header = {.unique = unique, .error = error};
+	struct vfsd_cursor at = {.iov = out, .n = n_out, .left = sizeof(header) + bytes};
+
+	if (error)
+		bytes = 0;
+	header.len = (uint32_t)(sizeof(header) + bytes);
+	(void)vfsd_cursor_write(&at, &header, sizeof(header));
+	if (bytes > 0 && payload)
+		(void)vfsd_cursor_write(&at, payload, bytes);
+	return header.len;
+}
 
 /* parse.c: what follows the fixed struct. 0 or -errno. */
 

@@ -73,6 +73,7 @@ static int check_demands(const struct vfsd_fuse_config *config, uint64_t offered
 void vfsd_fuse_end_session(struct vfsd_fuse *fuse)
 {
 	atomic_store_explicit(&fuse->granted, 0, memory_order_release);
+	vfsd_deferrals_end_session(fuse->deferrals);
 	vfsd_open_files_clear(fuse->handles);
 	vfsd_inodes_clear(fuse->inodes);
 }
@@ -196,11 +197,11 @@ ssize_t vfsd_fuse_destroy_session(struct vfsd_request *req)
 	return 0;
 }
 
-/* Nothing here waits for long enough to be worth interrupting. */
 ssize_t vfsd_fuse_interrupt(struct vfsd_request *req)
 {
-	(void)req;
-	return 0;
+	const struct fuse_interrupt_in *in = req->args;
+
+	return vfsd_deferrals_interrupt(req->fuse->deferrals, in->unique);
 }
 
 static ssize_t subscribe(struct vfsd_request *req, const struct vfsd_fuse_interest *interest)

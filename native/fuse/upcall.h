@@ -2,58 +2,57 @@
 /*
  * fuse/upcall - requests on their way up to Python and back.
  *
- * A queue thread leaves its request, wakes the control thread by an eventfd and waits for the
- * answer. It has one request at a time, in its own preallocated memory, so there are never more than
- * there are queues. When its queue is to stop, a request that nobody has answered is given up as if
- * it had never been taken from the ring: the control thread, which stops queues, is the one that
- * answers, and could otherwise wait for itself.
- * Owner thread: queue threads for vfsd_upcall_wait(), the control thread for all else.
+ * The handler of a registered opcode copies its request, defers it and wakes the control thread by an
+ * eventfd. That takes requests one after the other, as many as it likes, and answers each when it can:
+ * other requests of the same ring are answered meanwhile.
+ * One that is interrupted gets -EINTR at once, whether it has been taken or not. When its ring stops, or
+ * the session ends, it goes as fuse/deferred.h says. Whoever has taken it hears that it has gone.
+ * Owner thread: vfsd_upcalls_answer() any; the rest the control thread.
  */
 #ifndef VFSD_FUSE_UPCALL_H
 #define VFSD_FUSE_UPCALL_H
 
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
 
-struct fuse_in_header;
+#include "fuse/wire.h"
+
 struct vfsd_upcalls;
 
-/* One queue thread's place. Zeros to begin with; all but the first part belongs to upcall.c. */
 struct vfsd_upcall {
-	const struct fuse_in_header *header;
-	const void *body; /* what follows the header, private memory */
-	size_t body_bytes;
-	void *reply;	   /* where the payload goes */
-	size_t room_bytes; /* how much of it there may be */
-
+	uint64_t id; /* our own: a guest may use any unique it likes */
+	struct fuse_in_header header;
+	size_t room_bytes; /* for the payload of the answer */
+	/* Belongs to upcall.c. */
+	struct vfsd_deferred *request; /* NULL: gone */
 	struct vfsd_upcall *next;
-	ssize_t result;
-	bool waiting;
-	bool stopped; /* its queue is to stop */
+	size_t body_bytes;
+	uint8_t body[]; /* what follows the header: the guest's, unchecked */
 };
 
-/* 0 or -errno. Destroy it after the last queue thread has ended. */
+enum vfsd_upcall_news {
+	VFSD_UPCALL_NONE,
+	VFSD_UPCALL_REQUEST, /* *ret is good until it is answered, or reported as gone */
+	VFSD_UPCALL_GONE, /* *ret has gone, and is good until the next call of any function here */
+};
+
+/* 0 or -errno. Destroy it when no ring runs. */
 int vfsd_upcalls_create(struct vfsd_upcalls **ret);
 void vfsd_upcalls_destroy(struct vfsd_upcalls *upcalls);
 
-/* Have it answered. Returns bytes of payload or -errno; -ECANCELED: given up, the queue stops. */
-ssize_t vfsd_upcall_wait(struct vfsd_upcalls *upcalls, struct vfsd_upcall *call);
-
-/* An eventfd, readable when requests wait. Borrowed. */
+/* An eventfd, readable when there is news. Borrowed. */
 int vfsd_upcalls_fd(const struct vfsd_upcalls *upcalls);
 
-/* The oldest that waits, NULL: none. It stays good until it is answered or stopped. */
-const struct vfsd_upcall *vfsd_upcalls_next(struct vfsd_upcalls *upcalls);
+/* Take the oldest request that nobody has taken, or hear of one that has gone since. */
+enum vfsd_upcall_news vfsd_upcalls_next(struct vfsd_upcalls *upcalls,
+					const struct vfsd_upcall **ret);
 
 /*
- * Answer what vfsd_upcalls_next() gave last: @error 0 with @bytes of @payload, else -errno.
- * -ENOENT: it has gone; -EMSGSIZE: too long, the guest has been told -EIO.
+ * Answer the request with @id, which has been taken: @error 0 with @bytes of @payload, else -errno. It
+ * may not be named again. -ENOENT: it has gone; -EMSGSIZE: too long, the guest has been told -EIO.
  */
-int vfsd_upcalls_answer(struct vfsd_upcalls *upcalls, int error, const void *payload, size_t bytes);
-
-/* No more waiting for @call's queue thread, now and later. */
-void vfsd_upcalls_stop(struct vfsd_upcalls *upcalls, struct vfsd_upcall *call);
+int vfsd_upcalls_answer(struct vfsd_upcalls *upcalls, uint64_t id, int error, const void *payload,
+			size_t bytes);
 
 #endif

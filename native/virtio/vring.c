@@ -12,7 +12,7 @@
 enum {
 	CACHE_LINE_BYTES = 64,
 	/* Of a chain that are fetched ahead: headers, arguments, the reply. */
-	FETCHED_BUFFERS = 5,
+	PREFETCHED_BUFFERS = 5,
 };
 
 #define ALWAYS_INLINE inline __attribute__((always_inline))
@@ -72,7 +72,7 @@ int vfsd_vring_init(struct vfsd_vring *ring, const struct vfsd_mem *mem,
 		.num = (uint16_t)num,
 		.next_avail = setup->base,
 		.avail_seen = setup->base,
-		.ahead_end = setup->base,
+		.prefetched_end = setup->base,
 		.event_idx = setup->event_idx,
 		.indirect = setup->indirect,
 		.log = setup->log,
@@ -80,8 +80,8 @@ int vfsd_vring_init(struct vfsd_vring *ring, const struct vfsd_mem *mem,
 		.used_gpa = setup->used_gpa,
 	};
 	ring->next_used = vfsd_vring_load(&ring->used->idx);
-	ring->shown = ring->next_used;
-	ring->published = ring->next_used;
+	ring->exposed = ring->next_used;
+	ring->asked = ring->next_used;
 	(void)vfsd_vring_enable_kick(ring); /* who ran the ring before may have left it silent */
 	return 0;
 }
@@ -240,7 +240,7 @@ static ALWAYS_INLINE int add_chain(struct walk *walk, const struct vfsd_vring *r
 }
 
 /* Have the beginning of a table fetched, if it is where the last buffer was. */
-static ALWAYS_INLINE void fetch_table(const struct vfsd_vring *ring, uint64_t gpa)
+static ALWAYS_INLINE void prefetch_table(const struct vfsd_vring *ring, uint64_t gpa)
 {
 	const uint64_t offset = gpa - ring->region->gpa;
 
@@ -255,39 +255,39 @@ static ALWAYS_INLINE void fetch_table(const struct vfsd_vring *ring, uint64_t gp
  * Read where the next chains begin, several at a time: while the driver adds entries to the same lines,
  * each look at one of them waits for the line to come back from its processor.
  */
-static void look_ahead(struct vfsd_vring *ring)
+static void prefetch_heads(struct vfsd_vring *ring)
 {
 	uint16_t n = (uint16_t)(ring->avail_seen - ring->next_avail);
 
-	if (n > VFSD_VRING_AHEAD)
-		n = VFSD_VRING_AHEAD;
+	if (n > VFSD_VRING_PREFETCHED)
+		n = VFSD_VRING_PREFETCHED;
 	for (uint16_t i = 0; i < n; i++) {
 		const uint16_t index = (uint16_t)(ring->next_avail + i);
 
-		ring->ahead[index % VFSD_VRING_AHEAD].head =
+		ring->prefetched[index % VFSD_VRING_PREFETCHED].head =
 			vfsd_vring_load(&ring->avail->ring[index & (ring->num - 1)]);
 	}
 	for (uint16_t i = 0; i < n; i++) {
-		struct vfsd_vring_head *ahead =
-			&ring->ahead[(uint16_t)(ring->next_avail + i) % VFSD_VRING_AHEAD];
+		struct vfsd_vring_head *next =
+			&ring->prefetched[(uint16_t)(ring->next_avail + i) % VFSD_VRING_PREFETCHED];
 		struct vfsd_vring_desc desc;
 
 		/* One that is outside breaks the ring when it is taken, no sooner. */
-		if (VFSD_UNLIKELY(ahead->head >= ring->num))
+		if (VFSD_UNLIKELY(next->head >= ring->num))
 			continue;
-		desc = vfsd_vring_load_desc(&ring->desc[ahead->head]);
-		ahead->addr = desc.addr;
-		ahead->len = desc.len;
-		ahead->flags = desc.flags;
-		ahead->next = desc.next;
+		desc = vfsd_vring_load_desc(&ring->desc[next->head]);
+		next->addr = desc.addr;
+		next->len = desc.len;
+		next->flags = desc.flags;
+		next->next = desc.next;
 		if (desc.flags & VFSD_VRING_DESC_INDIRECT)
-			fetch_table(ring, desc.addr);
+			prefetch_table(ring, desc.addr);
 	}
-	ring->ahead_end = (uint16_t)(ring->next_avail + n);
+	ring->prefetched_end = (uint16_t)(ring->next_avail + n);
 }
 
 /* The line at @at, to be written to if @own. */
-static inline void fetch(const void *at, bool own)
+static inline void prefetch(const void *at, bool own)
 {
 #ifdef __x86_64__
 	/* The builtin asks for a line that is shared, unless told for which processors. */
@@ -302,20 +302,23 @@ static inline void fetch(const void *at, bool own)
 		__builtin_prefetch(at);
 }
 
-void vfsd_vring_fetch(const struct vfsd_vring *ring, const struct vfsd_chain *chain)
+void vfsd_vring_prefetch(const struct vfsd_vring *ring, const struct vfsd_chain *chain)
 {
 	uint32_t n = chain->n_in + chain->n_out;
+	uint16_t next_used;
 
-	fetch(&ring->used->ring[ring->next_used & (ring->num - 1)], true);
-	if (n > FETCHED_BUFFERS)
-		n = FETCHED_BUFFERS;
+	/* A guess is enough: somebody may be pushing. */
+	next_used = __atomic_load_n(&ring->next_used, __ATOMIC_RELAXED);
+	prefetch(&ring->used->ring[next_used & (ring->num - 1)], true);
+	if (n > PREFETCHED_BUFFERS)
+		n = PREFETCHED_BUFFERS;
 	for (uint32_t i = 0; i < n; i++) {
 		const uint8_t *at = chain->iov[i].iov_base;
 		const size_t bytes = chain->iov[i].iov_len;
 
-		fetch(at, i >= chain->n_in);
+		prefetch(at, i >= chain->n_in);
 		if (bytes > CACHE_LINE_BYTES)
-			fetch(at + CACHE_LINE_BYTES, i >= chain->n_in);
+			prefetch(at + CACHE_LINE_BYTES, i >= chain->n_in);
 	}
 }
 
@@ -338,9 +341,9 @@ int vfsd_vring_pop(struct vfsd_vring *ring, struct vfsd_chain *chain)
 			return -EPROTO;
 		ring->avail_seen = idx;
 	}
-	if (ring->next_avail == ring->ahead_end)
-		look_ahead(ring);
-	head = &ring->ahead[ring->next_avail % VFSD_VRING_AHEAD];
+	if (ring->next_avail == ring->prefetched_end)
+		prefetch_heads(ring);
+	head = &ring->prefetched[ring->next_avail % VFSD_VRING_PREFETCHED];
 	err = add_chain(&walk, ring, head);
 	if (VFSD_UNLIKELY(err < 0))
 		return err;
@@ -361,9 +364,22 @@ int vfsd_vring_pop(struct vfsd_vring *ring, struct vfsd_chain *chain)
 	return 1;
 }
 
-void vfsd_vring_mark_chain(const struct vfsd_vring *ring, const struct vfsd_chain *chain)
+void vfsd_vring_unpop(struct vfsd_vring *ring, uint16_t head)
 {
-	vfsd_dirtylog_mark_iov(ring->log, ring->mem, chain->iov + chain->n_in, chain->n_out);
+	uint16_t *entry = &ring->avail->ring[--ring->next_avail & (ring->num - 1)];
+	const struct iovec written = {.iov_base = entry, .iov_len = sizeof(*entry)};
+
+	ring->prefetched_end = ring->next_avail;
+	if (vfsd_vring_load(entry) == head)
+		return;
+	vfsd_vring_store(entry, head);
+	if (ring->log)
+		vfsd_dirtylog_mark_iov(ring->log, ring->mem, &written, 1);
+}
+
+void vfsd_vring_mark(const struct vfsd_vring *ring, const struct iovec *out, uint32_t n_out)
+{
+	vfsd_dirtylog_mark_iov(ring->log, ring->mem, out, n_out);
 }
 
 void vfsd_vring_push(struct vfsd_vring *ring, uint16_t head, uint32_t written)
@@ -372,34 +388,34 @@ void vfsd_vring_push(struct vfsd_vring *ring, uint16_t head, uint32_t written)
 
 	vfsd_vring_store_used(elem, head, written);
 	log_used(ring, elem, sizeof(*elem));
-	ring->next_used++;
+	__atomic_store_n(&ring->next_used, (uint16_t)(ring->next_used + 1), __ATOMIC_RELAXED);
 }
 
-void vfsd_vring_show(struct vfsd_vring *ring)
+void vfsd_vring_expose_used(struct vfsd_vring *ring)
 {
 	vfsd_vring_store_release(&ring->used->idx, ring->next_used);
-	ring->shown = ring->next_used;
+	ring->exposed = ring->next_used;
 	log_used(ring, &ring->used->idx, sizeof(ring->used->idx));
 }
 
-bool vfsd_vring_publish(struct vfsd_vring *ring)
+bool vfsd_vring_should_notify(struct vfsd_vring *ring)
 {
-	uint16_t old = ring->published;
+	uint16_t old = ring->asked;
 	uint16_t new = ring->next_used;
 	uint16_t event;
 
 	if (old == new)
 		return false;
-	if (ring->shown != new)
-		vfsd_vring_show(ring);
+	if (ring->exposed != new)
+		vfsd_vring_expose_used(ring);
 	if (VFSD_UNLIKELY(ring->used_log != NULL))
 		vfsd_dirtylog_tell(ring->used_log);
-	ring->published = new;
+	ring->asked = new;
 	vfsd_vring_full_fence();
 
 	if (!ring->event_idx)
 		return !(vfsd_vring_load(&ring->avail->flags) & VFSD_VRING_AVAIL_NO_INTERRUPT);
-	/* Whoever ran the ring before us may have published without a signal: give one too many. */
+	/* Whoever ran the ring before us may have exposed entries without a signal: give one too many. */
 	if (!ring->signalled) {
 		ring->signalled = true;
 		return true;

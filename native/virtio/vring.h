@@ -5,7 +5,8 @@
  * Pops chains of descriptors as host iovecs, pushes used entries, decides about notifications.
  * Knows direct and indirect descriptors and VIRTIO_F_EVENT_IDX. Ring memory is hostile: every
  * descriptor is copied once, the copy is validated, only the copy is used.
- * Owner thread: the one queue thread, or the holder of the notify lock.
+ * Owner thread: the one queue thread, or the holder of the notify lock. What is about available entries
+ * (pop, unpop, kicks) and what is about used ones (push, expose, notify) may be done by two threads at once.
  * Spec: virtio 1.2, section "Split Virtqueues".
  */
 #ifndef VFSD_VIRTIO_VRING_H
@@ -26,7 +27,7 @@ enum {
 	/* The longest chain, plus room for buffers that straddle memory regions. */
 	VFSD_CHAIN_IOV_MAX = VFSD_VRING_SIZE_MAX + 64,
 	/* Chains whose beginnings are read at once, a power of two. */
-	VFSD_VRING_AHEAD = 8,
+	VFSD_VRING_PREFETCHED = 8,
 };
 
 /* Where the ring lies, as the front-end told; vfsd_vring_init() translates and checks. */
@@ -75,23 +76,24 @@ struct vfsd_vring_head {
 struct vfsd_vring {
 	const struct vfsd_mem *mem; /* borrowed */
 	const struct vfsd_vring_desc *desc;
-	const struct vfsd_vring_avail *avail;
+	struct vfsd_vring_avail *avail; /* the driver's; only vfsd_vring_unpop() writes to it */
 	struct vfsd_vring_used *used;
 	const struct vfsd_mem_region *region; /* where the last buffer was */
 	uint16_t num;
-	uint16_t next_avail; /* next avail entry to look at */
-	uint16_t avail_seen; /* cached avail->idx, acquired */
-	uint16_t ahead_end;  /* of the avail entries that have been read already */
-	uint16_t next_used;  /* entries pushed, maybe not published yet */
-	uint16_t shown;	     /* used->idx as the driver sees it */
-	uint16_t published;  /* it was that much when we last asked whether to signal */
+	uint16_t next_avail;	 /* next avail entry to look at */
+	uint16_t avail_seen;	 /* cached avail->idx, acquired */
+	uint16_t prefetched_end; /* of the avail entries that have been read already */
+	uint16_t next_used;	 /* entries pushed, maybe not exposed yet */
+	uint16_t exposed;	 /* used->idx as the driver sees it */
+	uint16_t asked;		 /* it was that much when we last asked whether to signal */
 	bool event_idx;
 	bool indirect;
-	bool signalled; /* published since _init */
+	bool signalled; /* since _init */
 	struct vfsd_dirtylog *log;
 	struct vfsd_dirtylog *used_log;
 	uint64_t used_gpa;
-	struct vfsd_vring_head ahead[VFSD_VRING_AHEAD]; /* by avail index, up to ahead_end */
+	struct vfsd_vring_head
+		prefetched[VFSD_VRING_PREFETCHED]; /* by avail index, up to prefetched_end */
 };
 
 /*
@@ -113,39 +115,39 @@ int vfsd_vring_pop(struct vfsd_vring *ring, struct vfsd_chain *chain);
  * Have the beginnings of the buffers of @chain fetched, which will be served soon, and the entry
  * that is pushed next: the driver's processor has just had them in its cache.
  */
-void vfsd_vring_fetch(const struct vfsd_vring *ring, const struct vfsd_chain *chain);
+void vfsd_vring_prefetch(const struct vfsd_vring *ring, const struct vfsd_chain *chain);
 
-/* Take back what vfsd_vring_pop() has just given, unserved: it will be the next again. */
-static inline void vfsd_vring_unpop(struct vfsd_vring *ring)
-{
-	ring->next_avail--;
-	ring->ahead_end = ring->next_avail;
-}
+/*
+ * Give a chain back that was popped and not pushed: it is the next to be popped again. Of several the
+ * youngest goes first. They need not be those that were popped last: then their heads are put into the
+ * available ring, at entries that the driver has no use for before it gets these chains back.
+ */
+void vfsd_vring_unpop(struct vfsd_vring *ring, uint16_t head);
 
 /*
  * Before the push of a chain that may have been written to: mark its writable buffers in the dirty
  * log, all of them, because an operation that failed may have filled a part before.
  */
-void vfsd_vring_mark_chain(const struct vfsd_vring *ring, const struct vfsd_chain *chain);
+void vfsd_vring_mark(const struct vfsd_vring *ring, const struct iovec *out, uint32_t n_out);
 
-static inline void vfsd_vring_log_chain(const struct vfsd_vring *ring,
-					const struct vfsd_chain *chain)
+static inline void vfsd_vring_log_out(const struct vfsd_vring *ring, const struct iovec *out,
+				      uint32_t n_out)
 {
 	if (VFSD_UNLIKELY(ring->log != NULL))
-		vfsd_vring_mark_chain(ring, chain);
+		vfsd_vring_mark(ring, out, n_out);
 }
 
-/* Hand the chain with @head back with @written bytes. Not visible before vfsd_vring_publish(). */
+/* Hand the chain with @head back with @written bytes. Not visible before vfsd_vring_should_notify(). */
 void vfsd_vring_push(struct vfsd_vring *ring, uint16_t head, uint32_t written);
 
 /* Make all pushed entries visible (release), but don't ask yet whether to signal. */
-void vfsd_vring_show(struct vfsd_vring *ring);
+void vfsd_vring_expose_used(struct vfsd_vring *ring);
 
 /*
  * Make all pushed entries visible. True: the driver wants the call eventfd signalled for one of
  * those since the last time. With nothing pushed since then: false.
  */
-bool vfsd_vring_publish(struct vfsd_vring *ring);
+bool vfsd_vring_should_notify(struct vfsd_vring *ring);
 
 /*
  * Ask the driver for no more kicks (best effort). With EVENT_IDX there is nothing to do: after the

@@ -9,50 +9,20 @@ import os
 import struct
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
+from tests.daemon.extending import extended
 from tests.daemon.running import Daemon
 from tests.frontend import ROOT_ID, FuseError, Opcode, Session
 from tests.frontend.vhost import P_DEVICE_STATE
 from tests.frontend.vring import DEADLINE_S
-from virtiofsd_py import engine as core
-from virtiofsd_py.device import VirtioFsDevice
 from virtiofsd_py.fuse import Handlers, Request, example
-from virtiofsd_py.vhost_user import Listener, Server, serve
 
 Run = Callable[[Handlers], AbstractContextManager[Session]]
-
-
-def serve_one(listener: Listener, share: Path, handlers: Handlers) -> None:
-    """What the daemon does, without its options."""
-    config = core.EngineConfig(
-        root_fd=os.open(share, os.O_PATH | os.O_DIRECTORY),
-        proc_self_fd=os.open("/proc/self/fd", os.O_PATH | os.O_DIRECTORY),
-        num_rings=8,
-        fsnotify=core.Fsnotify.OFF,
-        log_level=core.LogLevel.SILENT,
-        upcalls=handlers.opcodes,
-    )
-    with core.Engine(config) as engine:
-
-        def served() -> bool:
-            engine.serve_upcalls(lambda upcall: handlers.serve(upcall, engine))
-            return True
-
-        device = VirtioFsDevice(
-            engine, num_rings=8, num_request_queues=2, tag="test", fsnotify=False
-        )
-        connection = listener.accept()
-        assert connection is not None
-        try:
-            with connection, Server(device) as server:
-                serve(connection, server, {engine.upcall_fd: served})
-        finally:
-            device.close()
 
 
 @pytest.fixture
@@ -63,19 +33,7 @@ def share(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def run(tmp_path: Path, share: Path) -> Run:
-    @contextmanager
-    def run(handlers: Handlers) -> Iterator[Session]:
-        with Listener.bind(tmp_path / "socket", 0o600) as listener:
-            thread = threading.Thread(target=serve_one, args=(listener, share, handlers))
-            thread.start()
-            try:
-                with Session.connect(tmp_path / "socket") as session:
-                    session.fuse.init()
-                    yield session
-            finally:
-                thread.join()
-
-    return run
+    return lambda handlers: extended(handlers, share, tmp_path / "socket")
 
 
 def test_example(run: Run, share: Path) -> None:

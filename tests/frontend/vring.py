@@ -187,6 +187,10 @@ class DriverRing:
             self.memory.free(self._tables.pop(head))
         return Used(head, written)
 
+    def device_used_idx(self) -> int:
+        """What the device has returned so far."""
+        return self.memory.load16(self.used + 2)
+
     def arm_call(self, after: int = 0) -> None:
         """Ask for a signal once more than `after` further chains are used."""
         if self.event_idx:

@@ -19,6 +19,7 @@
 #include "base/quota.h"
 #include "fuse/wire.h"
 #include "fuse/xattr_map.h"
+#include "virtio/vring.h"
 
 enum {
 	BODY_MAX = 255,
@@ -156,7 +157,7 @@ static void target_create(struct target *t)
 	CHECK_EQ(vfsd_fuse_create(&config, &hooks, &null_hostfs_ops, &t->fs, t->inodes, t->handles,
 				  &t->fuse),
 		 0);
-	CHECK_EQ(vfsd_fuse_worker_create(t->fuse, &t->worker), 0);
+	CHECK_EQ(vfsd_fuse_worker_create(t->fuse, NULL, &t->worker), 0);
 }
 
 static void target_destroy(struct target *t)
@@ -259,8 +260,7 @@ static void one_request(struct target *t, struct input *input)
 		.gid = spare,
 		.total_extlen = extensions,
 	};
-	struct iovec in_iov[PIECES];
-	struct iovec out_iov[PIECES];
+	struct vfsd_chain chain;
 	struct fuse_out_header reply;
 	uint8_t *request;
 	uint8_t *out;
@@ -285,8 +285,9 @@ static void one_request(struct target *t, struct input *input)
 			memcpy(request + sizeof(header), &t->nodes[first % t->n_nodes], 8);
 	}
 
-	written = vfsd_fuse_serve(t->worker, in_iov, cut(request, len, in_pieces, in_iov), out_iov,
-				  cut(out, room, out_pieces, out_iov));
+	chain.n_in = cut(request, len, in_pieces, chain.iov);
+	chain.n_out = cut(out, room, out_pieces, chain.iov + chain.n_in);
+	CHECK_EQ(vfsd_fuse_serve(t->worker, &chain, &written), VFSD_SERVED_DONE);
 	CHECK(written <= room);
 	if (written > 0) {
 		CHECK(written >= sizeof(reply));

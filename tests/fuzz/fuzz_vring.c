@@ -66,14 +66,14 @@ static bool read_desc(const struct guest *guest, uint64_t gpa, struct vfsd_vring
 static struct beginning {
 	uint16_t head;
 	struct vfsd_vring_desc desc;
-} beginnings[VFSD_VRING_AHEAD];
+} beginnings[VFSD_VRING_PREFETCHED];
 
 /* The device is going to look ahead, at @n chains from @index on. */
 static void note_beginnings(const struct guest *guest, const struct guest_ring *driver,
 			    uint16_t index, uint16_t n)
 {
-	for (uint16_t i = 0; i < n && i < VFSD_VRING_AHEAD; i++, index++) {
-		struct beginning *begin = &beginnings[index % VFSD_VRING_AHEAD];
+	for (uint16_t i = 0; i < n && i < VFSD_VRING_PREFETCHED; i++, index++) {
+		struct beginning *begin = &beginnings[index % VFSD_VRING_PREFETCHED];
 
 		begin->head = vfsd_vring_load(&driver->avail->ring[index & (driver->num - 1)]);
 		if (begin->head < driver->num)
@@ -201,13 +201,13 @@ static void pop(const struct guest *guest, struct guest_ring *driver, struct vfs
 	static struct vfsd_chain chain;
 	static struct reading reading;
 	uint16_t before = vfsd_vring_base(device);
-	const struct beginning *begin = &beginnings[before % VFSD_VRING_AHEAD];
+	const struct beginning *begin = &beginnings[before % VFSD_VRING_PREFETCHED];
 	uint16_t waiting = (uint16_t)(vfsd_vring_load(&driver->avail->idx) - before);
 	bool cached = device->avail_seen != before;
 	bool pending = vfsd_vring_pending(device);
 	int got;
 
-	if (device->ahead_end == before)
+	if (device->prefetched_end == before)
 		note_beginnings(guest, driver, before,
 				cached ? (uint16_t)(device->avail_seen - before) : waiting);
 	got = vfsd_vring_pop(device, &chain);
@@ -243,7 +243,7 @@ static void publish(struct guest_ring *driver, struct vfsd_vring *device)
 			want |= first || (uint16_t)(old + i) == event;
 	else
 		want = n && !(driver->avail->flags & VFSD_VRING_AVAIL_NO_INTERRUPT);
-	CHECK_EQ(vfsd_vring_publish(device), want);
+	CHECK_EQ(vfsd_vring_should_notify(device), want);
 	if (n > 0) /* else the program may have written there last */
 		CHECK_EQ(vfsd_vring_load(&driver->used->idx), device->next_used);
 }

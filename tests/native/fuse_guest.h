@@ -9,11 +9,13 @@
 #include <stdatomic.h>
 
 #include "check.h"
+#include "fuse/deferred.h"
 #include "fuse/fuse.h"
 #include "inode/open_file.h"
 #include "hostfs/hostfs.h"
 #include "inode/inode.h"
 #include "base/quota.h"
+#include "served.h"
 #include "tree.h"
 #include "fuse/wire.h"
 
@@ -25,6 +27,7 @@ struct fuse_guest {
 	struct vfsd_open_files *handles;
 	struct vfsd_hostfs *fs;
 	struct vfsd_fuse *fuse;
+	struct vfsd_reply_ring replies; /* zeros: nothing can be deferred */
 	struct vfsd_fuse_worker *worker;
 	struct vfsd_quota quota;
 	int proc_self_fd;
@@ -136,7 +139,7 @@ static inline int fuse_guest_call2(struct fuse_guest *g, uint32_t opcode, uint64
 
 	CHECK(sizeof(*reply) + room <= FUSE_GUEST_OUT_BYTES);
 	memset(g->out, 0x5a, sizeof(*reply) + room);
-	written = vfsd_fuse_serve(g->worker, in, 3, out, 3);
+	written = served_at_once(g->worker, in, 3, out, 3);
 	CHECK(written >= sizeof(*reply));
 	CHECK(written <= sizeof(*reply) + room);
 	CHECK_EQ(reply->len, written);
@@ -171,7 +174,7 @@ static inline void fuse_guest_tell(struct fuse_guest *g, uint32_t opcode, uint64
 	};
 	const struct iovec out = {g->out, FUSE_GUEST_OUT_BYTES};
 
-	CHECK_EQ(vfsd_fuse_serve(g->worker, in, 2, &out, 1), 0);
+	CHECK_EQ(served_at_once(g->worker, in, 2, &out, 1), 0);
 }
 
 static inline int fuse_guest_init(struct fuse_guest *g, uint32_t minor, uint64_t flags,
@@ -224,7 +227,7 @@ static inline void fuse_guest_create_cold(struct fuse_guest *g,
 				  config->ops ? config->ops : &vfsd_hostfs_ops, g->fs, g->inodes,
 				  g->handles, &g->fuse),
 		 0);
-	CHECK_EQ(vfsd_fuse_worker_create(g->fuse, &g->worker), 0);
+	CHECK_EQ(vfsd_fuse_worker_create(g->fuse, &g->replies, &g->worker), 0);
 }
 
 static inline void fuse_guest_create(struct fuse_guest *g, const struct fuse_guest_config *config)

@@ -15,7 +15,8 @@ in C, and compared with what C does. `example` tries one:
 
 is the whole command then. `Handlers.opcodes` goes into ``EngineConfig.upcalls``, and
 ``Engine.serve_upcalls`` calls `Handlers.serve`; `daemon` joins them. Inside the sandbox nothing can
-be imported any more: do that before.
+be imported any more: do that before. A function that would have to wait returns None, keeps the
+`Request`, and answers later, from any thread.
 
 Spec: Linux include/uapi/linux/fuse.h for everything on the wire.
 """

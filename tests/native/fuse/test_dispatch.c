@@ -257,7 +257,8 @@ static void test_hooks(void)
 	fuse_guest_tell(&g, FUSE_BATCH_FORGET, 0, &batch, sizeof(batch));
 	CHECK_EQ(g.forgotten, 2);
 	CHECK_EQ(vfsd_inodes_count(g.inodes), 1);
-	fuse_guest_tell(&g, FUSE_INTERRUPT, 0, &g.unique, sizeof(g.unique));
+	/* Nothing with this number has come yet, or it is done. */
+	CHECK_EQ(fuse_guest_call(&g, FUSE_INTERRUPT, 0, &(uint64_t){1000}, 8, 0), -EAGAIN);
 
 	/* A FORGET on another queue wins: no interest outlives it. */
 	g.forget_while_subscribing = true;
@@ -554,7 +555,7 @@ static void test_queues(enum vfsd_handle_policy handles)
 		copy->unique = (uint64_t)i << 32;
 		copy->out = malloc(FUSE_GUEST_OUT_BYTES);
 		CHECK(copy->out);
-		CHECK_EQ(vfsd_fuse_worker_create(g.fuse, &copy->worker), 0);
+		CHECK_EQ(vfsd_fuse_worker_create(g.fuse, &g.replies, &copy->worker), 0);
 	}
 	for (unsigned int i = 0; i < QUEUES; i++)
 		CHECK_EQ(pthread_create(&queues[i].thread, NULL, serve_queue, &queues[i]), 0);

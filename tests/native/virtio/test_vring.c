@@ -76,7 +76,7 @@ static void test_direct(void)
 	start(&driver, &device);
 	CHECK_EQ(vfsd_vring_pop(&device, &chain), 0);
 	CHECK(!vfsd_vring_pending(&device));
-	CHECK(!vfsd_vring_publish(&device));
+	CHECK(!vfsd_vring_should_notify(&device));
 
 	driver.desc[5] = guest_desc(GUEST_DATA, 4, NEXT, 2);
 	driver.desc[2] = guest_desc(GUEST_DATA + 8, 3, NEXT, 7);
@@ -99,8 +99,8 @@ static void test_direct(void)
 
 	vfsd_vring_push(&device, 5, 5);
 	CHECK(!guest_ring_take(&driver, &id, &len)); /* not before it is published */
-	CHECK(vfsd_vring_publish(&device));
-	CHECK(!vfsd_vring_publish(&device));
+	CHECK(vfsd_vring_should_notify(&device));
+	CHECK(!vfsd_vring_should_notify(&device));
 	CHECK(guest_ring_take(&driver, &id, &len));
 	CHECK(id == 5 && len == 5);
 	CHECK(memcmp(guest_at(&guest, GUEST_DATA + 16), "pong!", 5) == 0);
@@ -137,11 +137,11 @@ static void test_ahead(void)
 	CHECK_EQ(vfsd_vring_pop(&device, &chain), 1);
 	CHECK_EQ(chain.in_bytes, 11);
 	/* Put back, it is as if it had never been looked at. */
-	vfsd_vring_unpop(&device);
+	vfsd_vring_unpop(&device, 1);
 	CHECK_EQ(vfsd_vring_pop(&device, &chain), 1);
 	CHECK_EQ(chain.in_bytes, 12);
-	vfsd_vring_unpop(&device);
-	vfsd_vring_unpop(&device);
+	vfsd_vring_unpop(&device, 1);
+	vfsd_vring_unpop(&device, 0);
 	CHECK_EQ(vfsd_vring_pop(&device, &chain), 1);
 	CHECK_EQ(chain.in_bytes, 10);
 	CHECK_EQ(vfsd_vring_pop(&device, &chain), 1);
@@ -155,6 +155,38 @@ static void test_ahead(void)
 	CHECK_EQ(vfsd_vring_pop(&device, &chain), 1);
 	CHECK_EQ(vfsd_vring_pop(&device, &chain), -EPROTO);
 	CHECK_EQ(vfsd_vring_base(&device), 1);
+}
+
+/* Chains that are given back need not be the last ones: those between have been used meanwhile. */
+static void test_unpop(void)
+{
+	struct vfsd_vring device;
+	struct guest_ring driver;
+
+	start(&driver, &device);
+	for (uint16_t round = 0; round < 3 * driver.num; round++) {
+		for (uint16_t i = 0; i < 4; i++) {
+			driver.desc[i] = guest_desc(GUEST_DATA, 10u + i, 0, 0);
+			offer(&driver, i);
+			CHECK_EQ(vfsd_vring_pop(&device, &chain), 1);
+			CHECK_EQ(chain.head, i);
+		}
+		vfsd_vring_push(&device, 1, 0);
+		vfsd_vring_push(&device, 3, 0);
+		vfsd_vring_unpop(&device, 2);
+		vfsd_vring_unpop(&device, 0);
+		CHECK_EQ(vfsd_vring_base(&device), driver.next_avail - 2);
+		/* One that the driver offers meanwhile comes behind them. */
+		offer(&driver, 1);
+		for (uint16_t i = 0; i < 3; i++) {
+			static const uint16_t heads[] = {0, 2, 1};
+
+			CHECK_EQ(vfsd_vring_pop(&device, &chain), 1);
+			CHECK_EQ(chain.head, heads[i]);
+			CHECK_EQ(chain.in_bytes, 10u + heads[i]);
+		}
+		CHECK_EQ(vfsd_vring_pop(&device, &chain), 0);
+	}
 }
 
 static void test_indirect(void)
@@ -212,7 +244,7 @@ static void test_fetch(void)
 		guest_ring_offer(&driver, 0xffff);
 		(void)guest_ring_publish(&driver);
 		CHECK_EQ(vfsd_vring_pop(&device, &chain), 1);
-		vfsd_vring_fetch(&device, &chain);
+		vfsd_vring_prefetch(&device, &chain);
 		CHECK_EQ(chain.n_in + chain.n_out, 2);
 	}
 }
@@ -416,10 +448,10 @@ static void test_flags(void)
 
 	start(&driver, &device);
 	vfsd_vring_push(&device, 0, 0);
-	CHECK(vfsd_vring_publish(&device));
+	CHECK(vfsd_vring_should_notify(&device));
 	guest_ring_disable_call(&driver);
 	vfsd_vring_push(&device, 0, 0);
-	CHECK(!vfsd_vring_publish(&device));
+	CHECK(!vfsd_vring_should_notify(&device));
 	CHECK(guest_ring_enable_call(&driver));
 
 	guest_ring_offer(&driver, 0);
@@ -446,7 +478,7 @@ static void test_event_idx(void)
 
 	guest_ring_init(&driver, &device, &guest, 8, true, 65530);
 	vfsd_vring_push(&device, 0, 0);
-	CHECK(vfsd_vring_publish(&device)); /* the first one, whatever the driver said */
+	CHECK(vfsd_vring_should_notify(&device)); /* the first one, whatever the driver said */
 	CHECK(guest_ring_take(&driver, &id, &len));
 	/* Line up the driver's side with what has just been made up. */
 	guest_ring_offer(&driver, 0);
@@ -478,7 +510,7 @@ static void test_event_idx(void)
 			vfsd_vring_push(&device, chain.head, i);
 		}
 		CHECK_EQ(vfsd_vring_pop(&device, &chain), 0);
-		CHECK_EQ(vfsd_vring_publish(&device), wanted);
+		CHECK_EQ(vfsd_vring_should_notify(&device), wanted);
 		for (uint32_t i = 0; i < n; i++)
 			CHECK(guest_ring_take(&driver, &id, &len) && len == i);
 		CHECK(!guest_ring_take(&driver, &id, &len));
@@ -498,7 +530,7 @@ static void test_resume(void)
 		offer(&driver, (uint16_t)i);
 	CHECK_EQ(vfsd_vring_pop(&device, &chain), 1);
 	vfsd_vring_push(&device, chain.head, 1);
-	(void)vfsd_vring_publish(&device);
+	(void)vfsd_vring_should_notify(&device);
 	vfsd_vring_disable_kick(&device);
 
 	setup.base = vfsd_vring_base(&device);
@@ -507,7 +539,7 @@ static void test_resume(void)
 	CHECK_EQ(vfsd_vring_pop(&device, &chain), 1);
 	CHECK_EQ(chain.head, 1);
 	vfsd_vring_push(&device, chain.head, 2);
-	(void)vfsd_vring_publish(&device);
+	(void)vfsd_vring_should_notify(&device);
 	CHECK(guest_ring_take(&driver, &id, &len) && id == 0 && len == 1);
 	CHECK(guest_ring_take(&driver, &id, &len) && id == 1 && len == 2);
 	guest_ring_offer(&driver, 3);
@@ -555,11 +587,11 @@ static void *race_device(void *arg)
 			memcpy(own.iov[1].iov_base, &value, sizeof(value));
 			vfsd_vring_push(&race->device, own.head, 4);
 			done++;
-			if (done % 3 == 0 && vfsd_vring_publish(&race->device))
+			if (done % 3 == 0 && vfsd_vring_should_notify(&race->device))
 				CHECK_EQ(eventfd_write(race->call, 1), 0);
 		}
 		CHECK_EQ(got, 0);
-		if (vfsd_vring_publish(&race->device))
+		if (vfsd_vring_should_notify(&race->device))
 			CHECK_EQ(eventfd_write(race->call, 1), 0);
 		if (done < RACE_REQUESTS && !vfsd_vring_enable_kick(&race->device))
 			wait_for(race->kick);
@@ -657,7 +689,7 @@ static void *litmus_device(void *arg)
 		meet(litmus, meeting, meeting / 2 % 128);
 		meeting++;
 		if (litmus->calls)
-			litmus->device_noticed = vfsd_vring_publish(&litmus->device);
+			litmus->device_noticed = vfsd_vring_should_notify(&litmus->device);
 		else
 			litmus->device_noticed = vfsd_vring_enable_kick(&litmus->device);
 		meet(litmus, meeting++, 0);
@@ -702,6 +734,7 @@ int main(void)
 	test_setup();
 	test_direct();
 	test_ahead();
+	test_unpop();
 	test_indirect();
 	test_fetch();
 	test_merge();
