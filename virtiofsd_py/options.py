@@ -10,13 +10,37 @@ import enum
 from dataclasses import dataclass
 from typing import Final
 
+from virtiofsd_py._declared import (
+    Cache,
+    FileHandles,
+    Fsnotify,
+    FsnotifyDialect,
+    MigrationMode,
+    MigrationOnError,
+)
 from virtiofsd_py.idmap import NamespaceRange, Translation
 from virtiofsd_py.xattrmap import Rule
 
-# capabilities(7), each at its number.
+__all__ = [
+    "CAPABILITY_NAMES",
+    "POLL_US",
+    "Cache",
+    "CapabilityChange",
+    "FileHandles",
+    "Fsnotify",
+    "FsnotifyDialect",
+    "LogLevel",
+    "MigrationMode",
+    "MigrationOnError",
+    "Options",
+    "Sandbox",
+    "Seccomp",
+]
+
 POLL_US: Final = 20
 """What it costs a virtual machine about to sleep and wake up."""
 
+# capabilities(7), each at its number.
 CAPABILITY_NAMES: Final = (
     *("chown", "dac_override", "dac_read_search", "fowner", "fsetid", "kill", "setgid", "setuid"),
     *("setpcap", "linux_immutable", "net_bind_service", "net_broadcast", "net_admin", "net_raw"),
@@ -25,15 +49,6 @@ CAPABILITY_NAMES: Final = (
     *("lease", "audit_write", "audit_control", "setfcap", "mac_override", "mac_admin", "syslog"),
     *("wake_alarm", "block_suspend", "audit_read", "perfmon", "bpf", "checkpoint_restore"),
 )
-
-
-class Cache(enum.StrEnum):
-    """How long the guest may trust what it knows."""
-
-    AUTO = "auto"
-    ALWAYS = "always"
-    METADATA = "metadata"
-    NEVER = "never"
 
 
 class Sandbox(enum.StrEnum):
@@ -53,28 +68,6 @@ class Seccomp(enum.StrEnum):
     TRAP = "trap"
 
 
-class MigrationMode(enum.StrEnum):
-    """How the other daemon finds the guest's inodes in a migration."""
-
-    FIND_PATHS = "find-paths"
-    FILE_HANDLES = "file-handles"
-
-
-class MigrationOnError(enum.StrEnum):
-    """What an inode that cannot be found means for a migration."""
-
-    ABORT = "abort"
-    GUEST_ERROR = "guest-error"
-
-
-class FileHandles(enum.StrEnum):
-    """Whether inodes are held by file handle rather than by an O_PATH descriptor."""
-
-    NEVER = "never"
-    PREFER = "prefer"
-    MANDATORY = "mandatory"
-
-
 class LogLevel(enum.StrEnum):
     """The least severe line that is still logged."""
 
@@ -84,21 +77,6 @@ class LogLevel(enum.StrEnum):
     DEBUG = "debug"
     TRACE = "trace"
     OFF = "off"
-
-
-class Fsnotify(enum.StrEnum):
-    """Who reports a change to the guest's watchers (remote-fsnotify modes)."""
-
-    OFF = "off"
-    MERGED = "merged"
-    SERVER = "server"
-
-
-class FsnotifyDialect(enum.StrEnum):
-    """Which protocol of remote fsnotify the guest's kernel speaks."""
-
-    NATIVE = "native"
-    RFC2021 = "rfc2021"
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,11 +96,10 @@ struct vfsd_engine *driver_engine(const struct driver *driver, const char *share
 		.root_fd = open(share, O_PATH | O_DIRECTORY | O_CLOEXEC),
 		.proc_self_fd = open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC),
 		.num_rings = DRIVER_RINGS,
-		.file_handles = VFSD_HANDLES_PREFER, /* the command's default */
-		.readdirplus = true,
-		.max_write_bytes = 1 << 20,
-		.fsnotify = VFSD_FSNOTIFY_MERGED,
-		.fsnotify_ring_bytes = EVENT_RING_BYTES,
+		.inode = {.file_handles = VFSD_HANDLES_PREFER}, /* the command's default */
+		.fuse = {.readdirplus = true},
+
+		.fsnotify = {.fsnotify = VFSD_FSNOTIFY_MERGED, .ring_kib = EVENT_RING_BYTES / 1024},
 		.log_level = -1,
 	};
 	const vfsd_engine_region region = {

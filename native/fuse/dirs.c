@@ -65,8 +65,8 @@ struct filling {
 /* Do entries need numbers of ours, so that they are those of what they lead to? */
 static bool is_numbered(const struct vfsd_request *req)
 {
-	return !(req->granted & FUSE_SUBMOUNTS) &&
-	       (!req->fuse->config.announce_submounts || vfsd_numbers_differ(req->fuse->numbers));
+	return !(req->granted & FUSE_SUBMOUNTS) && (!req->fuse->config.options.announce_submounts ||
+						    vfsd_numbers_differ(req->fuse->numbers));
 }
 
 /* The number to tell of an entry: a directory tells what is below a mount, and that is another one. */

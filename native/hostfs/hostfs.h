@@ -20,6 +20,7 @@
 #include <sys/uio.h>
 #include <time.h>
 
+#include "hostfs/options.h"
 #include "inode/inode.h"
 
 struct vfsd_handle;
@@ -198,11 +199,11 @@ struct vfsd_hostfs_ops {
 extern const struct vfsd_hostfs_ops vfsd_hostfs_ops;
 
 /*
- * @inodes, @handles and @proc_self_fd (an O_PATH descriptor of /proc/self/fd) are borrowed. Call it
- * with the ids that the daemon will serve with.
+ * @inodes, @handles and @proc_self_fd (an O_PATH descriptor of /proc/self/fd) are borrowed, @options
+ * copied. Call it with the ids that the daemon will serve with.
  */
-int vfsd_hostfs_create(struct vfsd_inodes *inodes, struct vfsd_handles *handles, int proc_self_fd,
-		       struct vfsd_hostfs **ret);
+int vfsd_hostfs_create(const struct vfsd_hostfs_options *options, struct vfsd_inodes *inodes,
+		       struct vfsd_handles *handles, int proc_self_fd, struct vfsd_hostfs **ret);
 void vfsd_hostfs_destroy(struct vfsd_hostfs *fs);
 
 /*

@@ -13,6 +13,7 @@
 enum { VFSD_STATX_MASK = STATX_BASIC_STATS | STATX_MNT_ID | STATX_BTIME };
 
 struct vfsd_hostfs {
+	struct vfsd_hostfs_options options;
 	struct vfsd_inodes *inodes;
 	struct vfsd_handles *handles;
 	int proc_self_fd;

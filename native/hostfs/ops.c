@@ -48,14 +48,15 @@ const struct vfsd_hostfs_ops vfsd_hostfs_ops = {
 	.list_number = vfsd_hostfs_list_number,
 };
 
-int vfsd_hostfs_create(struct vfsd_inodes *inodes, struct vfsd_handles *handles, int proc_self_fd,
-		       struct vfsd_hostfs **ret)
+int vfsd_hostfs_create(const struct vfsd_hostfs_options *options, struct vfsd_inodes *inodes,
+		       struct vfsd_handles *handles, int proc_self_fd, struct vfsd_hostfs **ret)
 {
 	struct vfsd_hostfs *fs = calloc(1, sizeof(*fs));
 	int error;
 
 	if (!fs)
 		return -ENOMEM;
+	fs->options = *options;
 	fs->inodes = inodes;
 	fs->handles = handles;
 	fs->proc_self_fd = proc_self_fd;

@@ -31,6 +31,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "fuse/options.h"
+#include "migrate/options.h"
+
 struct vfsd_events;
 struct vfsd_fuse;
 struct vfsd_handles;
@@ -93,20 +96,15 @@ struct vfsd_state_watch {
 	uint32_t reserved; /* 0 */
 };
 
-/* Everything but the flags is borrowed. */
+/* What it points to, and the descriptor, is borrowed. */
 struct vfsd_state_config {
+	struct vfsd_migration_options options;
+	struct vfsd_fuse_options open; /* what OPEN would not grant is not opened again */
 	struct vfsd_inodes *inodes;
 	struct vfsd_handles *handles;
 	struct vfsd_fuse *fuse;
 	struct vfsd_events *events; /* NULL: remote fsnotify is off */
 	int proc_self_fd;
-	bool readonly; /* as are the next two: what OPEN would not grant is not opened again */
-	bool allow_direct_io;
-	bool preserve_noatime;
-	bool by_handle;	  /* rather than by path; and handles are taken */
-	bool guest_error; /* what is lost fails alone */
-	bool verify;	  /* compare handles of what is found */
-	bool confirm;	  /* look up each path again before it is told */
 };
 
 /* Logs why it fails. *data is the caller's to free. 0 or -errno; -ENOENT: an inode is lost. */

@@ -21,7 +21,9 @@ from tests.frontend.vhost import P_DEVICE_STATE
 from tests.frontend.vring import DEADLINE_S
 from virtiofsd_py import engine as core
 from virtiofsd_py.device import VirtioFsDevice
+from virtiofsd_py.engine_config import EngineConfig
 from virtiofsd_py.fuse import Handlers, Request, example
+from virtiofsd_py.options import Fsnotify, Options
 from virtiofsd_py.vhost_user import Listener, Server, serve
 
 Run = Callable[[Handlers], AbstractContextManager[Session]]
@@ -29,12 +31,12 @@ Run = Callable[[Handlers], AbstractContextManager[Session]]
 
 def serve_one(listener: Listener, share: Path, handlers: Handlers) -> None:
     """What the daemon does, without its options."""
-    config = core.EngineConfig(
+    config = EngineConfig(
+        options=Options(shared_dir=os.fspath(share), fsnotify=Fsnotify.OFF),
         root_fd=os.open(share, os.O_PATH | os.O_DIRECTORY),
         proc_self_fd=os.open("/proc/self/fd", os.O_PATH | os.O_DIRECTORY),
         num_rings=8,
-        fsnotify=core.Fsnotify.OFF,
-        log_level=core.LogLevel.SILENT,
+        log_level=-1,
         upcalls=handlers.opcodes,
     )
     with core.Engine(config) as engine:

@@ -712,7 +712,7 @@ def test_consumer_that_scribbles_is_let_go(daemon: Daemon, watcher: Watcher) -> 
 
 def test_consumer_that_takes_no_bell_blocks_nobody(daemon: Daemon, watcher: Watcher) -> None:
     """It empties its ring and never its socket."""
-    from virtiofsd_py.engine import RingReader
+    from virtiofsd_py.fsnotify.ring import RingReader
 
     sock, _, (ring,) = subscribe(daemon)
     reader = RingReader(ring)

@@ -13,10 +13,10 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Final, Self
 
-from virtiofsd_py.engine import RingReader
 from virtiofsd_py.errors import EngineError, VirtiofsdError
 from virtiofsd_py.fsnotify.records import Record, decode_untrusted
 from virtiofsd_py.fsnotify.request import Request
+from virtiofsd_py.fsnotify.ring import RingReader
 
 _ANSWER_BYTES_MAX: Final = 4096
 _WAKEUP: Final = b"!"

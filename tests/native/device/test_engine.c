@@ -258,13 +258,12 @@ static void set_up(const char *share, uint32_t pool_threads)
 		.root_fd = open(share, O_PATH | O_DIRECTORY | O_CLOEXEC),
 		.proc_self_fd = open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC),
 		.num_rings = RINGS,
-		.pool_threads = pool_threads,
+		.thread_pool_size = pool_threads,
 		.poll_us = 20,
-		.file_handles = VFSD_HANDLES_PREFER,
-		.readdirplus = true,
-		.max_write_bytes = 1 << 20,
-		.fsnotify = VFSD_FSNOTIFY_MERGED,
-		.fsnotify_ring_bytes = 1 << 16,
+		.inode = {.file_handles = VFSD_HANDLES_PREFER},
+		.fuse = {.readdirplus = true},
+
+		.fsnotify = {.fsnotify = VFSD_FSNOTIFY_MERGED, .ring_kib = 64},
 		.log_level = -1,
 	};
 	struct fuse_init_in init = {.major = 7,
