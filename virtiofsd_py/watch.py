@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from virtiofsd_py.arguments import PROGRAM, SOCKET
 from virtiofsd_py.errors import ConfigError, StartError
+from virtiofsd_py.options import PROGRAM, SOCKET
 
 if TYPE_CHECKING:
     from virtiofsd_py.fsnotify import MountEvent, Record
