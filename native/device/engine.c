@@ -273,8 +273,8 @@ static int create_session(struct vfsd_engine *engine, int root_fd)
 	if (!err)
 		err = vfsd_handles_create(inodes.fd_quota, &engine->handles);
 	if (!err)
-		err = vfsd_hostfs_create(&config->hostfs, engine->inodes, engine->handles,
-					 config->proc_self_fd, &engine->hostfs);
+		err = vfsd_hostfs_new(&config->hostfs, engine->inodes, engine->handles,
+				      config->proc_self_fd, &engine->hostfs);
 	if (!err)
 		err = create_events(engine, &hooks);
 	if (!err)
@@ -344,7 +344,7 @@ void vfsd_engine_destroy(vfsd_engine *engine)
 	vfsd_fuse_destroy(engine->fuse);
 	vfsd_upcalls_destroy(engine->upcalls);
 	vfsd_events_destroy(engine->events);
-	vfsd_hostfs_destroy(engine->hostfs);
+	vfsd_hostfs_free(engine->hostfs);
 	vfsd_xattrmap_destroy(engine->xattrmap);
 	vfsd_idmap_destroy(engine->idmap);
 	vfsd_handles_destroy(engine->handles);

@@ -218,8 +218,7 @@ static inline void fuse_guest_create_cold(struct fuse_guest *g,
 	CHECK_EQ(vfsd_inodes_create(&inodes, open(g->tree.path, O_PATH | O_CLOEXEC), &g->inodes),
 		 0);
 	CHECK_EQ(vfsd_handles_create(inodes.fd_quota, &g->handles), 0);
-	CHECK_EQ(vfsd_hostfs_create(&config->hostfs, g->inodes, g->handles, g->proc_self_fd,
-				    &g->fs),
+	CHECK_EQ(vfsd_hostfs_new(&config->hostfs, g->inodes, g->handles, g->proc_self_fd, &g->fs),
 		 0);
 	if (config->capability_name)
 		vfsd_hostfs_set_capability_name(g->fs, config->capability_name);
@@ -244,7 +243,7 @@ static inline void fuse_guest_destroy(struct fuse_guest *g)
 {
 	vfsd_fuse_worker_destroy(g->worker);
 	vfsd_fuse_destroy(g->fuse);
-	vfsd_hostfs_destroy(g->fs);
+	vfsd_hostfs_free(g->fs);
 	vfsd_handles_destroy(g->handles);
 	vfsd_inodes_destroy(g->inodes);
 	CHECK_EQ(close(g->proc_self_fd), 0);

@@ -426,7 +426,7 @@ static ssize_t failing_readdir(struct vfsd_hostfs *fs, struct vfsd_handle *handl
 static int failing_list_entry(struct vfsd_hostfs *fs, struct vfsd_list *list, const char *name,
 			      uint64_t ino, struct vfsd_entry *ret)
 {
-	return FAILING(vfsd_hostfs_ops.list_entry(fs, list, name, ino, ret));
+	return FAILING(vfsd_hostfs_ops.readdirplus_entry(fs, list, name, ino, ret));
 }
 
 /* Create three files and a nameless one, list them with their attributes, close everything. */
@@ -464,7 +464,7 @@ static void test_failing_host(void)
 	ops.create = failing_create;
 	ops.tmpfile = failing_tmpfile;
 	ops.readdir = failing_readdir;
-	ops.list_entry = failing_list_entry;
+	ops.readdirplus_entry = failing_list_entry;
 	for (fail_at = 1; failed; fail_at++) {
 		struct fuse_guest g;
 		struct fuse_init_out out;
