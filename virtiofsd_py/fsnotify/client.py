@@ -80,7 +80,7 @@ class Subscription:
             if "error" in answer:
                 raise Refused(int(answer["error"]), str(answer["reason"]))
             if not fds:
-                raise Refused(errno.EPROTO, "the daemon has hung up")
+                raise Refused(errno.ECONNRESET, "the daemon has hung up")
             return RingReader(fds[0])
         except (ValueError, TypeError, KeyError, EngineError) as error:
             raise Refused(errno.EPROTO, f"the daemon's answer makes no sense: {error}") from error

@@ -75,6 +75,8 @@ class WatchSocket:
             finally:
                 os.umask(before)
             self._sock.listen(CONNECTIONS_MAX)
+            # Nothing changes, but an event tells whoever waits for this socket that it listens.
+            path.chmod(0o600)
             self._file = path.lstat()
         except BaseException:
             self._sock.close()

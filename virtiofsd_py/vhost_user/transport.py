@@ -357,7 +357,7 @@ class _Loop:
             self._poll.register(fd, select.POLLIN)
 
     def wait(self, thing: Connection | Listener, events: int) -> bool:
-        """Return True once `thing` is ready for `events`, False if a watch function says to stop."""
+        """Return True once `thing` is ready for `events`, False if a function says to stop."""
         self._poll.register(thing, events)
         while True:
             ready = self._poll.poll()
