@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """``virtiofsd-py watch``: prints the events in the share of a running daemon, a line each.
 
-Nothing here writes or exits; `virtiofsd_py.cli` does. The core is imported after the command line
-is read.
+Nothing here writes or exits; `virtiofsd_py.cli` does. What reads the ring is imported after the
+command line is read; the daemon's core never is.
 """
 
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
 import select
@@ -18,11 +19,11 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from virtiofsd_py.arguments import PROGRAM, SOCKET
 from virtiofsd_py.errors import ConfigError, StartError
+from virtiofsd_py.options import PROGRAM, SOCKET
 
 if TYPE_CHECKING:
-    from virtiofsd_py.fsnotify import MountEvent, Record
+    from virtiofsd_py.fsnotify import MountEvent, Record, Request, Subscription
 
 COMMAND: Final = "watch"
 _NAME: Final = f"{PROGRAM} {COMMAND}"
@@ -55,6 +56,7 @@ class WatchOptions:
         as_json: whether each line is a JSON object.
         subtypes: a bit for each subtype, of each type of record by its number.
         complain: whether it is shown that errors of a filesystem will not be reported.
+        follow: whether to wait for a daemon, and for the next one when it has ended.
     """
 
     socket: str
@@ -62,6 +64,7 @@ class WatchOptions:
     as_json: bool = False
     subtypes: Mapping[int, int] = field(default_factory=dict)
     complain: bool = False
+    follow: bool = False
 
 
 class _Parser(argparse.ArgumentParser):
@@ -74,7 +77,7 @@ class _Parser(argparse.ArgumentParser):
 def _build_parser() -> _Parser:
     parser = _Parser(
         prog=_NAME,
-        usage=f"{_NAME} --socket-path PATH [--json] [--type TYPE,...] [PATH ...]",
+        usage=f"{_NAME} --socket-path PATH [--follow] [--json] [--type TYPE,...] [PATH ...]",
         description="Show what happens in the share of a running daemon, until interrupted or the "
         "daemon ends. PATH is from the share on, as in the guest; a directory stands for all that "
         "is below it. Without one the whole share is watched. Only the daemon's user may.",
@@ -93,6 +96,11 @@ def _build_parser() -> _Parser:
     )
     parser.add_argument(
         "--watch-socket", metavar="PATH", help="its watch socket, if that has a path of its own"
+    )
+    parser.add_argument(
+        "--follow",
+        action="store_true",
+        help="wait for the daemon to start, and for the next one whenever it has ended",
     )
     parser.add_argument("--json", action="store_true", help="a JSON object a line")
     parser.add_argument(
@@ -137,6 +145,7 @@ def parse(argv: Sequence[str]) -> WatchOptions | None:
         as_json=found.json,
         subtypes=_subtypes(found.type),
         complain=bool(found.type),
+        follow=found.follow,
     )
 
 
@@ -207,7 +216,7 @@ def _end(number: int, frame: FrameType | None) -> None:
 
 
 def _lines(options: WatchOptions, end: socket.socket) -> Iterator[str]:
-    """Yield lines until `end` is readable, or the daemon ends."""
+    """Yield lines until `end` is readable, or the daemon ends that is not to be followed."""
     from virtiofsd_py import fsnotify
 
     mask = options.subtypes.get(fsnotify.RecordType.FSNOTIFY, 0)
@@ -215,25 +224,58 @@ def _lines(options: WatchOptions, end: socket.socket) -> Iterator[str]:
         watches=tuple(fsnotify.Watch(path, mask) for path in options.paths or ("",)),
         subtypes={fsnotify.RecordType(n): bits for n, bits in options.subtypes.items()},
     )
+    while (events := _subscribe(options, request, end)) is not None:
+        with events:
+            yield from _records(events, options, end)
+            if not (options.follow and events.ended):
+                return
+
+
+def _subscribe(options: WatchOptions, request: Request, end: socket.socket) -> Subscription | None:
+    """Connect to the daemon, once there is one if it is to be followed; None: `end` came first."""
+    from virtiofsd_py import fsnotify
+
     try:
-        events = fsnotify.Subscription(options.socket, request)
+        if not options.follow:
+            return fsnotify.Subscription(options.socket, request)
+        from virtiofsd_py.fsnotify.arrival import SocketArrival
+
+        with SocketArrival(options.socket) as arrival:
+            poller = select.poll()
+            poller.register(arrival, select.POLLIN)
+            poller.register(end, select.POLLIN)
+            while True:
+                try:
+                    return fsnotify.Subscription(options.socket, request)
+                except (FileNotFoundError, ConnectionError):
+                    pass  # None, or one that is about to end.
+                except fsnotify.Refused as error:
+                    if error.errno != errno.ECONNRESET:
+                        raise  # else it has ended before it was ready
+                while not arrival.has_changed():
+                    if any(fd == end.fileno() for fd, _ in poller.poll()):
+                        return None
     except OSError as error:
-        raise StartError(f"{COMMAND}: {options.socket}: {error.strerror}") from error
+        place = error.filename or options.socket
+        raise StartError(f"{COMMAND}: {place}: {error.strerror}") from error
     except fsnotify.Refused as error:
         raise StartError(f"{COMMAND}: {options.socket}: {error}") from error
+
+
+def _records(events: Subscription, options: WatchOptions, end: socket.socket) -> Iterator[str]:
+    """Yield lines until `end` is readable, or the daemon ends."""
     poller = select.poll()
     poller.register(events, select.POLLIN)
     poller.register(end, select.POLLIN)
-    with events:
-        while not events.ended:
-            while (record := events.next_now()) is not None:
-                if not _is_shown(record, options):
-                    continue
-                yield json.dumps(_object(record)) if options.as_json else _text(record)
-                if any(fd == end.fileno() for fd, _ in poller.poll(0)):
-                    return
-            if not events.ended and any(fd == end.fileno() for fd, _ in poller.poll()):
+    while not events.ended:
+        while (record := events.next_now()) is not None:
+            if not _is_shown(record, options):
+                continue
+            yield json.dumps(_object(record)) if options.as_json else _text(record)
+            if any(fd == end.fileno() for fd, _ in poller.poll(0)):
                 return
+        if not events.ended and any(fd == end.fileno() for fd, _ in poller.poll()):
+            return
 
 
 def _is_shown(record: Record, options: WatchOptions) -> bool:

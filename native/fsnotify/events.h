@@ -15,6 +15,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "fsnotify/options.h"
+
 struct vfsd_events;
 struct vfsd_fuse_hooks;
 struct vfsd_inode;
@@ -24,15 +26,13 @@ struct vfsd_source_ops;
 struct vfsd_vring_setup;
 
 struct vfsd_events_config {
+	struct vfsd_fsnotify_options options;
 	const struct vfsd_source_ops *source;
 	const struct vfsd_source_ops *fallback; /* may be NULL */
 	struct vfsd_inodes *inodes;		/* borrowed */
 	int proc_self_fd;			/* borrowed */
-	uint32_t ring_bytes;			/* of the record ring */
-	uint32_t max_marks;			/* these two as in struct vfsd_source_config */
-	uint32_t max_watches;
-	bool cross_mounts; /* submounts are no filesystems of their own */
-	bool rfc2021;	   /* the guest speaks the dialect of 2021 */
+	bool cross_mounts;			/* submounts are no filesystems of their own */
+	bool rfc2021;				/* the guest speaks the dialect of 2021 */
 };
 
 /* 0 or -errno. */

@@ -66,8 +66,8 @@ static int open_source(struct vfsd_events *events, struct vfsd_source **ret)
 		.inodes = events->config.inodes,
 		.marks = events->marks,
 		.proc_self_fd = events->config.proc_self_fd,
-		.max_marks = events->config.max_marks,
-		.max_watches = events->config.max_watches,
+		.max_marks = events->config.options.max_marks,
+		.max_watches = events->config.options.max_watches,
 		.everything = events->config.rfc2021,
 		.cross_mounts = events->config.cross_mounts,
 		.ctx = events,
@@ -329,7 +329,7 @@ int vfsd_events_create(const struct vfsd_events_config *config, struct vfsd_even
 	if (!err)
 		err = vfsd_marks_create(&events->marks);
 	if (!err)
-		err = vfsd_record_ring_create(config->ring_bytes, &events->ring);
+		err = vfsd_record_ring_create(config->options.ring_kib * 1024, &events->ring);
 	if (!err)
 		err = vfsd_notify_create(events->ring, config->rfc2021, &events->notify);
 	if (!err)

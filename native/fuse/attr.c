@@ -12,7 +12,7 @@
 
 uint64_t vfsd_fuse_timeout_s(const struct vfsd_fuse *fuse)
 {
-	switch (fuse->config.cache) {
+	switch (fuse->config.options.cache) {
 	case VFSD_CACHE_ALWAYS:
 	case VFSD_CACHE_METADATA:
 		return 86400;
@@ -274,7 +274,7 @@ ssize_t vfsd_fuse_access(struct vfsd_request *req)
 
 	if (in->mask & ~(uint32_t)(R_OK | W_OK | X_OK))
 		return -EINVAL;
-	if (in->mask & W_OK && req->fuse->config.readonly)
+	if (in->mask & W_OK && req->fuse->config.options.readonly)
 		return -EROFS;
 	return req->fuse->ops->access(req->fuse->fs, &req->caller, req->inode, (int)in->mask);
 }

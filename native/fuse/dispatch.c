@@ -193,7 +193,7 @@ static ssize_t dispatch(struct vfsd_request *req, const struct vfsd_fuse_row *ro
 		error = know_caller(req, row);
 	if (error)
 		return error;
-	if (row->flags & WRITES && req->fuse->config.readonly)
+	if (row->flags & WRITES && req->fuse->config.options.readonly)
 		return -EROFS;
 	memset(req->worker->reply, 0, row->reply_bytes);
 	vfsd_faults_request(row->flags & WRITES || req->header.opcode == FUSE_OPEN);

@@ -14,16 +14,16 @@ static const uint32_t open_flags_passed = O_ACCMODE | O_TRUNC | O_EXCL | O_NONBL
 
 int vfsd_fuse_open_flags(const struct vfsd_request *req, uint32_t flags)
 {
-	const struct vfsd_fuse_config *config = &req->fuse->config;
+	const struct vfsd_fuse_options *options = &req->fuse->config.options;
 	bool writes = (flags & O_ACCMODE) != O_RDONLY || flags & O_TRUNC;
 
-	if (config->readonly && writes)
+	if (options->readonly && writes)
 		return -EROFS;
 	/* O_APPEND is not passed: it may change, and mapped pages don't want it. WRITE applies it. */
 	flags &= open_flags_passed;
-	if (!config->allow_direct_io)
+	if (!options->allow_direct_io)
 		flags &= ~(uint32_t)O_DIRECT;
-	if (!config->preserve_noatime)
+	if (!options->preserve_noatime)
 		flags &= ~(uint32_t)O_NOATIME;
 	/* The guest's page cache reads what surrounds a partial write. */
 	if (req->granted & FUSE_WRITEBACK_CACHE && (flags & O_ACCMODE) == O_WRONLY)
@@ -33,7 +33,7 @@ int vfsd_fuse_open_flags(const struct vfsd_request *req, uint32_t flags)
 
 uint32_t vfsd_fuse_fopen_flags(const struct vfsd_fuse *fuse, bool directory)
 {
-	switch (fuse->config.cache) {
+	switch (fuse->config.options.cache) {
 	case VFSD_CACHE_ALWAYS:
 		return FOPEN_KEEP_CACHE | (directory ? FOPEN_CACHE_DIR : 0);
 	case VFSD_CACHE_METADATA:

@@ -40,16 +40,18 @@ ssize_t vfsd_fuse_lookup(struct vfsd_request *req)
 	/* A guest that opens a file handle asks for the node again, then for all above it. */
 	if (!req->inode)
 		error = dots && is_text(req, ".") ?
-				req->fuse->ops->forgotten(req->fuse->fs, req->header.nodeid,
-							  &entry) :
+				req->fuse->ops->lookup_forgotten(req->fuse->fs, req->header.nodeid,
+								 &entry) :
 				-ESTALE;
 	if (!req->inode)
 		return entry_reply(req, error, &entry);
 	if (dots && is_text(req, "."))
-		return entry_reply(req, req->fuse->ops->again(req->fuse->fs, req->inode, &entry),
+		return entry_reply(req,
+				   req->fuse->ops->lookup_self(req->fuse->fs, req->inode, &entry),
 				   &entry);
 	if (dots && is_text(req, ".."))
-		return entry_reply(req, req->fuse->ops->parent(req->fuse->fs, req->inode, &entry),
+		return entry_reply(req,
+				   req->fuse->ops->lookup_parent(req->fuse->fs, req->inode, &entry),
 				   &entry);
 	error = only_name(req, &name);
 	if (!error)

@@ -140,14 +140,15 @@ int vfsd_hostfs_entry_of_fd(struct vfsd_hostfs *fs, const struct vfsd_inode *par
 	return entry_of_path_fd(fs, parent, path_fd, ret);
 }
 
-int vfsd_hostfs_again(struct vfsd_hostfs *fs, struct vfsd_inode *inode, struct vfsd_entry *ret)
+int vfsd_hostfs_lookup_self(struct vfsd_hostfs *fs, struct vfsd_inode *inode,
+			    struct vfsd_entry *ret)
 {
 	VFSD_PATH_FD path = vfsd_path_fd(fs, inode);
 
 	return path.fd < 0 ? path.fd : vfsd_hostfs_entry_of_fd(fs, inode, path.fd, ret);
 }
 
-int vfsd_hostfs_forgotten(struct vfsd_hostfs *fs, uint64_t nodeid, struct vfsd_entry *ret)
+int vfsd_hostfs_lookup_forgotten(struct vfsd_hostfs *fs, uint64_t nodeid, struct vfsd_entry *ret)
 {
 	int fd = vfsd_inode_open_forgotten(fs->inodes, nodeid);
 	int error;
@@ -167,7 +168,8 @@ int vfsd_hostfs_hold(struct vfsd_hostfs *fs, struct vfsd_inode *inode)
 	return vfsd_inode_hold(fs->inodes, inode, true);
 }
 
-int vfsd_hostfs_parent(struct vfsd_hostfs *fs, struct vfsd_inode *inode, struct vfsd_entry *ret)
+int vfsd_hostfs_lookup_parent(struct vfsd_hostfs *fs, struct vfsd_inode *inode,
+			      struct vfsd_entry *ret)
 {
 	VFSD_PATH_FD path = vfsd_path_fd(fs, inode);
 	int fd, error;

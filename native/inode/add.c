@@ -108,7 +108,7 @@ static int slot_hold(struct vfsd_inodes *inodes, struct vfsd_inode_slot *slot, i
 						   vfsd_slot_handle(slot));
 	if (inodes->by_handle && slot->reopenable && !nameless)
 		return 0;
-	if (inodes->config.handles == VFSD_HANDLES_MANDATORY && !slot->reopenable)
+	if (inodes->config.options.file_handles == VFSD_HANDLES_MANDATORY && !slot->reopenable)
 		return -EOPNOTSUPP;
 	if (!vfsd_reserve_fd(inodes))
 		return -ENFILE;
@@ -284,7 +284,8 @@ int vfsd_inode_add_root(struct vfsd_inodes *inodes, int fd)
 {
 	VFSD_FD_GUARD guard = fd;
 	struct vfsd_file_handle handle = {.bytes = 0};
-	bool encode = inodes->config.need_handles || inodes->config.handles != VFSD_HANDLES_NEVER;
+	bool encode = inodes->config.need_handles ||
+		      inodes->config.options.file_handles != VFSD_HANDLES_NEVER;
 	struct vfsd_host_mount *mount;
 	struct vfsd_inode_slot *slot;
 	bool reopenable = false;
@@ -316,8 +317,9 @@ int vfsd_inode_add_root(struct vfsd_inodes *inodes, int fd)
 			   vfsd_host_mount_reopens(inodes, mount, fd, slot->inode.type,
 						   vfsd_slot_handle(slot));
 	inodes->can_unpin = slot->reopenable;
-	inodes->by_handle = inodes->config.handles != VFSD_HANDLES_NEVER && slot->reopenable;
-	if (inodes->config.handles == VFSD_HANDLES_MANDATORY && !inodes->by_handle) {
+	inodes->by_handle = inodes->config.options.file_handles != VFSD_HANDLES_NEVER &&
+			    slot->reopenable;
+	if (inodes->config.options.file_handles == VFSD_HANDLES_MANDATORY && !inodes->by_handle) {
 		vfsd_slot_put(inodes, slot);
 		return reopenable ? -EPERM : -EOPNOTSUPP;
 	}

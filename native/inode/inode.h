@@ -20,6 +20,8 @@
 #include <sys/stat.h>
 #include <sys/types.h>
 
+#include "inode/options.h"
+
 enum {
 	VFSD_NODEID_ROOT = 1,
 	VFSD_HANDLE_BYTES_MAX = 128, /* MAX_HANDLE_SZ */
@@ -51,11 +53,9 @@ struct vfsd_inode {
 struct vfsd_inodes;
 struct vfsd_quota;
 
-enum vfsd_handle_policy { VFSD_HANDLES_NEVER, VFSD_HANDLES_PREFER, VFSD_HANDLES_MANDATORY };
-
 struct vfsd_inodes_config {
-	enum vfsd_handle_policy handles;
-	bool need_handles; /* compute handles even if an fd holds the inode: events come with handles */
+	struct vfsd_inode_options options;
+	bool need_handles; /* compute handles even if an fd holds the inode: events arrive by handle */
 	int proc_self_fd;	     /* O_PATH directory, borrowed */
 	int mount_table_fd;	     /* /proc/self/mountinfo, borrowed during create; 0: none */
 	struct vfsd_quota *fd_quota; /* borrowed; NULL: no limit */

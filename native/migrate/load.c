@@ -51,7 +51,7 @@ static int lose(struct loading *loading, const char *what, uint64_t nodeid, int 
 	loading->lost++;
 	VFSD_LOG_LIMITED(VFSD_LOG_WARN, "state: %s not found again nodeid=%llu errno=%d", what,
 			 (unsigned long long)nodeid, -error);
-	return loading->config->guest_error ? 0 : -ENOENT;
+	return loading->config->options.on_error == VFSD_MIGRATION_GUEST_ERROR ? 0 : -ENOENT;
 }
 
 static bool is_type(uint32_t type)
@@ -65,8 +65,10 @@ static int check_found(const struct loading *loading, const struct vfsd_state_in
 		       const struct vfsd_file_handle *expected, int fd, struct statx *st)
 {
 	/* A handle that is not opened is compared. */
-	bool verify = loading->config->verify || loading->header.flags & VFSD_STATE_VERIFY ||
-		      (record->how == VFSD_STATE_BY_HANDLE && !loading->config->by_handle);
+	bool verify = loading->config->options.verify_handles ||
+		      loading->header.flags & VFSD_STATE_VERIFY ||
+		      (record->how == VFSD_STATE_BY_HANDLE &&
+		       loading->config->options.mode != VFSD_MIGRATION_FILE_HANDLES);
 	struct vfsd_file_handle handle = {.bytes = 0};
 	bool reopenable;
 	int error;
@@ -111,7 +113,7 @@ static int open_handle(struct loading *loading, const struct vfsd_state_inode *r
 	VFSD_FD_GUARD anywhere = -1;
 	int fd;
 
-	if (!config->by_handle) {
+	if (config->options.mode != VFSD_MIGRATION_FILE_HANDLES) {
 		fd = hint[0] ? vfsd_state_open_path(config->inodes, hint) : -EPERM;
 		if (fd < 0)
 			VFSD_LOG_LIMITED(VFSD_LOG_WARN,
@@ -249,12 +251,12 @@ static int open_again(const struct loading *loading, struct vfsd_inode *inode, u
 {
 	bool writes = (flags & O_ACCMODE) != O_RDONLY;
 
-	if (loading->config->readonly && writes)
+	if (loading->config->open.readonly && writes)
 		return -EROFS;
 	flags = (flags & flags_kept) | O_NOCTTY;
-	if (!loading->config->allow_direct_io)
+	if (!loading->config->open.allow_direct_io)
 		flags &= ~(uint32_t)O_DIRECT;
-	if (!loading->config->preserve_noatime)
+	if (!loading->config->open.preserve_noatime)
 		flags &= ~(uint32_t)O_NOATIME;
 	if (inode->type == S_IFDIR)
 		flags |= O_DIRECTORY;

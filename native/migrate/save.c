@@ -91,14 +91,16 @@ static int locate(const struct saving *saving, const struct vfsd_inode *inode, i
 		record->how = VFSD_STATE_BY_PATH;
 		return 0;
 	}
-	if (saving->config->by_handle && reopenable && is_found_by_handle(saving, fd, handle)) {
+	if (saving->config->options.mode == VFSD_MIGRATION_FILE_HANDLES && reopenable &&
+	    is_found_by_handle(saving, fd, handle)) {
 		record->how = VFSD_STATE_BY_HANDLE;
 		if (vfsd_state_path_of(&saving->root, fd, true, path, relative) == 0)
 			record->path_bytes = (uint16_t)strlen(*relative);
 		return 0;
 	}
 	/* An inode that was opened by handle may have no name in the host's dentry cache. */
-	error = vfsd_state_path_of(&saving->root, fd, !transient && !saving->config->confirm, path,
+	error = vfsd_state_path_of(&saving->root, fd,
+				   !transient && !saving->config->options.confirm_paths, path,
 				   relative);
 	if (error)
 		return error;
@@ -124,7 +126,7 @@ static int put_lost(struct saving *saving, struct vfsd_state_inode record, int e
 
 	VFSD_LOG_LIMITED(VFSD_LOG_WARN, "state: inode has no path to save nodeid=%llu errno=%d",
 			 (unsigned long long)record.nodeid, -error);
-	if (!saving->config->guest_error)
+	if (saving->config->options.on_error != VFSD_MIGRATION_GUEST_ERROR)
 		return -ENOENT;
 	record.how = VFSD_STATE_LOST;
 	record.handle_bytes = record.path_bytes = 0;
@@ -240,7 +242,7 @@ int vfsd_state_save(const struct vfsd_state_config *config, void **data, size_t 
 	saving->header = (struct vfsd_state_header){
 		.magic = VFSD_STATE_MAGIC,
 		.version = VFSD_STATE_VERSION,
-		.flags = config->verify ? VFSD_STATE_VERIFY : 0,
+		.flags = config->options.verify_handles ? VFSD_STATE_VERIFY : 0,
 		.session = vfsd_fuse_session(config->fuse),
 		.inode_generation = vfsd_inodes_generation(config->inodes),
 		.file_generation = vfsd_open_files_generation(config->open_files),

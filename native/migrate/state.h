@@ -29,6 +29,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "fuse/options.h"
+#include "migrate/options.h"
+
 struct vfsd_events;
 struct vfsd_fuse;
 struct vfsd_open_files;
@@ -91,20 +94,15 @@ struct vfsd_state_watch {
 	uint32_t reserved; /* 0 */
 };
 
-/* All that it points to is borrowed. */
+/* All that it points to, and the descriptor, is borrowed. */
 struct vfsd_state_config {
+	struct vfsd_migration_options options;
+	struct vfsd_fuse_options open; /* what OPEN would not grant is not opened again */
 	struct vfsd_inodes *inodes;
 	struct vfsd_open_files *open_files;
 	struct vfsd_fuse *fuse;
 	struct vfsd_events *events; /* NULL: remote fsnotify is off */
 	int proc_self_fd;
-	bool readonly; /* what OPEN would not permit is not opened again, as for the next two */
-	bool allow_direct_io;
-	bool preserve_noatime;
-	bool by_handle;	  /* save handles rather than paths, and open them */
-	bool guest_error; /* an inode that is lost does not fail the migration */
-	bool verify;	  /* compare the handle of each inode that is found */
-	bool confirm;	  /* look each path up again before it is saved */
 };
 
 /* Save the session. The caller frees *data. 0 or -errno, which is logged; -ENOENT: an inode is lost. */

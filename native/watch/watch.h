@@ -18,6 +18,8 @@
 
 #include <stdint.h>
 
+#include "inode/options.h"
+#include "watch/options.h"
 #include "watch/python.h"
 
 struct vfsd_watch_registry;
@@ -25,14 +27,12 @@ struct vfsd_quota;
 struct vfsd_source_ops;
 
 struct vfsd_watch_config {
+	struct vfsd_watch_options options;
+	struct vfsd_inode_options inode;
 	const struct vfsd_source_ops *source;
 	const struct vfsd_source_ops *fallback; /* may be NULL */
 	int root_fd;				/* O_PATH of the share; borrowed */
 	int proc_self_fd;			/* borrowed */
-	int handles;				/* enum vfsd_handle_policy */
-	uint32_t max_fds; /* for directories that no handle can hold; 0: no limit */
-	uint32_t max_marks; /* as in struct vfsd_source_config; guests make directories to be watched */
-	uint32_t max_watches;
 };
 
 enum { VFSD_WATCH_CONSUMERS_MAX = 16, VFSD_WATCHES_MAX = 64 };

@@ -130,19 +130,20 @@ static void target_create(struct target *t)
 	const struct vfsd_id_range *const tables[VFSD_ID_WAYS] = {[VFSD_UID_TO_HOST] = ranges,
 								  [VFSD_GID_TO_HOST] = ranges};
 	const uint32_t n[VFSD_ID_WAYS] = {[VFSD_UID_TO_HOST] = 2, [VFSD_GID_TO_HOST] = 2};
-	struct vfsd_fuse_config config = {.cache = VFSD_CACHE_AUTO,
-					  .readdirplus = true,
-					  .announce_submounts = true,
-					  .writeback = true,
-					  .xattr = true,
-					  .posix_acl = true,
-					  .security_label = true};
+	struct vfsd_fuse_config config = {.options = {.cache = VFSD_CACHE_AUTO,
+						      .readdirplus = true,
+						      .announce_submounts = true,
+						      .writeback = true,
+						      .xattr = true,
+						      .posix_acl = true,
+						      .security_label = true}};
 	const struct vfsd_fuse_hooks hooks = {.ctx = t,
 					      .session_start = on_start,
 					      .subscribe = on_subscribe,
 					      .forgotten = on_forgotten};
-	const struct vfsd_inodes_config inodes = {
-		.handles = VFSD_HANDLES_NEVER, .proc_self_fd = -1, .fd_quota = &t->quota};
+	const struct vfsd_inodes_config inodes = {.options.file_handles = VFSD_HANDLES_NEVER,
+						  .proc_self_fd = -1,
+						  .fd_quota = &t->quota};
 
 	*t = (struct target){
 		.quota = {.limit = MAX_FDS}, .n_nodes = 1, .nodes = {VFSD_NODEID_ROOT}};

@@ -69,26 +69,27 @@ static void make_tree(void)
 static void session_create(struct session *session, uint32_t seed, int root)
 {
 	const struct vfsd_inodes_config inodes = {
-		.handles = seed >= 2 ? VFSD_HANDLES_PREFER : VFSD_HANDLES_NEVER,
+		.options.file_handles = seed >= 2 ? VFSD_HANDLES_PREFER : VFSD_HANDLES_NEVER,
 		.need_handles = true,
 		.fd_quota = &session->quota,
 		.proc_self_fd = tree_proc_self_fd(),
 	};
 	struct vfsd_state_config *config = &session->config;
-	const struct vfsd_fuse_config fuse = {.cache = VFSD_CACHE_AUTO};
+	const struct vfsd_fuse_config fuse = {.options.cache = VFSD_CACHE_AUTO};
 	struct vfsd_events_config events = {
 		.source = &vfsd_source_inotify,
 		.proc_self_fd = inodes.proc_self_fd,
-		.ring_bytes = 1 << 14,
+		.options.ring_kib = 16,
 	};
 
 	session->quota = (struct vfsd_quota){.limit = 100};
 	*config = (struct vfsd_state_config){
 		.proc_self_fd = inodes.proc_self_fd,
-		.by_handle = seed > 0,
-		.guest_error = true,
-		.verify = seed == 1,
-		.confirm = true,
+		.options = {.mode = seed > 0 ? VFSD_MIGRATION_FILE_HANDLES :
+					       VFSD_MIGRATION_FIND_PATHS,
+			    .on_error = VFSD_MIGRATION_GUEST_ERROR,
+			    .verify_handles = seed == 1,
+			    .confirm_paths = true},
 	};
 	CHECK_EQ(vfsd_inodes_create(&inodes, dup(root), &config->inodes), 0);
 	CHECK_EQ(vfsd_open_files_create(&session->quota, &config->open_files), 0);

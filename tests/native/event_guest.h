@@ -58,11 +58,11 @@ static inline void event_guest_create_with(struct event_guest *g,
 					   const struct vfsd_source_ops *source,
 					   const struct vfsd_source_ops *fallback, bool rfc2021)
 {
-	struct vfsd_inodes_config inodes = {.handles = VFSD_HANDLES_NEVER};
+	struct vfsd_inodes_config inodes = {.options.file_handles = VFSD_HANDLES_NEVER};
 	struct vfsd_events_config config = {
 		.source = source,
 		.fallback = fallback,
-		.ring_bytes = VFSD_RECORD_RING_BYTES_MIN,
+		.options.ring_kib = VFSD_RECORD_RING_BYTES_MIN / 1024,
 		.rfc2021 = rfc2021,
 	};
 

@@ -13,10 +13,10 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Final, Self
 
-from virtiofsd_py.engine import ShmReader
 from virtiofsd_py.errors import EngineError, VirtiofsdError
 from virtiofsd_py.fsnotify.records import Record, decode_untrusted
 from virtiofsd_py.fsnotify.request import Request
+from virtiofsd_py.fsnotify.ring import ShmReader
 
 _ANSWER_BYTES_MAX: Final = 4096
 _WAKEUP: Final = b"!"
@@ -80,7 +80,7 @@ class Subscription:
             if "error" in answer:
                 raise Refused(int(answer["error"]), str(answer["reason"]))
             if not fds:
-                raise Refused(errno.EPROTO, "the daemon has hung up")
+                raise Refused(errno.ECONNRESET, "the daemon has hung up")
             return ShmReader(fds[0])
         except (ValueError, TypeError, KeyError, EngineError) as error:
             raise Refused(errno.EPROTO, f"the daemon's answer makes no sense: {error}") from error

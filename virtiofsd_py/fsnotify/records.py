@@ -12,16 +12,24 @@ full. Directories that appeared meanwhile are found all the same, and watched fr
 from __future__ import annotations
 
 import os
-import struct
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final, TypeAlias
 
-from virtiofsd_py.engine import RecordType, RingEntry
+from virtiofsd_py._records import (
+    WATCH_EVENT_PAYLOAD,
+    WATCH_MOUNT_PAYLOAD,
+    MountChange,
+    Origin,
+    RecordType,
+    Status,
+    SuperblockChange,
+    WatchEventPayload,
+    WatchMountPayload,
+)
 from virtiofsd_py.errors import VirtiofsdError
+from virtiofsd_py.fsnotify.ring import RingEntry
 
-_EVENT: Final = struct.Struct("=IIIiII")
-_MOUNT: Final = struct.Struct("=QIIIIII")
 _IS_DIR: Final = 0x4000_0000
 _FOUND: Final = 1
 
@@ -45,44 +53,6 @@ class EventKind(IntEnum):
     DELETE = 9
     DELETE_SELF = 10
     MOVE_SELF = 11
-
-
-class Origin(IntEnum):
-    """Who has caused an event; enum vfsd_origin."""
-
-    UNKNOWN = 0
-    HOST = 1
-    GUEST = 2
-
-
-class Status(IntEnum):
-    """How a watch has changed; enum vfsd_watch_status."""
-
-    READY = 0
-    FAILED = 1
-    INCOMPLETE = 2
-    GONE = 3
-    NO_ERRORS = 4
-
-
-class MountChange(IntEnum):
-    """How a mount has changed; enum vfsd_mount_change.
-
-    BOUND is mounted, too: a part of a filesystem, or one that is mounted elsewhere already.
-    """
-
-    MOUNTED = 0
-    BOUND = 1
-    UNMOUNTED = 2
-    READONLY = 3
-    READWRITE = 4
-
-
-class SuperblockChange(IntEnum):
-    """How a whole filesystem has changed; enum vfsd_superblock_change."""
-
-    READONLY = 0
-    READWRITE = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,39 +173,42 @@ def decode_untrusted(entry: RingEntry) -> Record | None:
         return _mount_untrusted(entry)
     if entry.type not in (RecordType.FSNOTIFY, RecordType.WATCH, RecordType.ERROR):
         return None
-    raw = bytes(entry.payload)
-    if len(raw) < _EVENT.size:
-        raise BadRecord(f"event ring: a record of {len(raw)} bytes")
-    mask, cookie, origin, error, flags, path_bytes = _EVENT.unpack_from(raw)
-    if path_bytes != len(raw) - _EVENT.size:
-        raise BadRecord(f"event ring: a path of {path_bytes} bytes in {len(raw)}")
-    path = os.fsdecode(raw[_EVENT.size :])
+    raw, path_raw = _split(entry, WATCH_EVENT_PAYLOAD.size)
+    fields = WatchEventPayload._make(WATCH_EVENT_PAYLOAD.unpack(raw))
+    if fields.path_bytes != len(path_raw):
+        raise BadRecord(f"event ring: a path of {fields.path_bytes} bytes in {len(path_raw)}")
+    path = os.fsdecode(path_raw)
     if entry.type == RecordType.ERROR:
-        return FilesystemError(path, error, cookie, entry.watch)
+        return FilesystemError(path, fields.error, fields.cookie, entry.watch)
     try:
         if entry.type == RecordType.WATCH:
-            return WatchStatus(Status(entry.subtype), path, error, entry.watch)
+            return WatchStatus(Status(entry.subtype), path, fields.error, entry.watch)
         return Event(
             EventKind(entry.subtype),
             path,
-            bool(mask & _IS_DIR),
-            cookie,
-            Origin(origin),
-            bool(flags & _FOUND),
+            bool(fields.mask & _IS_DIR),
+            fields.cookie,
+            Origin(fields.origin),
+            bool(fields.flags & _FOUND),
             entry.watch,
         )
-    except ValueError as error_:
-        raise BadRecord(f"event ring: {error_}") from None
+    except ValueError as error:
+        raise BadRecord(f"event ring: {error}") from None
+
+
+def _split(entry: RingEntry, fixed_bytes: int) -> tuple[bytes, bytes]:
+    """Return a copy of what a record begins with, and one of what follows."""
+    raw = bytes(entry.payload)
+    if len(raw) < fixed_bytes:
+        raise BadRecord(f"event ring: a record of {len(raw)} bytes")
+    return raw[:fixed_bytes], raw[fixed_bytes:]
 
 
 def _mount_untrusted(entry: RingEntry) -> MountEvent:
-    raw = bytes(entry.payload)
-    if len(raw) < _MOUNT.size:
-        raise BadRecord(f"event ring: a record of {len(raw)} bytes")
-    _number, major, minor, flags, path_bytes, kind_bytes, _ = _MOUNT.unpack_from(raw)
-    text = raw[_MOUNT.size :]
-    if path_bytes + kind_bytes != len(text):
-        raise BadRecord(f"event ring: a path of {path_bytes} bytes in {len(raw)}")
+    raw, text = _split(entry, WATCH_MOUNT_PAYLOAD.size)
+    fields = WatchMountPayload._make(WATCH_MOUNT_PAYLOAD.unpack(raw))
+    if fields.path_bytes + fields.kind_bytes != len(text):
+        raise BadRecord(f"event ring: a path of {fields.path_bytes} bytes in {len(text)}")
     changes = MountChange if entry.type == RecordType.MOUNT else SuperblockChange
     try:
         change = changes(entry.subtype)
@@ -243,10 +216,10 @@ def _mount_untrusted(entry: RingEntry) -> MountEvent:
         raise BadRecord(f"event ring: {error}") from None
     return MountEvent(
         change,
-        os.fsdecode(text[:path_bytes]),
-        os.fsdecode(text[path_bytes:]),
-        (major, minor),
-        bool(flags & 1),
-        bool(flags & 2),
+        os.fsdecode(text[: fields.path_bytes]),
+        os.fsdecode(text[fields.path_bytes :]),
+        (fields.major, fields.minor),
+        bool(fields.flags & 1),
+        bool(fields.flags & 2),
         entry.watch,
     )

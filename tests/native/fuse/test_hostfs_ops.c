@@ -110,8 +110,8 @@ static void test_open_flags(void)
 	CHECK_EQ(open_flags_of(&g, node, O_PATH) & O_PATH, 0);
 	fuse_guest_destroy(&g);
 
-	config.fuse.writeback = true;
-	config.fuse.preserve_noatime = true;
+	config.fuse.options.writeback = true;
+	config.fuse.options.preserve_noatime = true;
 	fuse_guest_create(&g, &config);
 	tree_file(&g.tree, "f", "");
 	node = fuse_guest_node(&g, ROOT, "f");
@@ -121,7 +121,7 @@ static void test_open_flags(void)
 	fuse_guest_destroy(&g);
 
 	/* The host decides which filesystems can. */
-	config.fuse.allow_direct_io = true;
+	config.fuse.options.allow_direct_io = true;
 	fuse_guest_create(&g, &config);
 	tree_file(&g.tree, "f", "");
 	node = fuse_guest_node(&g, ROOT, "f");
@@ -628,7 +628,7 @@ static void test_credentials(struct fuse_guest *g)
 static void submount(enum vfsd_handle_policy handles, bool announce)
 {
 	const struct fuse_guest_config config = {.handles = handles,
-						 .fuse = {.announce_submounts = announce}};
+						 .fuse = {.options.announce_submounts = announce}};
 	const uint32_t expected = announce ? FUSE_ATTR_SUBMOUNT : 0;
 	struct fuse_entry_out entry;
 	struct fuse_open_out opened;
@@ -684,7 +684,7 @@ int main(void)
 	for (size_t i = 0; i < VFSD_ARRAY_SIZE(policies); i++) {
 		const struct fuse_guest_config config = {
 			.handles = policies[i],
-			.fuse = {.readdirplus = true},
+			.fuse = {.options.readdirplus = true},
 		};
 		struct fuse_guest g;
 

@@ -526,12 +526,12 @@ static void test_too_long(void)
 int main(void)
 {
 	const struct vfsd_fuse_config config = {
-		.xattr = true, .posix_acl = true, .security_label = true};
+		.options = {.xattr = true, .posix_acl = true, .security_label = true}};
 	const struct vfsd_fuse_hooks hooks = {
 		.session_start = on_start,
 		.subscribe = on_subscribe,
 	};
-	struct vfsd_inodes_config inodes_config = {.handles = VFSD_HANDLES_NEVER};
+	struct vfsd_inodes_config inodes_config = {.options.file_handles = VFSD_HANDLES_NEVER};
 	unsigned int fds = tree_count_fds();
 
 	inodes_config.proc_self_fd = tree_proc_self_fd();

@@ -442,7 +442,7 @@ int main(void)
 {
 	int proc_self_fd = tree_proc_self_fd();
 	const struct vfsd_inodes_config config = {
-		.handles = VFSD_HANDLES_MANDATORY,
+		.options.file_handles = VFSD_HANDLES_MANDATORY,
 		.need_handles = true,
 		.proc_self_fd = proc_self_fd,
 		.cached_fds_max = KEPT_MAX,

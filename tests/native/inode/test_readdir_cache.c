@@ -312,7 +312,7 @@ int main(void)
 		test_nobody_makes_room,
 	};
 	struct vfsd_inodes_config config = {
-		.handles = VFSD_HANDLES_MANDATORY,
+		.options.file_handles = VFSD_HANDLES_MANDATORY,
 		.need_handles = true,
 		.proc_self_fd = proc_self_fd,
 		.mount_table_fd = table,

@@ -48,7 +48,7 @@ struct fixture {
 static bool fixture_create(struct fixture *f, const struct way *way)
 {
 	struct vfsd_inodes_config config = {
-		.handles = way->handles,
+		.options.file_handles = way->handles,
 		.need_handles = way->need_handles,
 		.fd_quota = &f->quota,
 	};

@@ -52,17 +52,17 @@ static inline void session_create(struct session *session, int root,
 				  enum vfsd_handle_policy handles)
 {
 	const struct vfsd_inodes_config inodes = {
-		.handles = handles,
+		.options.file_handles = handles,
 		.need_handles = true,
 		.fd_quota = &session->quota,
 		.proc_self_fd = tree_proc_self_fd(),
 	};
 	struct vfsd_state_config *config = &session->config;
-	const struct vfsd_fuse_config fuse = {.cache = VFSD_CACHE_AUTO};
+	const struct vfsd_fuse_config fuse = {.options.cache = VFSD_CACHE_AUTO};
 	struct vfsd_events_config events = {
 		.source = &fake_source_merged,
 		.proc_self_fd = inodes.proc_self_fd,
-		.ring_bytes = SESSION_RING_BYTES,
+		.options.ring_kib = SESSION_RING_BYTES / 1024,
 	};
 
 	fake_reset();

@@ -18,8 +18,9 @@ static void save(const struct share *share, bool by_handle, bool verify, struct 
 	void *data;
 
 	session_create(&session, share->fd, by_handle ? VFSD_HANDLES_PREFER : VFSD_HANDLES_NEVER);
-	session.config.by_handle = by_handle;
-	session.config.verify = verify;
+	session.config.options.mode = by_handle ? VFSD_MIGRATION_FILE_HANDLES :
+						  VFSD_MIGRATION_FIND_PATHS;
+	session.config.options.verify_handles = verify;
 	CHECK_EQ(vfsd_events_resume(session.config.events, 0), 0);
 	block->d = session_look_up(&session, share->fd, "d");
 	block->f = session_look_up(&session, share->fd, "d/f");
@@ -76,11 +77,12 @@ static void test_round_trip(const struct share *share, bool has_handles)
 			save(share, by_handle, verify, &block);
 			session_create(&session, share->fd,
 				       by_handle ? VFSD_HANDLES_PREFER : VFSD_HANDLES_NEVER);
-			session.config.by_handle = by_handle;
+			session.config.options.mode = by_handle ? VFSD_MIGRATION_FILE_HANDLES :
+								  VFSD_MIGRATION_FIND_PATHS;
 			CHECK_EQ(vfsd_state_load(&session.config, block.data, block.bytes), 0);
 			check_loaded(&session, share, &block);
 			/* It can be saved again, and means the same. */
-			session.config.verify = verify;
+			session.config.options.verify_handles = verify;
 			CHECK_EQ(vfsd_state_save(&session.config, &again, &bytes), 0);
 			CHECK_EQ(bytes, block.bytes);
 			free(again);
@@ -108,7 +110,7 @@ static void test_handles_are_opened_only_where_asked_for(const struct share *sha
 	CHECK(session_is_empty(&session));
 	session_destroy(&session);
 	session_create(&session, share->fd, VFSD_HANDLES_PREFER);
-	session.config.by_handle = true;
+	session.config.options.mode = VFSD_MIGRATION_FILE_HANDLES;
 	CHECK_EQ(vfsd_state_load(&session.config, block.data, block.bytes), 0);
 	CHECK(session_knows(&session, block.g, share->fd, "moved", 1));
 	session_destroy(&session);
@@ -139,7 +141,7 @@ static void check_refused(const struct share *share, const void *data, size_t by
 	struct session session;
 
 	session_create(&session, share->fd, VFSD_HANDLES_NEVER);
-	session.config.guest_error = true;
+	session.config.options.on_error = VFSD_MIGRATION_GUEST_ERROR;
 	CHECK_EQ(vfsd_state_load(&session.config, data, bytes), error);
 	CHECK(session_is_empty(&session));
 	session_destroy(&session);
@@ -333,7 +335,8 @@ static void test_a_filesystem_mark_needs_a_root(const struct share *share)
 			if (watches_of(&block)[i].owner == VFSD_EVENTS_FILESYSTEM)
 				watches_of(&block)[i].nodeid = block.d;
 		session_create(&session, share->fd, VFSD_HANDLES_NEVER);
-		session.config.guest_error = guest_error;
+		session.config.options.on_error = guest_error ? VFSD_MIGRATION_GUEST_ERROR :
+								VFSD_MIGRATION_ABORT;
 		CHECK_EQ(vfsd_state_load(&session.config, block.data, block.bytes),
 			 guest_error ? 0 : -ENOENT);
 		if (guest_error) {
@@ -377,7 +380,8 @@ static void test_paths_that_lead_elsewhere(const struct share *share)
 			data.inode = record;
 			memcpy(data.path, paths[i], strlen(paths[i]));
 			session_create(&session, share->fd, VFSD_HANDLES_NEVER);
-			session.config.guest_error = guest_error;
+			session.config.options.on_error = guest_error ? VFSD_MIGRATION_GUEST_ERROR :
+									VFSD_MIGRATION_ABORT;
 			CHECK_EQ(vfsd_state_load(&session.config, &data,
 						 sizeof(data) - sizeof(data.path) + path),
 				 guest_error ? 0 : -ENOENT);
@@ -414,19 +418,20 @@ static void test_open_as_options_permit(const struct share *share)
 	session_destroy(&session);
 
 	session_create(&session, share->fd, VFSD_HANDLES_NEVER);
-	session.config.preserve_noatime = true;
+	session.config.open.preserve_noatime = true;
 	CHECK_EQ(vfsd_state_load(&session.config, block.data, block.bytes), 0);
 	CHECK(fd_flags(&session, block.fh_f, block.f) & O_NOATIME);
 	session_destroy(&session);
 
 	session_create(&session, share->fd, VFSD_HANDLES_NEVER);
-	session.config.readonly = true;
+	session.config.open.readonly = true;
 	CHECK_EQ(vfsd_state_load(&session.config, block.data, block.bytes), -ENOENT);
 	CHECK(session_is_empty(&session));
 	session_destroy(&session);
 
 	session_create(&session, share->fd, VFSD_HANDLES_NEVER);
-	session.config.readonly = session.config.guest_error = true;
+	session.config.open.readonly = true;
+	session.config.options.on_error = VFSD_MIGRATION_GUEST_ERROR;
 	CHECK_EQ(vfsd_state_load(&session.config, block.data, block.bytes), 0);
 	CHECK_EQ(vfsd_open_file_missing(session.config.open_files, block.fh_f, block.f), -ESTALE);
 	CHECK(fd_flags(&session, block.fh_d, block.d) >= 0);
@@ -445,7 +450,8 @@ static void test_without_a_name(const struct share *share)
 
 		tree_file(&share->tree, "share/gone", "");
 		session_create(&session, share->fd, VFSD_HANDLES_NEVER);
-		session.config.guest_error = guest_error;
+		session.config.options.on_error = guest_error ? VFSD_MIGRATION_GUEST_ERROR :
+								VFSD_MIGRATION_ABORT;
 		nodeid = session_look_up(&session, share->fd, "gone");
 		fh = session_open(&session, nodeid, O_RDONLY);
 		CHECK_EQ(unlinkat(share->fd, "gone", 0), 0);
@@ -461,7 +467,7 @@ static void test_without_a_name(const struct share *share)
 		}
 		session_create(&other, share->fd, VFSD_HANDLES_NEVER);
 		CHECK_EQ(vfsd_state_load(&other.config, data, bytes), -ENOENT);
-		other.config.guest_error = true;
+		other.config.options.on_error = VFSD_MIGRATION_GUEST_ERROR;
 		CHECK_EQ(vfsd_state_load(&other.config, data, bytes), 0);
 		CHECK(!session_knows(&other, nodeid, share->fd, "g", 1));
 		CHECK_EQ(vfsd_open_file_missing(other.config.open_files, fh, nodeid), -ESTALE);

@@ -54,6 +54,7 @@ struct fuse_guest {
 /* How a session is made; zeros are the daemon's defaults, but for the options' names. */
 struct fuse_guest_config {
 	struct vfsd_fuse_config fuse;
+	struct vfsd_hostfs_options hostfs;
 	enum vfsd_handle_policy handles;
 	const char *capability_name;	   /* NULL: not remapped */
 	const struct vfsd_hostfs_ops *ops; /* NULL: the real ones */
@@ -201,7 +202,7 @@ static inline int fuse_guest_init(struct fuse_guest *g, uint32_t minor, uint64_t
 static inline void fuse_guest_create_cold(struct fuse_guest *g,
 					  const struct fuse_guest_config *config)
 {
-	struct vfsd_inodes_config inodes = {.handles = config->handles};
+	struct vfsd_inodes_config inodes = {.options.file_handles = config->handles};
 	const struct vfsd_fuse_hooks hooks = {
 		.ctx = g,
 		.session_start = fuse_guest_on_start,
@@ -220,7 +221,8 @@ static inline void fuse_guest_create_cold(struct fuse_guest *g,
 	CHECK_EQ(vfsd_inodes_create(&inodes, open(g->tree.path, O_PATH | O_CLOEXEC), &g->inodes),
 		 0);
 	CHECK_EQ(vfsd_open_files_create(inodes.fd_quota, &g->handles), 0);
-	CHECK_EQ(vfsd_hostfs_create(g->inodes, g->handles, g->proc_self_fd, &g->fs), 0);
+	CHECK_EQ(vfsd_hostfs_new(&config->hostfs, g->inodes, g->handles, g->proc_self_fd, &g->fs),
+		 0);
 	if (config->capability_name)
 		vfsd_hostfs_set_capability_name(g->fs, config->capability_name);
 	CHECK_EQ(vfsd_fuse_create(&config->fuse, &hooks,
@@ -244,7 +246,7 @@ static inline void fuse_guest_destroy(struct fuse_guest *g)
 {
 	vfsd_fuse_worker_destroy(g->worker);
 	vfsd_fuse_destroy(g->fuse);
-	vfsd_hostfs_destroy(g->fs);
+	vfsd_hostfs_free(g->fs);
 	vfsd_open_files_destroy(g->handles);
 	vfsd_inodes_destroy(g->inodes);
 	CHECK_EQ(close(g->proc_self_fd), 0);

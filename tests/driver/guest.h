@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * guest - a pretended guest for tests: memory of several regions, and the driver's side of a ring.
+ * guest - a pretended guest for tests: memory of several regions, and a ring in it (guest_ring.h).
  *
  * The driver sees the memory through mappings of its own, as a front-end would.
  */
@@ -11,6 +11,7 @@
 #include <sys/mman.h>
 
 #include "check.h"
+#include "guest_ring.h"
 #include "virtio/mem.h"
 #include "virtio/vring.h"
 #include "virtio/vring_layout.h"
@@ -97,18 +98,6 @@ static inline void guest_write(const struct guest *guest, uint64_t gpa, const vo
 		*(uint8_t *)guest_at(guest, gpa + i) = ((const uint8_t *)src)[i];
 }
 
-struct guest_ring {
-	const struct guest *guest;
-	struct vfsd_vring_desc *desc;
-	struct vfsd_vring_avail *avail;
-	struct vfsd_vring_used *used;
-	uint32_t num;
-	uint16_t next_avail; /* entries offered */
-	uint16_t next_used;  /* entries taken back */
-	uint16_t asked;	     /* avail idx when a kick was last considered */
-	bool event_idx;
-};
-
 static inline struct vfsd_vring_setup guest_setup(uint32_t num, bool event_idx, uint16_t base)
 {
 	return (struct vfsd_vring_setup){
@@ -130,7 +119,6 @@ static inline void guest_ring_init(struct guest_ring *driver, struct vfsd_vring 
 	struct vfsd_vring_setup setup = guest_setup(num, event_idx, base);
 
 	*driver = (struct guest_ring){
-		.guest = guest,
 		.desc = guest_at(guest, GUEST_DESC),
 		.avail = guest_at(guest, GUEST_AVAIL),
 		.used = guest_at(guest, GUEST_USED),
@@ -139,6 +127,8 @@ static inline void guest_ring_init(struct guest_ring *driver, struct vfsd_vring 
 		.next_used = base,
 		.asked = base,
 		.event_idx = event_idx,
+		.kick_fd = -1,
+		.call_fd = -1,
 	};
 	memset(driver->desc, 0, vfsd_vring_desc_bytes(num));
 	memset(driver->avail, 0, vfsd_vring_avail_bytes(num));
@@ -146,68 +136,6 @@ static inline void guest_ring_init(struct guest_ring *driver, struct vfsd_vring 
 	vfsd_vring_store(&driver->avail->idx, base);
 	vfsd_vring_store(&driver->used->idx, base);
 	CHECK_EQ(vfsd_vring_init(device, guest->mem, &setup), 0);
-}
-
-static inline struct vfsd_vring_desc guest_desc(uint64_t gpa, uint32_t len, uint16_t flags,
-						uint16_t next)
-{
-	return (struct vfsd_vring_desc){
-		.addr = htole64(gpa),
-		.len = htole32(len),
-		.flags = htole16(flags),
-		.next = htole16(next),
-	};
-}
-
-/* Offer the chain at @head; guest_ring_publish() makes it visible. */
-static inline void guest_ring_offer(struct guest_ring *driver, uint16_t head)
-{
-	vfsd_vring_store(&driver->avail->ring[driver->next_avail & (driver->num - 1)], head);
-	driver->next_avail++;
-}
-
-/* True: the device wants a kick. */
-static inline bool guest_ring_publish(struct guest_ring *driver)
-{
-	uint16_t old = driver->asked, new = driver->next_avail, event;
-
-	vfsd_vring_store_release(&driver->avail->idx, new);
-	driver->asked = new;
-	vfsd_vring_full_fence();
-	if (!driver->event_idx)
-		return !(vfsd_vring_load(&driver->used->flags) & VFSD_VRING_USED_NO_NOTIFY);
-	event = vfsd_vring_load(vfsd_vring_avail_event(driver->used, driver->num));
-	return (uint16_t)(new - event - 1) < (uint16_t)(new - old);
-}
-
-/* Take one used entry back; false: there is none. */
-static inline bool guest_ring_take(struct guest_ring *driver, uint32_t *id, uint32_t *len)
-{
-	const struct vfsd_vring_used_elem *elem;
-
-	if (vfsd_vring_load_acquire(&driver->used->idx) == driver->next_used)
-		return false;
-	elem = &driver->used->ring[driver->next_used++ & (driver->num - 1)];
-	*id = le32toh(__atomic_load_n(&elem->id, __ATOMIC_RELAXED));
-	*len = le32toh(__atomic_load_n(&elem->len, __ATOMIC_RELAXED));
-	return true;
-}
-
-/* Ask for a signal at the next used entry. True: one came meanwhile, don't wait. */
-static inline bool guest_ring_enable_call(struct guest_ring *driver)
-{
-	if (driver->event_idx)
-		vfsd_vring_store(&driver->avail->ring[driver->num], driver->next_used);
-	else
-		vfsd_vring_store(&driver->avail->flags, 0);
-	vfsd_vring_full_fence();
-	return vfsd_vring_load_acquire(&driver->used->idx) != driver->next_used;
-}
-
-static inline void guest_ring_disable_call(struct guest_ring *driver)
-{
-	if (!driver->event_idx)
-		vfsd_vring_store(&driver->avail->flags, VFSD_VRING_AVAIL_NO_INTERRUPT);
 }
 
 #endif

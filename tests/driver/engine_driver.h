@@ -1,17 +1,19 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * driver - a whole virtio-fs driver in shared memory, fast enough to measure with.
+ * engine_driver - a whole virtio-fs driver in shared memory before an engine, fast enough to measure with.
  *
  * The memory and the eventfds are made before a fork; the child is the device (the engine), the
  * parent the driver. It never sleeps: whoever measures wants to know when an entry is there.
  * Owner thread: one.
  */
-#ifndef BENCH_DRIVER_H
-#define BENCH_DRIVER_H
+#ifndef VFSD_ENGINE_DRIVER_H
+#define VFSD_ENGINE_DRIVER_H
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include "guest_ring.h"
 
 enum {
 	DRIVER_RINGS = 3, /* hiprio, notification, requests */
@@ -22,11 +24,10 @@ enum {
 };
 
 struct driver_ring {
+	struct guest_ring ring;
 	uint8_t *base; /* in this process's mapping */
 	uint64_t gpa;
 	uint32_t buffer_bytes;
-	uint16_t next_avail, next_used;
-	int kick_fd, call_fd;
 };
 
 struct driver {

@@ -81,8 +81,8 @@ static inline int null_lookup(struct vfsd_hostfs *fs, struct vfsd_inode *parent,
 	return null_entry(fs, name, ret);
 }
 
-static inline void null_list(struct vfsd_hostfs *fs, struct vfsd_inode *dir, int dir_fd,
-			     bool from_start, struct vfsd_list *ret)
+static inline void null_readdirplus(struct vfsd_hostfs *fs, struct vfsd_inode *dir, int dir_fd,
+				    bool from_start, struct vfsd_list *ret)
 {
 	(void)fs;
 	(void)from_start;
@@ -90,16 +90,16 @@ static inline void null_list(struct vfsd_hostfs *fs, struct vfsd_inode *dir, int
 	ret->expect_new = false;
 }
 
-static inline int null_list_entry(struct vfsd_hostfs *fs, struct vfsd_list *list, const char *name,
-				  uint64_t ino, struct vfsd_entry *ret)
+static inline int null_readdirplus_entry(struct vfsd_hostfs *fs, struct vfsd_list *list,
+					 const char *name, uint64_t ino, struct vfsd_entry *ret)
 {
 	(void)ino;
 	list->expect_new = !list->expect_new;
 	return null_lookup(fs, NULL, name, ret);
 }
 
-static inline int null_again(struct vfsd_hostfs *fs, struct vfsd_inode *inode,
-			     struct vfsd_entry *ret)
+static inline int null_lookup_self(struct vfsd_hostfs *fs, struct vfsd_inode *inode,
+				   struct vfsd_entry *ret)
 {
 	(void)inode;
 	return null_entry(fs, "a", ret);
@@ -260,7 +260,8 @@ static inline int null_link(struct vfsd_hostfs *fs, struct vfsd_inode *inode,
 	return null_entry(fs, name, ret);
 }
 
-static inline int null_forgotten(struct vfsd_hostfs *fs, uint64_t nodeid, struct vfsd_entry *ret)
+static inline int null_lookup_forgotten(struct vfsd_hostfs *fs, uint64_t nodeid,
+					struct vfsd_entry *ret)
 {
 	(void)nodeid;
 	(void)ret;
@@ -436,52 +437,29 @@ static inline ssize_t null_readdir(struct vfsd_hostfs *fs, struct vfsd_open_file
 	return (ssize_t)used;
 }
 
-static inline int null_list_number(struct vfsd_hostfs *fs, int dir_fd, const char *name,
-				   struct statx *ret)
+static inline int null_readdir_number(struct vfsd_hostfs *fs, int dir_fd, const char *name,
+				      struct statx *ret)
 {
 	(void)name;
 	return null_getattr(fs, NULL, dir_fd, ret);
 }
 
+static inline int null_lookup_parent(struct vfsd_hostfs *fs, struct vfsd_inode *inode,
+				     struct vfsd_entry *ret)
+{
+	return null_lookup_self(fs, inode, ret);
+}
+
+static inline int null_rmdir(struct vfsd_hostfs *fs, struct vfsd_inode *parent, const char *name,
+			     bool hold)
+{
+	return null_unlink(fs, parent, name, hold);
+}
+
 static const struct vfsd_hostfs_ops null_hostfs_ops = {
-	.lookup = null_lookup,
-	.again = null_again,
-	.forgotten = null_forgotten,
-	.parent = null_again,
-	.getattr = null_getattr,
-	.setattr = null_setattr,
-	.statx = null_statx,
-	.access = null_access,
-	.ioctl = null_ioctl,
-	.getxattr = null_getxattr,
-	.listxattr = null_listxattr,
-	.setxattr = null_setxattr,
-	.removexattr = null_removexattr,
-	.statfs = null_statfs,
-	.readlink = null_readlink,
-	.symlink = null_symlink,
-	.mknod = null_mknod,
-	.mkdir = null_mkdir,
-	.link = null_link,
-	.hold = null_hold,
-	.unlink = null_unlink,
-	.rmdir = null_unlink,
-	.rename = null_rename,
-	.open = null_open,
-	.create = null_create,
-	.tmpfile = null_tmpfile,
-	.read = null_read,
-	.write = null_write,
-	.flush = null_flush,
-	.fsync = null_fsync,
-	.syncfs = null_syncfs,
-	.fallocate = null_fallocate,
-	.lseek = null_lseek,
-	.copy_file_range = null_copy_file_range,
-	.readdir = null_readdir,
-	.list = null_list,
-	.list_entry = null_list_entry,
-	.list_number = null_list_number,
+#define NULL_POINTER(type, name, ...) .name = null_##name,
+	VFSD_HOSTFS_OPERATIONS(NULL_POINTER)
+#undef NULL_POINTER
 };
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-#include "driver.h"
+#include "engine_driver.h"
 
 #include <fcntl.h>
 #include <string.h>
@@ -30,21 +30,6 @@ enum {
 	EVENT_RING_BYTES = 4 << 20, /* a whole host queue, should the driver not get to run */
 };
 
-static struct vfsd_vring_desc *desc_of(const struct driver_ring *ring)
-{
-	return (void *)(ring->base + DESC);
-}
-
-static struct vfsd_vring_avail *avail_of(const struct driver_ring *ring)
-{
-	return (void *)(ring->base + AVAIL);
-}
-
-static struct vfsd_vring_used *used_of(const struct driver_ring *ring)
-{
-	return (void *)(ring->base + USED);
-}
-
 static uint8_t *buffer_of(const struct driver_ring *ring, uint32_t index)
 {
 	return ring->base + BUFFERS + index * (size_t)ring->buffer_bytes;
@@ -65,27 +50,28 @@ void driver_create(struct driver *driver)
 								   DRIVER_REQUEST_BYTES;
 		ring->gpa = i * (uint64_t)RING_BYTES;
 		ring->base = driver->memory + ring->gpa;
-		ring->kick_fd = eventfd(0, EFD_CLOEXEC);
-		ring->call_fd = eventfd(0, EFD_CLOEXEC);
+		ring->ring = (struct guest_ring){.desc = (void *)(ring->base + DESC),
+						 .avail = (void *)(ring->base + AVAIL),
+						 .used = (void *)(ring->base + USED),
+						 .num = DRIVER_ENTRIES,
+						 .event_idx = true};
+		CHECK_EQ(guest_ring_open(&ring->ring), 0);
 		for (uint16_t d = 0; d < DRIVER_ENTRIES; d++) {
 			bool out = i != VFSD_RING_NOTIFICATION && d % 2 == 0;
 
-			desc_of(ring)[d] = (struct vfsd_vring_desc){
-				.addr = ring->gpa + BUFFERS + d * (uint64_t)ring->buffer_bytes,
-				.len = ring->buffer_bytes,
-				.flags = out ? VFSD_VRING_DESC_NEXT : VFSD_VRING_DESC_WRITE,
-				.next = (uint16_t)(d + 1),
-			};
+			ring->ring.desc[d] =
+				guest_desc(ring->gpa + BUFFERS + d * (uint64_t)ring->buffer_bytes,
+					   ring->buffer_bytes,
+					   out ? VFSD_VRING_DESC_NEXT : VFSD_VRING_DESC_WRITE,
+					   (uint16_t)(d + 1));
 		}
 	}
 }
 
 void driver_destroy(struct driver *driver)
 {
-	for (uint32_t i = 0; i < DRIVER_RINGS; i++) {
-		(void)close(driver->rings[i].kick_fd);
-		(void)close(driver->rings[i].call_fd);
-	}
+	for (uint32_t i = 0; i < DRIVER_RINGS; i++)
+		guest_ring_close(&driver->rings[i].ring);
 	(void)munmap(driver->memory, driver->memory_bytes);
 	(void)close(driver->memory_fd);
 }
@@ -96,11 +82,10 @@ struct vfsd_engine *driver_engine(const struct driver *driver, const char *share
 		.root_fd = open(share, O_PATH | O_DIRECTORY | O_CLOEXEC),
 		.proc_self_fd = open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC),
 		.num_rings = DRIVER_RINGS,
-		.file_handles = VFSD_HANDLES_PREFER, /* the command's default */
-		.readdirplus = true,
-		.max_write_bytes = 1 << 20,
-		.fsnotify = VFSD_FSNOTIFY_MERGED,
-		.fsnotify_ring_bytes = EVENT_RING_BYTES,
+		.inode = {.file_handles = VFSD_HANDLES_PREFER}, /* the command's default */
+		.fuse = {.readdirplus = true},
+
+		.fsnotify = {.fsnotify = VFSD_FSNOTIFY_MERGED, .ring_kib = EVENT_RING_BYTES / 1024},
 		.log_level = -1,
 	};
 	const vfsd_engine_region region = {
@@ -118,44 +103,14 @@ struct vfsd_engine *driver_engine(const struct driver *driver, const char *share
 			.avail_uva = UVA + ring->gpa + AVAIL,
 			.used_uva = UVA + ring->gpa + USED,
 			.enabled = true,
-			.kick_fd = dup(ring->kick_fd),
-			.call_fd = dup(ring->call_fd),
+			.kick_fd = dup(ring->ring.kick_fd),
+			.call_fd = dup(ring->ring.call_fd),
 			.err_fd = -1,
 		};
 
 		CHECK_EQ(vfsd_engine_start_vring(engine, i, &vring), 0);
 	}
 	return engine;
-}
-
-/* Make entries up to @next_avail visible; kick if the device asked for one of them. */
-static void publish(struct driver_ring *ring, uint16_t before)
-{
-	struct vfsd_vring_avail *avail = avail_of(ring);
-	uint16_t wanted;
-
-	vfsd_vring_store_release(&avail->idx, ring->next_avail);
-	vfsd_vring_full_fence();
-	wanted = vfsd_vring_load(vfsd_vring_avail_event(used_of(ring), DRIVER_ENTRIES));
-	if ((uint16_t)(ring->next_avail - wanted - 1) < (uint16_t)(ring->next_avail - before))
-		CHECK(eventfd_write(ring->kick_fd, 1) == 0);
-}
-
-static void offer(struct driver_ring *ring, uint16_t head)
-{
-	vfsd_vring_store(&avail_of(ring)->ring[ring->next_avail++ % DRIVER_ENTRIES], head);
-}
-
-static bool has_used(const struct driver_ring *ring)
-{
-	return vfsd_vring_load_acquire(&used_of(ring)->idx) != ring->next_used;
-}
-
-/* Ask for a signal at the next entry, as a driver does that is about to sleep. */
-static void want_signal(struct driver_ring *ring)
-{
-	vfsd_vring_store(&avail_of(ring)->ring[DRIVER_ENTRIES], ring->next_used);
-	vfsd_vring_full_fence();
 }
 
 static void put_request(struct driver *driver, const struct driver_work *work, uint64_t index,
@@ -168,41 +123,40 @@ static void put_request(struct driver *driver, const struct driver_work *work, u
 	header.len = (uint32_t)(sizeof(header) + work->make(work->ctx, index, &header.opcode,
 							    &header.nodeid, out + sizeof(header)));
 	memcpy(out, &header, sizeof(header));
-	desc_of(ring)[slot * 2].len = header.len;
-	offer(ring, (uint16_t)(slot * 2));
+	ring->ring.desc[slot * 2].len = htole32(header.len);
+	guest_ring_offer(&ring->ring, (uint16_t)(slot * 2));
 }
 
 void driver_run(struct driver *driver, const struct driver_work *work, uint64_t count)
 {
 	struct driver_ring *ring = &driver->rings[DRIVER_RINGS - 1];
-	uint16_t before = ring->next_avail;
 	const uint64_t depth = work->depth ? work->depth : DRIVER_REQUESTS;
 	uint64_t made = 0, answered = 0;
+	uint32_t id, used;
 
 	while (made < count && made < depth) {
 		put_request(driver, work, made, (uint16_t)made);
 		made++;
 	}
-	publish(ring, before);
+	CHECK_EQ(guest_ring_kick(&ring->ring), 0);
 	while (answered < count) {
-		before = ring->next_avail;
-		while (has_used(ring)) {
-			const struct vfsd_vring_used_elem *used =
-				&used_of(ring)->ring[ring->next_used++ % DRIVER_ENTRIES];
-			const uint8_t *in = buffer_of(ring, used->id + 1);
+		const uint64_t before = made;
+
+		while (guest_ring_take(&ring->ring, &id, &used)) {
+			const uint8_t *in = buffer_of(ring, id + 1);
 			struct fuse_out_header header;
 
 			memcpy(&header, in, sizeof(header));
-			CHECK_EQ(header.len, used->len);
+			CHECK_EQ(header.len, used);
 			if (work->answer)
 				work->answer(work->ctx, header.unique, header.error,
 					     in + sizeof(header), header.len - sizeof(header));
 			answered++;
 			if (made < count)
-				put_request(driver, work, made++, (uint16_t)(used->id / 2));
+				put_request(driver, work, made++, (uint16_t)(id / 2));
 		}
-		if (ring->next_avail != before)
-			publish(ring, before);
+		if (made != before)
+			CHECK_EQ(guest_ring_kick(&ring->ring), 0);
 	}
 }
 
@@ -257,19 +211,18 @@ bool driver_start(struct driver *driver)
 					  .flags2 = (uint32_t)(FUSE_HAS_FSNOTIFY >> 32)};
 	struct driver_ring *ring = &driver->rings[VFSD_RING_NOTIFICATION];
 	struct fuse_init_out reply;
-	uint16_t before = ring->next_avail;
 
 	for (uint16_t i = 0; i < DRIVER_ENTRIES; i++)
-		offer(ring, i);
-	publish(ring, before);
-	want_signal(ring);
+		guest_ring_offer(&ring->ring, i);
+	CHECK_EQ(guest_ring_kick(&ring->ring), 0);
+	(void)guest_ring_enable_call(&ring->ring);
 	CHECK_EQ(driver_ask(driver, FUSE_INIT, 0, &init, sizeof(init), &reply, sizeof(reply)), 0);
 	return (reply.flags2 & (uint32_t)(FUSE_HAS_FSNOTIFY >> 32)) != 0;
 }
 
 bool driver_notified(const struct driver *driver)
 {
-	return has_used(&driver->rings[VFSD_RING_NOTIFICATION]);
+	return guest_ring_ready(&driver->rings[VFSD_RING_NOTIFICATION].ring) > 0;
 }
 
 static void count_records(const uint8_t *at, size_t bytes, struct driver_events *events)
@@ -292,17 +245,16 @@ static void count_records(const uint8_t *at, size_t bytes, struct driver_events 
 void driver_take(struct driver *driver, struct driver_events *events)
 {
 	struct driver_ring *ring = &driver->rings[VFSD_RING_NOTIFICATION];
-	uint16_t before = ring->next_avail;
+	bool any = false;
+	uint32_t id, used;
 
-	while (has_used(ring)) {
-		const struct vfsd_vring_used_elem *used =
-			&used_of(ring)->ring[ring->next_used++ % DRIVER_ENTRIES];
-
-		count_records(buffer_of(ring, used->id), used->len, events);
-		offer(ring, (uint16_t)used->id);
+	while (guest_ring_take(&ring->ring, &id, &used)) {
+		count_records(buffer_of(ring, id), used, events);
+		guest_ring_offer(&ring->ring, (uint16_t)id);
+		any = true;
 	}
-	if (ring->next_avail != before) {
-		publish(ring, before);
-		want_signal(ring);
+	if (any) {
+		CHECK_EQ(guest_ring_kick(&ring->ring), 0);
+		(void)guest_ring_enable_call(&ring->ring);
 	}
 }
