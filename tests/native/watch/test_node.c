@@ -2,6 +2,8 @@
 /* Which directories a watch covers: the interest it takes in each, and what remains of it when it ends. */
 #include "client.h"
 
+#include "base/proc_fd.h"
+
 #include <errno.h>
 
 /* A source that refuses a directory, or all from the nth on. */
@@ -161,8 +163,8 @@ static void test_two_watches_of_one_directory(void)
 	client_create(&client, "a", true);
 	client_begin(&client);
 	root = client.registry.config.root_fd;
-	CHECK_EQ(vfsd_watch_lookup_fd(&client.registry, vfsd_watch_open(root, "a/b"), &one), 0);
-	CHECK_EQ(vfsd_watch_lookup_fd(&client.registry, vfsd_watch_open(root, "a/b"), &other), 0);
+	CHECK_EQ(vfsd_watch_lookup_fd(&client.registry, vfsd_open_beneath(root, "a/b"), &one), 0);
+	CHECK_EQ(vfsd_watch_lookup_fd(&client.registry, vfsd_open_beneath(root, "a/b"), &other), 0);
 	CHECK(one == other);
 	CHECK_EQ(vfsd_inode_lookups(one), 3); /* the watch's, and these */
 	vfsd_watch_forget(&client.registry, one->nodeid);
