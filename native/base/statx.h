@@ -24,6 +24,9 @@ void vfsd_statx_set_takes_null(bool takes_null);
 /* 0 or -errno. @flags: AT_STATX_*; @mask: STATX_*. */
 int vfsd_statx_fd(int fd, int flags, unsigned int mask, struct statx *ret);
 
+/* Are both descriptors of the same inode on the same mount? */
+bool vfsd_statx_same(int a, int b);
+
 static inline uint64_t vfsd_statx_dev(const struct statx *st)
 {
 	return makedev(st->stx_dev_major, st->stx_dev_minor);

@@ -16,7 +16,7 @@
  *   reserve         slot, memory and quota of an inode that is about to be made
  *   add             inodes that come into the table
  *   table           lookups, FORGET, creation of the table
- *   restore, scan   iterating over all inodes; migration
+ *   restore         iterating over all inodes; migration
  *
  * Nobody else includes this.
  */

@@ -7,9 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <linux/openat2.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/proc_fd.h"
@@ -19,38 +17,12 @@
 
 enum { DENTS_BYTES = 32 << 10 };
 
-/* The path of @fd in the host's dentry cache. False: it has none. */
-static bool path_of(const struct vfsd_inodes *inodes, int fd, char path[PATH_MAX])
-{
-	ssize_t n =
-		readlinkat(inodes->config.proc_self_fd, vfsd_proc_name(fd).name, path, PATH_MAX);
-
-	if (n <= 0 || n == PATH_MAX || path[0] != '/')
-		return false;
-	path[n] = '\0';
-	return true;
-}
-
-static bool is_same(int a, int b)
-{
-	struct statx at, bt;
-
-	return statx(a, "", AT_EMPTY_PATH, STATX_INO | STATX_MNT_ID, &at) == 0 &&
-	       statx(b, "", AT_EMPTY_PATH, STATX_INO | STATX_MNT_ID, &bt) == 0 &&
-	       at.stx_ino == bt.stx_ino && vfsd_statx_dev(&at) == vfsd_statx_dev(&bt) &&
-	       vfsd_statx_mnt(&at) == vfsd_statx_mnt(&bt);
-}
-
 /*
  * Is @fd (O_PATH), an inode of @type, below the root by what the host's dentry cache knows? For a directory the
  * answer is certain. For anything else "no" may only mean that its name is not in the cache.
  */
 static bool is_found_below_root(struct vfsd_inodes *inodes, int fd, uint32_t type)
 {
-	const struct open_how how = {
-		.flags = O_PATH | O_NOFOLLOW | O_CLOEXEC,
-		.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS,
-	};
 	const int root = vfsd_fd_number(atomic_load(&vfsd_slot_at(inodes, VFSD_NODEID_ROOT)->fd));
 	char path[PATH_MAX], top[PATH_MAX];
 	VFSD_FD_GUARD found = -1;
@@ -58,14 +30,15 @@ static bool is_found_below_root(struct vfsd_inodes *inodes, int fd, uint32_t typ
 
 	if (type == S_IFDIR)
 		return vfsd_inode_is_below_root(inodes, fd);
-	if (!path_of(inodes, fd, path) || !path_of(inodes, root, top))
+	if (vfsd_proc_path(inodes->config.proc_self_fd, fd, path) < 0 ||
+	    vfsd_proc_path(inodes->config.proc_self_fd, root, top) < 0)
 		return false;
 	n = strcmp(top, "/") == 0 ? 0 : strlen(top);
 	if (strncmp(path, top, n) != 0 || path[n] != '/')
 		return false;
 	/* Check that this path leads to @fd: the text may be out of date. */
-	found = (int)syscall(SYS_openat2, root, path + n + 1, &how, sizeof(how));
-	return found >= 0 && is_same(found, fd);
+	found = vfsd_open_beneath(root, path + n + 1);
+	return found >= 0 && vfsd_statx_same(found, fd);
 }
 
 /* Has the directory @dir_fd an entry with @handle, which is open as @fd? Reads the whole directory. */

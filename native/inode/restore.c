@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Migration of the node-id table: iterating over its inodes, and restoring them. No ring runs meanwhile.
+ * Iterating over all inodes, and migration: restoring a table while no ring runs.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -32,6 +32,32 @@ int vfsd_inodes_each(struct vfsd_inodes *inodes,
 		}
 	}
 	return result;
+}
+
+/* Finding inodes by a number that the host may have reused, which no index has. */
+struct search {
+	uint64_t dev;
+	uint64_t ino;
+	void (*each)(void *ctx, const struct vfsd_inode *inode);
+	void *ctx;
+};
+
+static int compare(void *ctx, struct vfsd_inode *inode, uint64_t nlookup)
+{
+	const struct search *search = ctx;
+
+	(void)nlookup;
+	if (inode->dev == search->dev && inode->ino == search->ino)
+		search->each(search->ctx, inode);
+	return 0;
+}
+
+void vfsd_inodes_find_ident(struct vfsd_inodes *inodes, uint64_t dev, uint64_t ino,
+			    void (*each)(void *ctx, const struct vfsd_inode *inode), void *ctx)
+{
+	struct search search = {.dev = dev, .ino = ino, .each = each, .ctx = ctx};
+
+	(void)vfsd_inodes_each(inodes, compare, &search);
 }
 
 uint32_t vfsd_inodes_generation(const struct vfsd_inodes *inodes)

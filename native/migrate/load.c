@@ -225,7 +225,7 @@ static int open_found(struct vfsd_inodes *inodes, const struct vfsd_state_missin
 	VFSD_FD_GUARD fd = vfsd_state_search_open(inodes, one);
 	VFSD_FD_GUARD meant = fd < 0 ? -1 : vfsd_inode_decode(inodes, handle);
 
-	if (fd >= 0 && (meant < 0 || !vfsd_state_same_inode(fd, meant)))
+	if (fd >= 0 && (meant < 0 || !vfsd_statx_same(fd, meant)))
 		return -ESTALE;
 	return fd < 0 ? fd : vfsd_fd_take(&fd);
 }

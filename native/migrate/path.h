@@ -30,9 +30,6 @@ int vfsd_state_root_find(struct vfsd_inodes *inodes, int proc_self_fd, struct vf
  */
 int vfsd_state_open_path(struct vfsd_inodes *inodes, const char *path);
 
-/* Are both descriptors of the same inode on the same mount? */
-bool vfsd_state_same_inode(int a, int b);
-
 /*
  * Find the path of @fd relative to the share. It is written into @buffer, and *ret points to where it begins.
  * @certain: the host's dentry cache is known to have the right name; otherwise the path is looked up to compare

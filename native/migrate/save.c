@@ -14,6 +14,7 @@
 #include "migrate/state.h"
 #include "migrate/path.h"
 #include "migrate/search.h"
+#include "base/statx.h"
 #include "base/util.h"
 
 struct blob {
@@ -71,7 +72,7 @@ static bool is_found_by_handle(const struct saving *saving, int fd,
 	VFSD_FD_GUARD found = vfsd_inode_decode(saving->config->inodes, handle);
 	struct statx st;
 
-	return found >= 0 && vfsd_state_same_inode(fd, found) &&
+	return found >= 0 && vfsd_statx_same(fd, found) &&
 	       statx(fd, "", AT_EMPTY_PATH, STATX_NLINK, &st) == 0 && st.stx_nlink > 0;
 }
 

@@ -2,6 +2,7 @@
 /* Paths below the share: what they open, and which inode has which. */
 #include "migrate/path.h"
 
+#include "base/statx.h"
 #include "saved_session.h"
 
 struct fixture {
@@ -62,7 +63,7 @@ static void test_open(const struct fixture *f)
 		}
 		CHECK(fd >= 0);
 		same = open_at(f, table[i].path[0] ? table[i].path : ".");
-		CHECK(vfsd_state_same_inode(fd, same));
+		CHECK(vfsd_statx_same(fd, same));
 		CHECK_EQ(close(fd) | close(same), 0);
 	}
 }
@@ -71,10 +72,10 @@ static void test_same_inode(const struct fixture *f)
 {
 	int a = open_at(f, "d"), b = open_at(f, "d"), c = open_at(f, "g");
 
-	CHECK(vfsd_state_same_inode(a, a));
-	CHECK(vfsd_state_same_inode(a, b));
-	CHECK(!vfsd_state_same_inode(a, c));
-	CHECK(!vfsd_state_same_inode(a, -1));
+	CHECK(vfsd_statx_same(a, a));
+	CHECK(vfsd_statx_same(a, b));
+	CHECK(!vfsd_statx_same(a, c));
+	CHECK(!vfsd_statx_same(a, -1));
 	CHECK_EQ(close(a) | close(b) | close(c), 0);
 }
 
@@ -175,7 +176,7 @@ static void test_find(const struct fixture *f)
 
 		CHECK_EQ(found >= 0, table[i].found);
 		if (found >= 0) {
-			CHECK(vfsd_state_same_inode(fd, found));
+			CHECK(vfsd_statx_same(fd, found));
 			CHECK_EQ(close(found), 0);
 		}
 		CHECK_EQ(close(fd), 0);
