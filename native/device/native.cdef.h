@@ -121,7 +121,7 @@ int vfsd_engine_set_call(vfsd_engine *engine, uint32_t index, int fd);
 int vfsd_engine_set_err(vfsd_engine *engine, uint32_t index, int fd);
 
 /*
- * The dirty log: @size_bytes of @fd from @offset_bytes on; -1: none. Running rings rest meanwhile.
+ * The dirty log: @size_bytes of @fd from @offset_bytes on; -1: none. Running rings stop meanwhile.
  * -EINVAL: it is shorter than the file or the memory table asks for.
  */
 int vfsd_engine_set_log(vfsd_engine *engine, int fd, uint64_t size_bytes, uint64_t offset_bytes);
@@ -155,13 +155,13 @@ int vfsd_engine_next_log(vfsd_engine *engine, char *line, int *level);
 /* An eventfd, readable when vfsd_engine_next_upcall() has something. Borrowed. */
 int vfsd_engine_upcall_fd(const vfsd_engine *engine);
 
-/* Take the oldest request that goes up to Python, or hear of one that has gone. 1: got one; 0: none. */
+/* Take the oldest request that goes up to Python, or learn of one that has gone. 1: got one; 0: none. */
 int vfsd_engine_next_upcall(vfsd_engine *engine, vfsd_engine_upcall *ret);
 
 /*
  * Answer one that was taken, once: @error 0 with the payload, or -errno. Any thread. -ENOENT: it has gone,
  * because the guest has interrupted it, its session has ended, or its ring was stopped (then it comes
- * again if the ring does); -EMSGSIZE: too long, the guest was told -EIO.
+ * again if the ring does); -EMSGSIZE: too long, the guest got -EIO.
  */
 int vfsd_engine_answer_upcall(vfsd_engine *engine, uint64_t id, int error, const void *payload,
 			      uint32_t bytes);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Whatever rings depend on (memory, logging) is replaced while they rest, all of them: it is rare.
+ * What rings depend on (memory, logging) is replaced while all of them are stopped: it is rare.
  */
 #include <errno.h>
 #include <unistd.h>
@@ -358,7 +358,7 @@ int vfsd_engine_set_err(vfsd_engine *engine, uint32_t index, int fd)
 
 	if (!ring)
 		return -EINVAL;
-	/* Rare enough that the ring may rest for it. */
+	/* Rare enough that the ring may stop for it. */
 	ring_pause(engine, index);
 	replace_fd(&ring->vring.err_fd, fd);
 	return ring_run(engine, index);

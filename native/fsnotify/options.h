@@ -13,8 +13,8 @@
 /* Who raises what in the guest. */
 enum vfsd_fsnotify {
 	VFSD_FSNOTIFY_OFF,    /* no notification queue */
-	VFSD_FSNOTIFY_MERGED, /* the guest what it causes, we everything else: by fanotify */
-	VFSD_FSNOTIFY_SERVER, /* we what inotify can report, whoever causes it */
+	VFSD_FSNOTIFY_MERGED, /* the guest its own events, we everybody else's: by fanotify */
+	VFSD_FSNOTIFY_SERVER, /* we what inotify reports, whoever caused it */
 };
 
 /* How the guest speaks of remote fsnotify. */

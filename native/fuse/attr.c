@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Attributes, and how they and names are told: GETATTR, SETATTR, STATX, ACCESS, READLINK, STATFS.
+ * Attributes, and how they and entries are encoded: GETATTR, SETATTR, STATX, ACCESS, READLINK, STATFS.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -281,7 +281,7 @@ ssize_t vfsd_fuse_access(struct vfsd_request *req)
 
 ssize_t vfsd_fuse_readlink(struct vfsd_request *req)
 {
-	/* One byte more than a target may have tells that it was read whole. */
+	/* One byte more than a target may have shows that it was read whole. */
 	return req->fuse->ops->readlink(req->fuse->fs, req->inode, req->reply, PATH_MAX + 1);
 }
 

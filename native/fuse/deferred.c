@@ -21,7 +21,7 @@ struct vfsd_deferred {
 	void *owner;
 	uint64_t unique;
 	size_t room;
-	/* Under the lock; the links are those of the list, or of requests that are to be told of. */
+	/* Under the lock; the links are those of the list, or of requests whose owners are to be called. */
 	struct vfsd_deferred *next, *previous;
 	struct vfsd_reply_ring *ring; /* NULL: gone */
 	uint32_t refs;		      /* the owner's, and those of calls to it */
@@ -143,7 +143,7 @@ int vfsd_deferred_complete(struct vfsd_deferred *request, int error, const void 
 }
 
 /* Call the owner of each request of a list that was made under the lock, with a reference for each. */
-static void tell_gone(struct vfsd_deferrals *deferrals, struct vfsd_deferred *list)
+static void report_gone(struct vfsd_deferrals *deferrals, struct vfsd_deferred *list)
 {
 	while (list) {
 		struct vfsd_deferred *request = list;
@@ -184,7 +184,7 @@ void vfsd_reply_ring_stop(struct vfsd_deferrals *deferrals, struct vfsd_reply_ri
 		gone = at;
 	}
 	pthread_mutex_unlock(&deferrals->lock);
-	tell_gone(deferrals, gone);
+	report_gone(deferrals, gone);
 }
 
 void vfsd_deferrals_end_session(struct vfsd_deferrals *deferrals)
@@ -201,7 +201,7 @@ void vfsd_deferrals_end_session(struct vfsd_deferrals *deferrals)
 		end = &request->next;
 	}
 	pthread_mutex_unlock(&deferrals->lock);
-	tell_gone(deferrals, gone);
+	report_gone(deferrals, gone);
 }
 
 int vfsd_deferrals_interrupt(struct vfsd_deferrals *deferrals, uint64_t unique)

@@ -9,7 +9,7 @@
  *   - Its ring stops, or its memory is replaced: the request goes back to the ring, unanswered, and
  *     comes again when the ring does. So nothing may have been done yet that must not be done twice.
  *   - The session ends (DESTROY, INIT): the guest gets -EIO.
- *   In both cases the owner is told by @gone, and what it completes the request with is ignored.
+ *   In both cases @gone is called, and what it completes the request with is ignored.
  *   - The guest sends INTERRUPT: @interrupted asks the owner to complete it soon, usually with -EINTR.
  *     One for a request that has not been taken from its ring yet gets -EAGAIN: the guest repeats it.
  *     (Linux sends no INTERRUPT over virtio-fs so far.)

@@ -69,7 +69,7 @@ static bool is_numbered(const struct vfsd_request *req)
 						    vfsd_numbers_differ(req->fuse->numbers));
 }
 
-/* The number to tell of an entry: a directory tells what is below a mount, and that is another one. */
+/* The inode number of an entry: a directory lists what is below a mount, which is another inode. */
 static uint64_t number_of(struct vfsd_request *req, int dir_fd, const struct dirent64 *from)
 {
 	struct vfsd_fuse *fuse = req->fuse;

@@ -98,7 +98,7 @@ static const struct vfsd_fuse_row row_hold = {"HOLD", vfsd_fuse_hold, 0, 0, NODE
 static const struct vfsd_fuse_row row_unknown = {.name = "unknown"};
 static const struct vfsd_fuse_row row_upcall = {"upcall", vfsd_fuse_upcall, 0, 0, 0};
 
-static bool goes_up(const struct vfsd_fuse *fuse, uint32_t opcode)
+static bool is_upcall(const struct vfsd_fuse *fuse, uint32_t opcode)
 {
 	for (uint32_t i = 0; i < fuse->config.n_upcall_opcodes; i++)
 		if (fuse->upcall_opcodes[i] == opcode)
@@ -114,7 +114,7 @@ static const struct vfsd_fuse_row *row_of(const struct vfsd_fuse *fuse, uint32_t
 		return &row_fsnotify;
 	if (opcode == FUSE_HOLD)
 		return &row_hold;
-	return goes_up(fuse, opcode) ? &row_upcall : &row_unknown;
+	return is_upcall(fuse, opcode) ? &row_upcall : &row_unknown;
 }
 
 /*
@@ -163,7 +163,7 @@ static int read_body(struct vfsd_request *req, const struct vfsd_fuse_row *row)
 }
 
 /* Who asks, in the host's ids. 0 or -EPERM. */
-static int know_caller(struct vfsd_request *req, const struct vfsd_fuse_row *row)
+static int translate_caller(struct vfsd_request *req, const struct vfsd_fuse_row *row)
 {
 	const struct vfsd_idmap *ids = req->fuse->config.idmap;
 	int error;
@@ -190,7 +190,7 @@ static ssize_t dispatch(struct vfsd_request *req, const struct vfsd_fuse_row *ro
 		return -EINVAL;
 	error = read_body(req, row);
 	if (!error)
-		error = know_caller(req, row);
+		error = translate_caller(req, row);
 	if (error)
 		return error;
 	if (row->flags & WRITES && req->fuse->config.options.readonly)
@@ -370,39 +370,4 @@ void vfsd_fuse_destroy(struct vfsd_fuse *fuse)
 	vfsd_numbers_destroy(fuse->numbers);
 	vfsd_deferrals_destroy(fuse->deferrals);
 	free(fuse);
-}
-
-struct vfsd_deferrals *vfsd_fuse_deferrals(struct vfsd_fuse *fuse)
-{
-	return fuse->deferrals;
-}
-
-int vfsd_fuse_worker_create(struct vfsd_fuse *fuse, struct vfsd_reply_ring *ring,
-			    struct vfsd_fuse_worker **ret)
-{
-	struct vfsd_fuse_worker *worker = malloc(sizeof(*worker));
-
-	if (!worker)
-		return -ENOMEM;
-	worker->fuse = fuse;
-	worker->ring = ring;
-	/* No guest has such a request. */
-	atomic_init(&worker->serving, UINT64_MAX);
-	worker->interrupted = UINT64_MAX;
-	vfsd_deferrals_enter(fuse->deferrals, worker);
-	*ret = worker;
-	return 0;
-}
-
-void vfsd_fuse_worker_destroy(struct vfsd_fuse_worker *worker)
-{
-	if (!worker)
-		return;
-	vfsd_deferrals_leave(worker->fuse->deferrals, worker);
-	free(worker);
-}
-
-int vfsd_fuse_expire_fds(struct vfsd_fuse_worker *worker)
-{
-	return vfsd_inodes_expire_fds(worker->fuse->inodes);
 }

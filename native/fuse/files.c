@@ -49,7 +49,7 @@ uint32_t vfsd_fuse_fopen_flags(const struct vfsd_fuse *fuse, bool directory)
 /*
  * Whether to end set-id bits with this open. With HANDLE_KILLPRIV_V2 the guest says so. Without it
  * it ends them itself, but not where opening truncates: ATOMIC_O_TRUNC leaves all of that to us.
- * Root may keep them, and so may who is not told (OPEN after ALLOW_IDMAP): root must not lose them,
+ * Root may keep them, and so may a caller whose ids the guest does not send (OPEN after ALLOW_IDMAP): root must not lose them,
  * and the first write of anybody else ends them.
  */
 static bool kills_priv(const struct vfsd_request *req, int flags, uint32_t open_flags)

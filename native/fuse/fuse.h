@@ -31,7 +31,7 @@ struct vfsd_deferrals;
 struct vfsd_reply_ring;
 struct vfsd_xattrmap;
 
-/* What a guest, or one of its groups, wants to hear of an inode. */
+/* Which events of an inode a guest, or one of its groups, wants. */
 struct vfsd_fuse_interest {
 	uint64_t owner; /* a group of the old dialect; 0: the guest as a whole */
 	uint64_t mask;	/* absolute, 0 ends it */
@@ -44,7 +44,7 @@ struct vfsd_fuse_hooks {
 	void *ctx;
 	/*
 	 * INIT (again): everything of an earlier session is void. Called after the tables are
-	 * cleared; @fsnotify tells whether the guest asked for remote fsnotify. Returns true to
+	 * cleared; @fsnotify says whether the guest asked for remote fsnotify. Returns true to
 	 * grant it; *server_mask gets the event bits that only we report (0 in merged mode).
 	 */
 	bool (*session_start)(void *ctx, bool fsnotify, uint32_t *server_mask);
@@ -56,7 +56,7 @@ struct vfsd_fuse_hooks {
 	void (*forgotten)(void *ctx, struct vfsd_inode *inode);
 	/*
 	 * Before a reply that must not overtake older events (UNLINK, RMDIR, RENAME*, FSNOTIFY), or
-	 * (@own) must not if the guest's own doing is among them: CREATE, FLUSH, for an OPEN or CLOSE
+	 * (@own) must not if events that the guest has caused are among them: CREATE, FLUSH, for an OPEN or CLOSE
 	 * of its own follows.
 	 */
 	void (*barrier)(void *ctx, bool own);

@@ -32,7 +32,7 @@ enum {
 	VFSD_FUSE_REPLY_BYTES = 128 << 10,
 	VFSD_FUSE_DENTS_BYTES = 64 << 10,
 	VFSD_FUSE_IOV_MAX = 1024, /* UIO_MAXIOV */
-	VFSD_FUSE_TOLD_STALE = 16,
+	VFSD_FUSE_STALE_REPORTED = 16,
 };
 
 /* Our own bit among the granted INIT flags: there is a session. */
@@ -49,7 +49,7 @@ struct vfsd_fuse {
 	struct vfsd_open_files *handles;
 	struct vfsd_numbers *numbers;
 	struct vfsd_deferrals *deferrals;
-	_Atomic uint64_t told_stale[VFSD_FUSE_TOLD_STALE]; /* see vfsd_fuse_goes_on() */
+	_Atomic uint64_t stale_reported[VFSD_FUSE_STALE_REPORTED]; /* see vfsd_fuse_goes_on() */
 	_Atomic uint64_t granted; /* FUSE_* INIT flags and VFSD_FUSE_READY, 0: no session */
 };
 
@@ -145,13 +145,13 @@ void vfsd_fuse_fill_entry(struct vfsd_request *req, struct vfsd_entry *entry,
 
 /* names.c */
 
-/* Count down what the guest forgets, and tell the hook when that was the last. */
+/* Count down what the guest forgets, and call the hook when that was the last. */
 void vfsd_fuse_forget_one(struct vfsd_fuse *fuse, uint64_t nodeid, uint64_t nlookup);
 
 /*
- * May this caller go on with the directory? If it has been removed (@removed), he is told so first
- * (-ESTALE): having come by a cached name he looks that up anew. Who is back at once has the directory
- * open, or as working directory, or it is removed all the time; he gets what there is.
+ * May this caller go on with the directory? If it has been removed (@removed), the caller gets -ESTALE
+ * first: if it came by a cached name, it looks that up again. One that is back at once has the directory
+ * open, or as working directory, or it is removed all the time; it gets what there is.
  */
 bool vfsd_fuse_goes_on(struct vfsd_request *req, bool removed);
 

@@ -62,14 +62,15 @@ ssize_t vfsd_fuse_lookup(struct vfsd_request *req)
 bool vfsd_fuse_goes_on(struct vfsd_request *req, bool removed)
 {
 	uint64_t who = (uint64_t)req->header.opcode << 32 | req->header.pid;
-	_Atomic uint64_t *told = &req->fuse->told_stale[req->header.pid % VFSD_FUSE_TOLD_STALE];
+	_Atomic uint64_t *reported =
+		&req->fuse->stale_reported[req->header.pid % VFSD_FUSE_STALE_REPORTED];
 
-	if (VFSD_LIKELY(!removed && atomic_load(told) != who))
+	if (VFSD_LIKELY(!removed && atomic_load(reported) != who))
 		return true;
-	/* Should others come in between, he is told once more. */
-	if (atomic_compare_exchange_strong(told, &who, 0) || !removed)
+	/* Should others come in between, it is reported once more. */
+	if (atomic_compare_exchange_strong(reported, &who, 0) || !removed)
 		return true;
-	atomic_store(told, (uint64_t)req->header.opcode << 32 | req->header.pid);
+	atomic_store(reported, (uint64_t)req->header.opcode << 32 | req->header.pid);
 	return false;
 }
 

@@ -10,7 +10,7 @@
 
 /*
  * With HANDLE_KILLPRIV_V2 the guest leaves set-id bits to us here as it does for writes, but there
- * is no flag to tell whether its caller may keep them. Root may.
+ * is no flag that says whether its caller may keep them. Root may.
  */
 static bool kills_priv(const struct vfsd_request *req)
 {
@@ -85,7 +85,7 @@ static ssize_t copy(struct vfsd_request *req, uint64_t max_bytes)
 ssize_t vfsd_fuse_copy_file_range(struct vfsd_request *req)
 {
 	struct fuse_write_out *out = req->reply;
-	/* What the reply can tell, in whole pages as filesystems like it. */
+	/* What the reply can hold, in whole pages as filesystems like it. */
 	ssize_t n = copy(req, UINT32_MAX & ~UINT64_C(4095));
 
 	if (n < 0)

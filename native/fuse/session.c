@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The life of a session: INIT, DESTROY, and what concerns all of it.
+ * The life of a session and of those who serve it: INIT, DESTROY, workers, and what concerns all of it.
  */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "fuse/internal.h"
@@ -242,4 +243,39 @@ ssize_t vfsd_fuse_fsnotify_rfc2021(struct vfsd_request *req)
 	memcpy(&in, req->text, sizeof(in));
 	error = vfsd_rfc2021_decode(&in, &interest);
 	return error ? error : subscribe(req, &interest);
+}
+
+struct vfsd_deferrals *vfsd_fuse_deferrals(struct vfsd_fuse *fuse)
+{
+	return fuse->deferrals;
+}
+
+int vfsd_fuse_worker_create(struct vfsd_fuse *fuse, struct vfsd_reply_ring *ring,
+			    struct vfsd_fuse_worker **ret)
+{
+	struct vfsd_fuse_worker *worker = malloc(sizeof(*worker));
+
+	if (!worker)
+		return -ENOMEM;
+	worker->fuse = fuse;
+	worker->ring = ring;
+	/* No guest has such a request. */
+	atomic_init(&worker->serving, UINT64_MAX);
+	worker->interrupted = UINT64_MAX;
+	vfsd_deferrals_enter(fuse->deferrals, worker);
+	*ret = worker;
+	return 0;
+}
+
+void vfsd_fuse_worker_destroy(struct vfsd_fuse_worker *worker)
+{
+	if (!worker)
+		return;
+	vfsd_deferrals_leave(worker->fuse->deferrals, worker);
+	free(worker);
+}
+
+int vfsd_fuse_expire_fds(struct vfsd_fuse_worker *worker)
+{
+	return vfsd_inodes_tend(worker->fuse->inodes);
 }

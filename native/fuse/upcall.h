@@ -6,7 +6,7 @@
  * eventfd. That takes requests one after the other, as many as it likes, and answers each when it can:
  * other requests of the same ring are answered meanwhile.
  * One that is interrupted gets -EINTR at once, whether it has been taken or not. When its ring stops, or
- * the session ends, it goes as fuse/deferred.h says. Whoever has taken it hears that it has gone.
+ * the session ends, it goes as fuse/deferred.h says. vfsd_upcalls_next() reports it if it had been taken.
  * Owner thread: vfsd_upcalls_answer() any; the rest the control thread.
  */
 #ifndef VFSD_FUSE_UPCALL_H
@@ -44,13 +44,13 @@ void vfsd_upcalls_destroy(struct vfsd_upcalls *upcalls);
 /* An eventfd, readable when there is news. Borrowed. */
 int vfsd_upcalls_fd(const struct vfsd_upcalls *upcalls);
 
-/* Take the oldest request that nobody has taken, or hear of one that has gone since. */
+/* Take the oldest request that nobody has taken, or learn of one that has gone since. */
 enum vfsd_upcall_news vfsd_upcalls_next(struct vfsd_upcalls *upcalls,
 					const struct vfsd_upcall **ret);
 
 /*
  * Answer the request with @id, which has been taken: @error 0 with @bytes of @payload, else -errno. It
- * may not be named again. -ENOENT: it has gone; -EMSGSIZE: too long, the guest has been told -EIO.
+ * may not be named again. -ENOENT: it has gone; -EMSGSIZE: too long, the guest got -EIO.
  */
 int vfsd_upcalls_answer(struct vfsd_upcalls *upcalls, uint64_t id, int error, const void *payload,
 			size_t bytes);

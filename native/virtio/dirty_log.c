@@ -78,7 +78,7 @@ void vfsd_dirtylog_set_signal(struct vfsd_dirtylog *log, int fd)
 	log->signal_fd = fd;
 }
 
-void vfsd_dirtylog_tell(const struct vfsd_dirtylog *log)
+void vfsd_dirtylog_signal(const struct vfsd_dirtylog *log)
 {
 	(void)vfsd_nowait_signal(log->signal_fd);
 }

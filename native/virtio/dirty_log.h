@@ -5,7 +5,7 @@
  * A bitmap in memory that the front-end shares, a bit for each 4 KiB of guest-physical memory; the
  * front-end takes bits away while we set them. A page is marked after it was written: the front-end
  * may copy it as soon as it has taken the bit.
- * Owner thread: made, destroyed and put into rings by the control thread while they rest; any queue
+ * Owner thread: made, destroyed and put into rings by the control thread while they are stopped; any queue
  * thread marks.
  * Spec: vhost-user, "Migration", "Log description".
  */
@@ -32,9 +32,9 @@ void vfsd_dirtylog_destroy(struct vfsd_dirtylog *log);
 /* Has every page of @mem (NULL: no memory) its bit? */
 bool vfsd_dirtylog_covers(const struct vfsd_dirtylog *log, const struct vfsd_mem *mem);
 
-/* Write to @fd (an eventfd, borrowed; -1: none) in vfsd_dirtylog_tell(). */
+/* Write to @fd (an eventfd, borrowed; -1: none) in vfsd_dirtylog_signal(). */
 void vfsd_dirtylog_set_signal(struct vfsd_dirtylog *log, int fd);
-void vfsd_dirtylog_tell(const struct vfsd_dirtylog *log);
+void vfsd_dirtylog_signal(const struct vfsd_dirtylog *log);
 
 /* Mark the pages of @bytes at guest-physical @gpa. What the log has no bit for is left out. */
 void vfsd_dirtylog_mark(struct vfsd_dirtylog *log, uint64_t gpa, uint64_t bytes);

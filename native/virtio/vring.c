@@ -290,7 +290,7 @@ static void prefetch_heads(struct vfsd_vring *ring)
 static inline void prefetch(const void *at, bool own)
 {
 #ifdef __x86_64__
-	/* The builtin asks for a line that is shared, unless told for which processors. */
+	/* The builtin asks for a line that is shared, unless it is compiled for newer processors. */
 	if (own) {
 		__asm__ volatile("prefetchw %0" : : "m"(*(const char *)at));
 		return;
@@ -409,7 +409,7 @@ bool vfsd_vring_should_notify(struct vfsd_vring *ring)
 	if (ring->exposed != new)
 		vfsd_vring_expose_used(ring);
 	if (VFSD_UNLIKELY(ring->used_log != NULL))
-		vfsd_dirtylog_tell(ring->used_log);
+		vfsd_dirtylog_signal(ring->used_log);
 	ring->asked = new;
 	vfsd_vring_full_fence();
 

@@ -30,7 +30,7 @@ enum {
 	VFSD_VRING_PREFETCHED = 8,
 };
 
-/* Where the ring lies, as the front-end told; vfsd_vring_init() translates and checks. */
+/* Where the ring lies, as the front-end says; vfsd_vring_init() translates and checks. */
 struct vfsd_vring_setup {
 	uint32_t num; /* entries, a power of two, at most VFSD_VRING_SIZE_MAX */
 	uint64_t desc_uva;

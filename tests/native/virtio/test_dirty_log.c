@@ -181,13 +181,13 @@ static void test_signal(void)
 	eventfd_t count;
 
 	log_create(&log, 1, 0);
-	vfsd_dirtylog_tell(log.log);
+	vfsd_dirtylog_signal(log.log);
 	vfsd_dirtylog_set_signal(log.log, fd);
 	CHECK(eventfd_read(fd, &count) < 0);
-	vfsd_dirtylog_tell(log.log);
+	vfsd_dirtylog_signal(log.log);
 	CHECK(eventfd_read(fd, &count) == 0);
 	vfsd_dirtylog_set_signal(log.log, -1);
-	vfsd_dirtylog_tell(log.log);
+	vfsd_dirtylog_signal(log.log);
 	CHECK(eventfd_read(fd, &count) < 0);
 	vfsd_dirtylog_destroy(log.log);
 	(void)close(fd);
