@@ -20,7 +20,7 @@ class Nodes(Protocol):
 
 
 class Raw(Protocol):
-    """A request as the engine tells it. `virtiofsd_py.engine.Upcall` is one."""
+    """A request as it comes from the engine. `virtiofsd_py.engine.Upcall` is one."""
 
     @property
     def opcode(self) -> int: ...  # noqa: D102 - see Request
