@@ -154,7 +154,10 @@ class DriverRing:
         return wanted
 
     def device_sleeps(self) -> bool:
-        """Whether it took the last kick and wants another, without F_RING_EVENT_IDX."""
+        """Return whether the device has taken the last kick and asks for the next.
+
+        For rings without F_RING_EVENT_IDX.
+        """
         assert not self.event_idx
         if select.select([self.kick_fd], [], [], 0)[0]:
             return False
