@@ -115,7 +115,7 @@ def _run(options: Options, extensions: Handlers) -> int | sandbox.Ended:
             outside.enter_context(consumers)
         quota = _raise_file_limit(options.rlimit_nofile)
         watches = limits.watch_limits()
-        place = sandbox.enter(_plan(options), lambda: manager.tell("READY=1"))
+        place = sandbox.enter(_plan(options), lambda: manager.notify("READY=1"))
         if isinstance(place, sandbox.Ended):
             return place
         if place.apart:
@@ -166,7 +166,7 @@ def _serve_one(
         stack.callback(_pass_on_log, engine)
         table = place.mounts
         mounts = MountWatch(
-            table.fd, table.bell_fd, table.share, root_fd, engine, events=table.events
+            table.fd, table.notify_fd, table.share, root_fd, engine, events=table.events
         )
         stack.callback(mounts.close)
         watch[mounts.fileno()] = mounts.serve
@@ -473,7 +473,7 @@ class _ServiceManager:
         except OSError:
             self.close()
 
-    def tell(self, state: str) -> None:
+    def notify(self, state: str) -> None:
         """Send one message, the last one."""
         if self._sock is not None:
             with suppress(OSError):
@@ -481,7 +481,7 @@ class _ServiceManager:
         self.close()
 
     def close(self) -> None:
-        """Have nothing to tell (any more)."""
+        """Send nothing any more."""
         if self._sock is not None:
             self._sock.close()
         self._sock = None

@@ -226,7 +226,7 @@ class Engine:
         """Begin to write the guest's session to `fd`, which the engine owns; no ring is started.
 
         Raises:
-            EngineError: ENOENT if an inode cannot be told; the log says more.
+            EngineError: ENOENT if an inode cannot be described; the log says more.
         """
         check(lib.vfsd_engine_save(self._raw, fd), "device state")
 

@@ -21,7 +21,7 @@ from virtiofsd_py.xattrmap import Rule
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineConfig:
-    """What the core is told once: ``vfsd_engine_config`` in native/device/native.cdef.h.
+    """What the core is made with: ``vfsd_engine_config`` in native/device/native.cdef.h.
 
     A member of the C structure, or ``member`` of its part ``folder``, is the attribute of this name
     (``folder_member``) here, or else the one of `options`.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What the daemon is told, as one frozen `Options`, which is the table of the command line too.
+"""The daemon's options, as one frozen `Options`, which is the table of the command line too.
 
 `virtiofsd_py.arguments` makes it from a command line; a Python caller may make one directly. A new
 option is one row here.
@@ -174,7 +174,7 @@ _logging: Final = Group("Log")
 # fmt: off
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """Everything the daemon is told: a row for each attribute and its long option.
+    """All options: a row for each attribute and its long option.
 
     The type, what the help says, what is accepted and the default are the row's; comments add what
     a Python caller has to know besides. Names and meanings are those of the Rust virtiofsd, so that
@@ -271,7 +271,7 @@ class Options:
     # Said at either end; takes the same filesystem at both.
     migration_verify_handles: bool = _migration("the target compares file handles of what it finds")
     # In case something else is there by now than what the kernel says.
-    migration_confirm_paths: bool = _migration("the source looks up the paths that it tells")
+    migration_confirm_paths: bool = _migration("the source looks up the paths that it sends")
 
     log_level: LogLevel = _logging("the least severe line to log", choice(LogLevel, aliases={"err": LogLevel.ERROR}),
         LogLevel.INFO, legacy="loglevel")

@@ -277,5 +277,5 @@ void vfsd_fuse_worker_destroy(struct vfsd_fuse_worker *worker)
 
 int vfsd_fuse_expire_fds(struct vfsd_fuse_worker *worker)
 {
-	return vfsd_inodes_tend(worker->fuse->inodes);
+	return vfsd_inodes_expire_fds(worker->fuse->inodes);
 }

@@ -807,7 +807,7 @@ def test_consumer_that_scribbles_is_let_go(daemon: Daemon, watcher: Watcher) -> 
     os.close(ring)
 
 
-def test_consumer_that_takes_no_bell_blocks_nobody(daemon: Daemon, watcher: Watcher) -> None:
+def test_consumer_that_takes_no_wakeup_blocks_nobody(daemon: Daemon, watcher: Watcher) -> None:
     """It empties its ring and never its socket."""
     from virtiofsd_py.fsnotify.ring import ShmReader
 

@@ -39,7 +39,7 @@ _REFUSALS_LOGGED: Final = 16
 class Consumers(Protocol):
     """What of `virtiofsd_py.engine.Engine` is needed here."""
 
-    def add_consumer(self, request: WatchRequest, bell_fd: int) -> tuple[int, int]:
+    def add_consumer(self, request: WatchRequest, notify_fd: int) -> tuple[int, int]:
         """See there."""
 
     def remove_consumer(self, number: int) -> None:
