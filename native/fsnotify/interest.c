@@ -51,11 +51,11 @@ static int set_filesystem(struct vfsd_events *events, struct vfsd_inode *root, u
 		return -ENOSYS;
 	if (mask != 0 && !is_root(events, root))
 		return -EINVAL;
-	if (!events->source->ops->watch_whole)
+	if (!events->source->ops->watch_filesystem)
 		return -EPERM; /* the guest then has its own events of it only */
 	if (!filesystem && events->n_filesystems == VFSD_SOURCE_FILESYSTEMS_MAX)
 		return -ENOSPC;
-	err = events->source->ops->watch_whole(events->source, root, mask);
+	err = events->source->ops->watch_filesystem(events->source, root, mask);
 	if (err)
 		return err;
 	if (!filesystem)

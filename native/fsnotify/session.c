@@ -220,8 +220,8 @@ int vfsd_events_save(struct vfsd_events *events, uint32_t *server_mask,
 void vfsd_events_release_nodes(struct vfsd_events *events)
 {
 	vfsd_events_enter(events);
-	if (events->source && events->source->ops->let_go)
-		events->source->ops->let_go(events->source);
+	if (events->source && events->source->ops->release_nodes)
+		events->source->ops->release_nodes(events->source);
 	vfsd_events_leave(events);
 }
 

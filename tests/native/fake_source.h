@@ -159,8 +159,8 @@ static const struct vfsd_source_ops fake_source_merged = {
 	.create = fake_source_create_merged,
 	.destroy = fake_source_destroy,
 	.watch = fake_source_watch,
-	.watch_whole = fake_source_watch_filesystem,
-	.let_go = fake_source_release,
+	.watch_filesystem = fake_source_watch_filesystem,
+	.release_nodes = fake_source_release,
 	.drain = fake_source_drain,
 };
 

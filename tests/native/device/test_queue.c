@@ -316,7 +316,7 @@ static void set_up(uint32_t threads, bool event_idx, uint16_t base)
 {
 	static const uint32_t opcodes[] = {LATER};
 	struct vfsd_fuse_config config = {.upcall_opcodes = opcodes, .n_upcall_opcodes = 1};
-	const struct vfsd_inodes_config inodes = {.handles = VFSD_HANDLES_NEVER,
+	const struct vfsd_inodes_config inodes = {.options.file_handles = VFSD_HANDLES_NEVER,
 						  .proc_self_fd = -1};
 
 	memset(&test, 0, sizeof(test));

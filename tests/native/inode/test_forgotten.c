@@ -20,7 +20,7 @@ struct fixture {
 /* False: no handle can be opened here. */
 static bool set_up(struct fixture *f)
 {
-	struct vfsd_inodes_config config = {.handles = VFSD_HANDLES_MANDATORY,
+	struct vfsd_inodes_config config = {.options.file_handles = VFSD_HANDLES_MANDATORY,
 					    .fd_quota = &f->quota};
 	int error;
 

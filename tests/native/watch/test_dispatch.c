@@ -57,12 +57,12 @@ static void test_events(void)
 		client_create(&client, "a", table[i].recursive);
 		client_begin(&client);
 		client_expect(&client, "ready a\n");
-		client.host.source.own = table[i].own;
 		queue(&client, (struct vfsd_source_event){
 				       .nodeid = table[i].dir ? client_node(&client, table[i].dir) :
 								ELSEWHERE,
 				       .child = table[i].of_root ? client_node(&client, "") : 0,
 				       .mask = table[i].mask,
+				       .self_generated = table[i].own,
 				       .parent_only = table[i].parent_only,
 				       .name = table[i].name,
 			       });

@@ -34,7 +34,7 @@ static void drain(struct vfsd_source *base, const struct vfsd_source_sink *sink)
 	source->waiting = source->lost = false;
 }
 
-static const struct vfsd_source_ops error_ops = {.watch_whole = set_mark, .drain = drain};
+static const struct vfsd_source_ops error_ops = {.watch_filesystem = set_mark, .drain = drain};
 
 static void create(struct client *client, struct error_source *source, bool wants_errors)
 {

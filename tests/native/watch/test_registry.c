@@ -26,7 +26,7 @@ static void set_up_with(struct fixture *f, const struct vfsd_source_ops *source,
 		.fallback = fallback,
 		.root_fd = openat(f->tree.fd, ".", O_PATH | O_CLOEXEC),
 		.proc_self_fd = tree_proc_self_fd(),
-		.handles = VFSD_HANDLES_NEVER,
+		.inode.file_handles = VFSD_HANDLES_NEVER,
 	};
 	CHECK_EQ(vfsd_watch_registry_create(&f->config, &f->registry), 0);
 }
