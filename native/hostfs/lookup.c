@@ -144,8 +144,14 @@ int vfsd_hostfs_lookup_self(struct vfsd_hostfs *fs, struct vfsd_inode *inode,
 			    struct vfsd_entry *ret)
 {
 	VFSD_PATH_FD path = vfsd_path_fd(fs, inode);
+	int error = path.fd < 0 ? path.fd : vfsd_statx_fd(path.fd, 0, VFSD_STATX_MASK, &ret->st);
 
-	return path.fd < 0 ? path.fd : vfsd_hostfs_entry_of_fd(fs, inode, path.fd, ret);
+	if (error)
+		return error;
+	/* Not by the indexes: while a FORGET ends the inode they would give it another id. */
+	ret->inode = vfsd_inode_lookup_again(inode);
+	ret->submount = ret->added = false;
+	return ret->inode ? 0 : -ESTALE;
 }
 
 int vfsd_hostfs_lookup_forgotten(struct vfsd_hostfs *fs, uint64_t nodeid, struct vfsd_entry *ret)

@@ -10,13 +10,16 @@
  */
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 
+#include "base/util.h"
 #include "inode/internal.h"
 
 enum {
 	ENTRIES = 1 << 16,
 	BUCKETS = ENTRIES,
 	HANDLE_BYTES_MAX = 40, /* overlayfs over ext4 or XFS has 37 */
+	AWAIT_S = 1,
 };
 
 enum by { BY_ID, BY_HANDLE, BY_MAX };
@@ -252,25 +255,68 @@ void vfsd_forgotten_clear(struct vfsd_inodes *inodes)
 	pthread_mutex_unlock(&inodes->forgotten_lock);
 }
 
+void vfsd_forgotten_begin(struct vfsd_inodes *inodes)
+{
+	atomic_fetch_add(&inodes->n_ending, 1);
+}
+
+void vfsd_forgotten_end(struct vfsd_inodes *inodes)
+{
+	atomic_fetch_sub(&inodes->n_ending, 1);
+	if (VFSD_LIKELY(atomic_load(&inodes->n_awaiting) == 0))
+		return;
+	pthread_mutex_lock(&inodes->forgotten_lock);
+	pthread_cond_broadcast(&inodes->ended);
+	pthread_mutex_unlock(&inodes->forgotten_lock);
+}
+
+/* The number of the entry with that id, 0: none. The lock is held. */
+static uint32_t find_id(struct vfsd_inodes *inodes, uint64_t nodeid)
+{
+	struct vfsd_forgotten *table = inodes->forgotten;
+	uint32_t n = table ? *bucket_of_id(table, nodeid) : 0;
+
+	while (n && table->entries[n].nodeid != nodeid)
+		n = table->entries[n].next[BY_ID];
+	return n;
+}
+
+/* The same, after what ends at the moment has ended. The lock is held, but while this sleeps. */
+static uint32_t await_id(struct vfsd_inodes *inodes, uint64_t nodeid)
+{
+	struct timespec end;
+	uint32_t n;
+	int error = 0;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &end);
+	end.tv_sec += AWAIT_S;
+	atomic_fetch_add(&inodes->n_awaiting, 1);
+	while (error == 0 && atomic_load(&inodes->n_ending) > 0 && !find_id(inodes, nodeid))
+		error = pthread_cond_clockwait(&inodes->ended, &inodes->forgotten_lock,
+					       CLOCK_MONOTONIC, &end);
+	n = find_id(inodes, nodeid);
+	atomic_fetch_sub(&inodes->n_awaiting, 1);
+	return n;
+}
+
 bool vfsd_forgotten_find(struct vfsd_inodes *inodes, uint64_t nodeid, struct vfsd_forgotten_id *ret)
 {
-	uint32_t n = 0;
+	uint32_t n;
 
 	pthread_mutex_lock(&inodes->forgotten_lock);
-	if (inodes->forgotten) {
-		const struct entry *entries = inodes->forgotten->entries;
+	n = find_id(inodes, nodeid);
+	if (!n && atomic_load(&inodes->n_ending) > 0)
+		n = await_id(inodes, nodeid);
+	if (n) {
+		const struct entry *entry = &inodes->forgotten->entries[n];
 
-		n = *bucket_of_id(inodes->forgotten, nodeid);
-		while (n && entries[n].nodeid != nodeid)
-			n = entries[n].next[BY_ID];
-		if (n)
-			*ret = (struct vfsd_forgotten_id){
-				.handle = handle_of(&entries[n]),
-				.parent = entries[n].parent,
-				.dev = entries[n].dev,
-				.mnt_id = entries[n].mnt_id,
-				.type = entries[n].type,
-			};
+		*ret = (struct vfsd_forgotten_id){
+			.handle = handle_of(entry),
+			.parent = entry->parent,
+			.dev = entry->dev,
+			.mnt_id = entry->mnt_id,
+			.type = entry->type,
+		};
 	}
 	pthread_mutex_unlock(&inodes->forgotten_lock);
 	return n != 0;

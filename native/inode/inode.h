@@ -149,6 +149,12 @@ void vfsd_listing_note(struct vfsd_inodes *inodes, const struct vfsd_listing *li
 		       struct vfsd_inode *inode, const struct statx *st);
 
 /*
+ * One more LOOKUP of @inode, which the caller has a reference to. Returns another reference, or NULL: the guest
+ * has forgotten it meanwhile.
+ */
+struct vfsd_inode *vfsd_inode_lookup_again(struct vfsd_inode *inode);
+
+/*
  * FUSE_FORGET: subtract @nlookup from the lookup count, down to 0. Returns a transient reference if that
  * removed the inode from the table, so that the caller can drop its watches; else NULL.
  */

@@ -145,6 +145,10 @@ struct vfsd_inodes {
 	pthread_mutex_t forgotten_lock;
 	struct vfsd_forgotten *forgotten; /* NULL: nothing is remembered */
 	_Atomic uint32_t n_forgotten;
+	/* Inodes whose lookup count has gone to 0 and whose ids are not remembered yet. */
+	_Atomic uint32_t n_ending;
+	_Atomic uint32_t n_awaiting; /* threads that wait until one of these has ended */
+	pthread_cond_t ended;
 	_Atomic bool remember;
 
 	pthread_mutex_t mount_changes_lock;
@@ -294,9 +298,18 @@ struct vfsd_forgotten_id {
 	uint32_t type; /* S_IFMT bits */
 };
 
-/* Look an id up. It stays remembered. False: it is not remembered. */
+/*
+ * Look an id up. It stays remembered. False: it is not remembered. Between the FORGET and the end of the last
+ * request that uses the inode, its id is neither in the table nor remembered: while there are such inodes this
+ * waits, a second at most. The caller holds no reference to an inode that may be one.
+ */
 bool vfsd_forgotten_find(struct vfsd_inodes *inodes, uint64_t nodeid,
 			 struct vfsd_forgotten_id *ret);
+
+/* The lookup count of an inode may go to 0 next. */
+void vfsd_forgotten_begin(struct vfsd_inodes *inodes);
+/* It has not, or what there is to remember is remembered. */
+void vfsd_forgotten_end(struct vfsd_inodes *inodes);
 
 /*
  * Remove the remembered id of an inode and return it, 0: none. Its index stays reserved, for the caller.

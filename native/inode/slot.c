@@ -42,11 +42,27 @@ static uint64_t known_parent(struct vfsd_inodes *inodes, const struct vfsd_inode
 	return nodeid;
 }
 
+/* Free the slot, or keep its index reserved with the id that is remembered. @handle NULL: nothing is. */
+static void slot_end(struct vfsd_inodes *inodes, const struct vfsd_inode *inode,
+		     const struct vfsd_file_handle *handle)
+{
+	const uint32_t index = (uint32_t)inode->nodeid;
+
+	if (!handle) {
+		vfsd_slot_free(inodes, index);
+		return;
+	}
+	vfsd_slot_reserve(inodes, index);
+	if (!vfsd_forgotten_add(inodes, inode, known_parent(inodes, inode), handle))
+		vfsd_slot_unreserve(inodes, index);
+}
+
 /* The last reference is gone: free the slot and all that it owns. */
 static void slot_destroy(struct vfsd_inodes *inodes, struct vfsd_inode_slot *slot)
 {
 	const struct vfsd_inode inode = slot->inode;
-	bool remember = slot->was_forgotten && vfsd_forgotten_takes(slot);
+	const bool was_forgotten = slot->was_forgotten;
+	bool remember = was_forgotten && vfsd_forgotten_takes(slot);
 	struct vfsd_file_handle handle;
 	int fd = atomic_load(&slot->fd);
 
@@ -63,13 +79,9 @@ static void slot_destroy(struct vfsd_inodes *inodes, struct vfsd_inode_slot *slo
 		free(vfsd_slot_handle(slot));
 	vfsd_host_mount_put(inodes, slot->mount);
 	atomic_store_explicit(&slot->refs, 0, memory_order_relaxed);
-	if (!remember) {
-		vfsd_slot_free(inodes, (uint32_t)inode.nodeid);
-		return;
-	}
-	vfsd_slot_reserve(inodes, (uint32_t)inode.nodeid);
-	if (!vfsd_forgotten_add(inodes, &inode, known_parent(inodes, &inode), &handle))
-		vfsd_slot_unreserve(inodes, (uint32_t)inode.nodeid);
+	slot_end(inodes, &inode, remember ? &handle : NULL);
+	if (was_forgotten)
+		vfsd_forgotten_end(inodes);
 }
 
 bool vfsd_slot_ref(struct vfsd_inode_slot *slot)
@@ -124,6 +136,16 @@ bool vfsd_slot_count_lookup(struct vfsd_inode_slot *slot)
 			return false;
 	} while (!atomic_compare_exchange_weak(&slot->nlookup, &n, n < UINT64_MAX ? n + 1 : n));
 	return true;
+}
+
+struct vfsd_inode *vfsd_inode_lookup_again(struct vfsd_inode *inode)
+{
+	struct vfsd_inode_slot *slot = vfsd_inode_slot(inode);
+
+	if (!vfsd_slot_count_lookup(slot))
+		return NULL;
+	(void)vfsd_slot_ref(slot); /* cannot fail: the caller has a reference */
+	return inode;
 }
 
 struct vfsd_inode *vfsd_inode_get(struct vfsd_inodes *inodes, uint64_t nodeid)

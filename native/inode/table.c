@@ -116,6 +116,7 @@ struct vfsd_inode *vfsd_inode_forget(struct vfsd_inodes *inodes, uint64_t nodeid
 {
 	struct vfsd_inode *inode;
 	struct vfsd_inode_slot *slot;
+	bool remember;
 	uint64_t n;
 
 	/* The root is never forgotten, however often a guest asks. */
@@ -125,16 +126,21 @@ struct vfsd_inode *vfsd_inode_forget(struct vfsd_inodes *inodes, uint64_t nodeid
 	if (!inode)
 		return NULL;
 	slot = vfsd_inode_slot(inode);
+	remember = atomic_load_explicit(&inodes->remember, memory_order_relaxed);
+	if (remember)
+		vfsd_forgotten_begin(inodes);
 	n = atomic_load(&slot->nlookup);
 	do {
 		if (n == 0) /* another thread was faster */
 			break;
 	} while (!atomic_compare_exchange_weak(&slot->nlookup, &n, n > nlookup ? n - nlookup : 0));
 	if (n == 0 || n > nlookup) {
+		if (remember)
+			vfsd_forgotten_end(inodes);
 		vfsd_slot_put(inodes, slot);
 		return NULL;
 	}
-	slot->was_forgotten = atomic_load_explicit(&inodes->remember, memory_order_relaxed);
+	slot->was_forgotten = remember;
 	vfsd_slot_unpublish(inodes, slot);
 	return inode;
 }
@@ -201,6 +207,7 @@ int vfsd_inodes_create(const struct vfsd_inodes_config *config, int root_fd,
 	pthread_mutex_init(&inodes->unpin_lock, NULL);
 	pthread_mutex_init(&inodes->mount_changes_lock, NULL);
 	pthread_mutex_init(&inodes->forgotten_lock, NULL);
+	pthread_cond_init(&inodes->ended, NULL);
 	vfsd_inodes_open_mount_table(inodes);
 	(void)getrandom(&inodes->seed, sizeof(inodes->seed), GRND_NONBLOCK);
 	/* The root is allocated first, after index 0 was reserved: it gets index 1 and generation 0. */
@@ -249,6 +256,7 @@ void vfsd_inodes_destroy(struct vfsd_inodes *inodes)
 	pthread_mutex_destroy(&inodes->unpin_lock);
 	pthread_mutex_destroy(&inodes->mount_changes_lock);
 	pthread_mutex_destroy(&inodes->forgotten_lock);
+	pthread_cond_destroy(&inodes->ended);
 	if (inodes->mount_table_fd >= 0)
 		(void)close(inodes->mount_table_fd);
 	free(inodes);

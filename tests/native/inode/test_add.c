@@ -200,7 +200,8 @@ static void test_reserve(enum vfsd_handle_policy handles)
 static void test_tables_that_cannot_be_made(void)
 {
 	struct vfsd_quota quota = {.limit = 0};
-	struct vfsd_inodes_config config = {.options.file_handles = VFSD_HANDLES_NEVER, .fd_quota = &quota};
+	struct vfsd_inodes_config config = {.options.file_handles = VFSD_HANDLES_NEVER,
+					    .fd_quota = &quota};
 	struct vfsd_inodes *inodes = NULL;
 	unsigned int fds = tree_count_fds();
 	struct tree tree;

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Node ids that are remembered after FORGET: which, for how long, and what they open. */
+#include <pthread.h>
+#include <sched.h>
 #include <sys/mount.h>
 
 #include "base/quota.h"
@@ -125,6 +127,46 @@ static void test_an_id_means_its_inode_again(struct fixture *f)
 	CHECK(look_up(f, "g") != g);
 	vfsd_inodes_clear(f->inodes);
 	CHECK_EQ(unlinkat(f->share, "new", 0), 0);
+}
+
+struct opener {
+	struct fixture *f;
+	uint64_t nodeid;
+	bool right;
+};
+
+static void *open_while_it_ends(void *arg)
+{
+	struct opener *opener = arg;
+
+	opener->right = opens(opener->f, opener->nodeid, "g");
+	return NULL;
+}
+
+/* A request still uses what the guest forgets: whoever asks for the id waits, and finds it. */
+static void test_an_id_that_is_being_forgotten(struct fixture *f)
+{
+	struct opener opener = {.f = f, .nodeid = look_up(f, "g")};
+	struct vfsd_inode *used = vfsd_inode_get(f->inodes, opener.nodeid);
+	pthread_t thread;
+
+	CHECK(used);
+	CHECK_EQ(vfsd_inode_lookups(used), 1);
+	CHECK(vfsd_inode_lookup_again(used) == used);
+	vfsd_inode_put(f->inodes, used);
+	CHECK_EQ(vfsd_inode_lookups(used), 2);
+	CHECK(!vfsd_inode_forget(f->inodes, opener.nodeid, 1)); /* one LOOKUP is left */
+	CHECK_EQ(atomic_load(&f->inodes->n_ending), 0);
+	forget(f, opener.nodeid);
+	CHECK(!vfsd_inode_lookup_again(used));
+	CHECK_EQ(pthread_create(&thread, NULL, open_while_it_ends, &opener), 0);
+	while (atomic_load(&f->inodes->n_awaiting) == 0)
+		(void)sched_yield();
+	vfsd_inode_put(f->inodes, used);
+	CHECK_EQ(pthread_join(thread, NULL), 0);
+	CHECK(opener.right);
+	CHECK_EQ(atomic_load(&f->inodes->n_ending), 0);
+	vfsd_inodes_clear(f->inodes);
 }
 
 static void test_only_if_asked_for(struct fixture *f)
@@ -286,6 +328,7 @@ int main(void)
 
 	if (set_up(&f)) {
 		test_an_id_means_its_inode_again(&f);
+		test_an_id_that_is_being_forgotten(&f);
 		test_only_if_asked_for(&f);
 		test_what_is_not_there_any_more(&f);
 		test_by_its_directory(&f);

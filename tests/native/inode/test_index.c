@@ -16,7 +16,8 @@ struct fixture {
 
 static void set_up(struct fixture *f)
 {
-	struct vfsd_inodes_config config = {.options.file_handles = VFSD_HANDLES_NEVER, .need_handles = true};
+	struct vfsd_inodes_config config = {.options.file_handles = VFSD_HANDLES_NEVER,
+					    .need_handles = true};
 
 	tree_create(&f->tree);
 	tree_file(&f->tree, "f", "data");

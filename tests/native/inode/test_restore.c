@@ -16,7 +16,8 @@ static int proc_self_fd;
 
 static void set_up(void)
 {
-	struct vfsd_inodes_config config = {.options.file_handles = VFSD_HANDLES_NEVER, .fd_quota = &quota};
+	struct vfsd_inodes_config config = {.options.file_handles = VFSD_HANDLES_NEVER,
+					    .fd_quota = &quota};
 
 	quota = (struct vfsd_quota){.limit = 4};
 	tree_create(&tree);

@@ -22,8 +22,9 @@ struct share {
 /* False, and told: the host's file handles cannot be opened, which needs CAP_DAC_READ_SEARCH. */
 static inline bool share_create(struct share *share)
 {
-	struct vfsd_inodes_config config = {
-		.options.file_handles = VFSD_HANDLES_PREFER, .need_handles = true, .fd_quota = &share->quota};
+	struct vfsd_inodes_config config = {.options.file_handles = VFSD_HANDLES_PREFER,
+					    .need_handles = true,
+					    .fd_quota = &share->quota};
 	int fd;
 
 	share->quota = (struct vfsd_quota){.limit = 100};
