@@ -102,7 +102,8 @@ static void on_lost(void *ctx)
 {
 	struct vfsd_events *events = ctx;
 
-	VFSD_LOG_LIMITED(VFSD_LOG_WARN, "events: the host's queue overflowed, the guest is told");
+	VFSD_LOG_LIMITED(VFSD_LOG_WARN, "events: the host's queue overflowed, the guest gets an "
+					"overflow");
 	vfsd_record_ring_put_loss(events->ring, 1);
 }
 

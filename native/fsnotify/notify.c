@@ -10,7 +10,6 @@
 #include "fsnotify/record_ring.h"
 #include "base/nowait.h"
 #include "fsnotify/rfc2021.h"
-#include "base/util.h"
 #include "virtio/vring.h"
 #include "fuse/wire.h"
 

@@ -153,13 +153,13 @@ void vfsd_inode_cache_fd(struct vfsd_inodes *inodes, struct vfsd_inode *inode)
 	struct vfsd_inode_slot *slot = vfsd_inode_slot(inode);
 	bool transient = false;
 	uint64_t none;
-	bool wanted;
+	bool cacheable;
 	int fd = -1;
 
 	pthread_mutex_lock(&inodes->unpin_lock);
-	wanted = !slot->never_cached && slot->closing_fd < 0 && has_room(inodes);
+	cacheable = !slot->never_cached && slot->closing_fd < 0 && has_room(inodes);
 	pthread_mutex_unlock(&inodes->unpin_lock);
-	if (wanted)
+	if (cacheable)
 		fd = vfsd_inode_fd_get(inodes, inode, &transient);
 	if (!transient || fd < 0)
 		return;

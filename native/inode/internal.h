@@ -83,7 +83,7 @@ struct vfsd_inode_slot {
 	uint8_t : 0;
 	bool never_cached
 		: 1; /* no descriptor may pin it; protected by unpin_lock, as the next two */
-	bool cached_again : 1;	  /* held once more since it was kept */
+	bool cached_again : 1;	  /* cached once more meanwhile */
 	bool held : 1;		  /* fd stays until the guest forgets the inode */
 	bool was_forgotten;	  /* remember the id; set by FORGET */
 	_Atomic uint8_t listings; /* of a directory: how many lately; readdir_cache.c */

@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <sys/epoll.h>
 
-#include "watch/path_tree.h"
 #include "inode/inode.h"
 #include "watch/internal.h"
 #include "source/marks.h"

@@ -13,9 +13,7 @@
 #include "watch/path_tree.h"
 #include "inode/inode.h"
 #include "watch/internal.h"
-#include "source/marks.h"
 #include "source/source.h"
-#include "base/util.h"
 
 /* The events by which a recursive watch follows directories. */
 #define FOLLOWED (FAN_CREATE | FAN_DELETE | FAN_MOVE)

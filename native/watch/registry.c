@@ -10,7 +10,6 @@
 
 #include "inode/inode.h"
 #include "watch/internal.h"
-#include "base/log.h"
 #include "source/marks.h"
 #include "watch/shm_ring.h"
 #include "source/source.h"

@@ -3,7 +3,7 @@
  * fake_source - a source of host events that a test fills, and that remembers what it was asked to watch.
  *
  * There is one at a time: vfsd_events_create() and the registry of watch clients make it by its table of
- * operations. The queue is filled under a lock, because the event thread drains it.
+ * operations. A lock protects queue and watches, because the event thread uses them, too.
  */
 #ifndef VFSD_FAKE_SOURCE_H
 #define VFSD_FAKE_SOURCE_H
@@ -18,7 +18,12 @@
 #include "inode/inode.h"
 #include "source/source.h"
 
-enum { FAKE_EVENTS_MAX = 64, FAKE_WATCHES_MAX = 64, FAKE_SERVER_MASK = 0x20 };
+enum {
+	FAKE_EVENTS_MAX = 64,
+	FAKE_NAME_BYTES = 512,
+	FAKE_WATCHES_MAX = 64,
+	FAKE_SERVER_MASK = 0x20
+};
 
 struct fake_watch {
 	uint64_t nodeid;
@@ -37,7 +42,7 @@ static struct {
 	unsigned int created, destroyed, drained, released;
 	int create_error, watch_error, filesystem_error;
 	struct vfsd_source_event events[FAKE_EVENTS_MAX];
-	char names[FAKE_EVENTS_MAX][512];
+	char names[FAKE_EVENTS_MAX][FAKE_NAME_BYTES];
 	size_t n_events;
 	bool lost;
 	struct fake_watch watches[FAKE_WATCHES_MAX], filesystems[FAKE_WATCHES_MAX];
@@ -106,13 +111,16 @@ static inline void fake_source_destroy(struct vfsd_source *base)
 static inline int fake_source_watch(struct vfsd_source *source, struct vfsd_inode *inode,
 				    uint32_t old_mask, uint32_t new_mask)
 {
-	uint32_t *mask = fake_mask(fake.watches, inode->nodeid);
+	uint32_t *mask;
 
 	(void)source;
 	if (new_mask & ~old_mask && fake.watch_error)
 		return fake.watch_error;
+	pthread_mutex_lock(&fake.lock);
+	mask = fake_mask(fake.watches, inode->nodeid);
 	CHECK_EQ(*mask, old_mask);
 	*mask = new_mask;
+	pthread_mutex_unlock(&fake.lock);
 	return 0;
 }
 
@@ -135,18 +143,30 @@ static inline void fake_source_release(struct vfsd_source *source)
 static inline void fake_source_drain(struct vfsd_source *source,
 				     const struct vfsd_source_sink *sink)
 {
+	struct vfsd_source_event events[FAKE_EVENTS_MAX];
+	char names[FAKE_EVENTS_MAX][FAKE_NAME_BYTES];
 	eventfd_t count;
+	size_t n;
+	bool lost;
 
 	(void)eventfd_read(source->fd, &count);
+	/* The sink may ask for another watch: it is called without the lock. */
 	pthread_mutex_lock(&fake.lock);
 	fake.drained++;
-	for (size_t i = 0; i < fake.n_events; i++)
-		sink->event(sink->ctx, &fake.events[i]);
-	if (fake.lost)
-		sink->lost(sink->ctx);
+	n = fake.n_events;
+	lost = fake.lost;
+	memcpy(events, fake.events, n * sizeof(*events));
+	memcpy(names, fake.names, n * sizeof(*names));
 	fake.n_events = 0;
 	fake.lost = false;
 	pthread_mutex_unlock(&fake.lock);
+	for (size_t i = 0; i < n; i++) {
+		if (events[i].name)
+			events[i].name = names[i];
+		sink->event(sink->ctx, &events[i]);
+	}
+	if (lost)
+		sink->lost(sink->ctx);
 }
 
 static inline int fake_source_create_merged(const struct vfsd_source_config *config,
@@ -203,6 +223,14 @@ static inline void fake_event(struct vfsd_source_event event)
 	pthread_mutex_unlock(&fake.lock);
 }
 
+/* Queue an overflow of the host's queue, after all events. */
+static inline void fake_loss(void)
+{
+	pthread_mutex_lock(&fake.lock);
+	fake.lost = true;
+	pthread_mutex_unlock(&fake.lock);
+}
+
 /* Wake whoever polls the source. */
 static inline void fake_wake(void)
 {
@@ -211,7 +239,12 @@ static inline void fake_wake(void)
 
 static inline uint32_t fake_watched(uint64_t nodeid)
 {
-	return *fake_mask(fake.watches, nodeid);
+	uint32_t mask;
+
+	pthread_mutex_lock(&fake.lock);
+	mask = *fake_mask(fake.watches, nodeid);
+	pthread_mutex_unlock(&fake.lock);
+	return mask;
 }
 
 static inline uint32_t fake_filesystem(uint64_t nodeid)

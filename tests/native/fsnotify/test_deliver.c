@@ -80,7 +80,7 @@ static void test_losses(void)
 	event_guest_barrier(&g);
 	CHECK(strstr(event_guest_take(&g), "n\n0x4000 - - 0 -\n;"));
 
-	fake.lost = true;
+	fake_loss();
 	fake_event((struct vfsd_source_event){
 		.nodeid = g.dir->nodeid, .mask = FAN_CREATE, .name = "x"});
 	event_guest_barrier(&g);

@@ -20,8 +20,8 @@
 #include "base/util.h"
 
 enum {
-	KEPT_MAX = 300, /* more than are closed at once */
-	FILES = KEPT_MAX + 44,
+	CACHED_MAX = 300, /* more than are closed at once */
+	FILES = CACHED_MAX + 44,
 	THREADS = 3,
 	ROUNDS = 3000,
 };
@@ -181,12 +181,12 @@ static void test_not_too_many(void)
 	char name[16];
 
 	use_new_ones(all);
-	CHECK(tree_count_fds() - fds <= KEPT_MAX);
+	CHECK(tree_count_fds() - fds <= CACHED_MAX);
 	for (int i = 0; i < FILES; i++) {
 		(void)snprintf(name, sizeof(name), "f%d", i);
 		inode = vfsd_inode_get(inodes, all[i]);
 		/* The youngest are there. */
-		CHECK(vfsd_inode_is_pinned(inode) == (i >= FILES - KEPT_MAX));
+		CHECK(vfsd_inode_is_pinned(inode) == (i >= FILES - CACHED_MAX));
 		drop(inode, 1, name);
 	}
 	CHECK_EQ(tree_count_fds(), fds);
@@ -203,10 +203,10 @@ static void test_closed_after_a_while(void)
 	while ((wait_ms = vfsd_inodes_expire_fds(inodes)) >= 0) /* of earlier ones */
 		(void)usleep((useconds_t)wait_ms * 1000);
 	use_new_ones(all);
-	CHECK_EQ(tree_count_fds(), fds + KEPT_MAX);
+	CHECK_EQ(tree_count_fds(), fds + CACHED_MAX);
 	/* Not all in one go, which somebody's request would have to wait for. */
 	while ((wait_ms = vfsd_inodes_expire_fds(inodes)) >= 0) {
-		CHECK(wait_ms == 0 || tree_count_fds() == fds + KEPT_MAX);
+		CHECK(wait_ms == 0 || tree_count_fds() == fds + CACHED_MAX);
 		calls += wait_ms == 0;
 		(void)usleep((useconds_t)wait_ms * 1000);
 	}
@@ -226,7 +226,7 @@ static void expire_all(void)
 		skipped_ms += 1000;
 }
 
-/* After the guest was told that something is gone, what it looks up is held, at least for a while. */
+/* After an ESTALE the descriptors of what the guest looks up are cached, at least for a while. */
 static void test_held_when_looked_up(void)
 {
 	struct vfsd_inode *gone, *inode;
@@ -310,8 +310,8 @@ static void test_known_while_open(void)
 	drop(inode, 2, "a");
 }
 
-/* With a birth of @ago seconds ago. */
-static struct statx born(const struct statx *st, int64_t ago)
+/* With a btime of @ago seconds ago. */
+static struct statx with_btime(const struct statx *st, int64_t ago)
 {
 	struct statx then = *st;
 
@@ -321,7 +321,7 @@ static struct statx born(const struct statx *st, int64_t ago)
 	return then;
 }
 
-static void test_known_by_birth(void)
+static void test_known_by_btime(void)
 {
 	struct statx st, young, old, other;
 	struct vfsd_inode *inode;
@@ -332,8 +332,8 @@ static void test_known_by_birth(void)
 	}
 	make("a");
 	inode = look_up("a", &st);
-	young = born(&st, 0);
-	old = born(&st, 100);
+	young = with_btime(&st, 0);
+	old = with_btime(&st, 100);
 	other = old;
 	other.stx_btime.tv_nsec++;
 	CHECK(!known(&st) && !known(&young) && !known(&old));
@@ -357,7 +357,7 @@ static void test_known_by_birth(void)
 	/* Likewise where it comes in. */
 	make("a");
 	CHECK_EQ(statx(tree.fd, "a", 0, STATX_BASIC_STATS | STATX_MNT_ID, &st), 0);
-	old = born(&st, 100);
+	old = with_btime(&st, 100);
 	CHECK_EQ(vfsd_inode_lookup_fd(inodes, openat(tree.fd, "a", O_PATH), &old, &inode), 0);
 	CHECK(known(&old) == inode);
 	vfsd_inode_put(inodes, inode);
@@ -445,7 +445,7 @@ int main(void)
 		.options.file_handles = VFSD_HANDLES_MANDATORY,
 		.need_handles = true,
 		.proc_self_fd = proc_self_fd,
-		.cached_fds_max = KEPT_MAX,
+		.cached_fds_max = CACHED_MAX,
 	};
 	unsigned int fds = tree_count_fds();
 	struct statfs fs;
@@ -467,7 +467,7 @@ int main(void)
 		test_held_when_looked_up();
 		test_opening_what_is_gone();
 		test_known_while_open();
-		test_known_by_birth();
+		test_known_by_btime();
 		test_short_of_memory_for_a_moment();
 		test_threads();
 		vfsd_inodes_destroy(inodes);

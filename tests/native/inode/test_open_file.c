@@ -84,7 +84,7 @@ static void test_quota(void)
 	vfsd_open_files_destroy(handles);
 }
 
-/* Threads: one opens and releases, the others use what it last told. */
+/* Threads: one opens and releases, the others use what it opened last. */
 
 enum { ROUNDS = 20000, USERS = 3 };
 

@@ -93,7 +93,7 @@ static void test_a_rename_changes_the_path_of_what_is_below(void)
 	dispatch(&client);
 	client_expect(&client, "moved_from a/\nmoved_to c/\ncreate c/b/f\n");
 
-	/* It moves out of the share, where nobody may hear of it. */
+	/* It moves out of the share, where no client may receive events of it. */
 	CHECK_EQ(renameat(root_fd, "c", root_fd, "../c"), 0);
 	queue(&client, (struct vfsd_source_event){
 			       .nodeid = root, .mask = FAN_MOVED_FROM | FAN_ONDIR, .name = "c"});

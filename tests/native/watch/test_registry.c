@@ -157,7 +157,7 @@ static void test_events_reach_those_who_watch_there(void)
 	fake_wake();
 	CHECK(strcmp(next(&all), "create x") == 0);
 	CHECK(strcmp(next(&all), "create y") == 0);
-	fake.lost = true;
+	fake_loss();
 	fake_wake();
 	CHECK(strcmp(next(&all), "loss 1") == 0);
 	/* The other one has had its turn by now: the loss is all that is its. */
