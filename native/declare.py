@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Make the Python modules that repeat C declarations: enumerations, and layouts of structures.
 
-Run by meson and by ``tools/lint``, for mypy: ``python declare.py NATIVE OUTPUT...``. Each OUTPUT is
-the path of a module that `MODULES` describes, and NATIVE this directory. A new member of one of
-these enumerations or structures is written in C only.
+Run by meson and by ``tools/lint``, for mypy: ``python declare.py NATIVE OUTPUT...``. NATIVE is
+this directory, and each OUTPUT ``_declared.py`` or ``_records.py`` somewhere. A new member, and all
+of fsnotify/records.h, is written in C only.
 """
 
 from __future__ import annotations
@@ -107,84 +107,81 @@ class Layout:
         ]
 
 
-RECORDS = "watch/watch.h"
-MODULES: dict[str, Sequence[Numbers | Layout]] = {
-    "_declared.py": (
-        Words(
-            "Cache", "fuse/options.h", "vfsd_cache", ("VFSD_CACHE_",),
-            "How long the guest may trust what it knows",
-        ),
-        Words(
-            "FileHandles", "inode/options.h", "vfsd_handle_policy", ("VFSD_HANDLES_",),
-            "Whether inodes are held by file handle rather than by an O_PATH descriptor",
-        ),
-        Words(
-            "Fsnotify", "fsnotify/options.h", "vfsd_fsnotify", ("VFSD_FSNOTIFY_",),
-            "Who reports a change to the guest's watchers",
-        ),
-        Words(
-            "FsnotifyDialect", "fsnotify/options.h", "vfsd_fsnotify_dialect", ("VFSD_DIALECT_",),
-            "Which protocol of remote fsnotify the guest's kernel speaks",
-        ),
-        Words(
-            "MigrationMode", "migrate/options.h", "vfsd_migration_mode", ("VFSD_MIGRATION_",),
-            "How the other daemon finds the guest's inodes in a migration",
-        ),
-        Words(
-            "MigrationOnError", "migrate/options.h", "vfsd_migration_on_error",
-            ("VFSD_MIGRATION_",),
-            "What an inode that cannot be found means for a migration",
-        ),
-        Words(
-            "XattrType", "fuse/options.h", "vfsd_xattr_type", ("VFSD_XATTR_",),
-            "What a rule does with the name of an extended attribute",
-        ),
-        Words(
-            "XattrScope", "fuse/options.h", "vfsd_xattr_scope", ("VFSD_XATTR_",),
-            "Whose names a rule looks at",
-        ),
-        Numbers(
-            "IdEffect", "fuse/options.h", "vfsd_id_effect", ("VFSD_ID_",),
-            "What happens to an id within a range",
-        ),
-        Numbers(
-            "CoreLogLevel", "base/log.h", "vfsd_log_level", ("VFSD_LOG_",),
-            "How severe a line of the C core is",
-        ),
-        Numbers(
-            "Opcode", "fuse", "fuse_opcode", ("FUSE_",),
-            "Request codes; numbers from 3072 on are free for private use",
-            ("FUSE_OPCODES",),
-        ),
+DECLARED: Sequence[Numbers] = (
+    Words(
+        "Cache", "fuse/options.h", "vfsd_cache", ("VFSD_CACHE_",),
+        "How long the guest may trust what it knows",
     ),
-    "_records.py": (
-        Numbers(
-            "RecordType", "fsnotify/record_ring.h", "vfsd_record_type", ("VFSD_RECORD_",),
-            "Types of records that watch clients read",
-            ("VFSD_RECORD_SKIP",),
-        ),
-        Numbers("Origin", RECORDS, "vfsd_origin", ("VFSD_ORIGIN_",), "Who has caused an event"),
-        Numbers(
-            "Status", RECORDS, "vfsd_watch_status", ("VFSD_WATCH_",), "How a watch has changed"
-        ),
-        Numbers(
-            "MountChange", RECORDS, "vfsd_mount_change", ("VFSD_MOUNT_MADE_", "VFSD_"),
-            "How a mount has changed",
-        ),
-        Numbers(
-            "SuperblockChange", RECORDS, "vfsd_superblock_change", ("VFSD_SUPERBLOCK_MADE_",),
-            "How a whole filesystem has changed",
-        ),
-        Layout(
-            "WatchEventPayload", RECORDS, "vfsd_watch_event_payload",
-            "What a record of an event, a watch or an error begins with",
-        ),
-        Layout(
-            "WatchMountPayload", RECORDS, "vfsd_watch_mount_payload",
-            "What a record of a mount or superblock begins with",
-        ),
+    Words(
+        "FileHandles", "inode/options.h", "vfsd_handle_policy", ("VFSD_HANDLES_",),
+        "Whether inodes are held by file handle rather than by an O_PATH descriptor",
     ),
-}  # fmt: skip
+    Words(
+        "Fsnotify", "fsnotify/options.h", "vfsd_fsnotify", ("VFSD_FSNOTIFY_",),
+        "Who reports a change to the guest's watchers",
+    ),
+    Words(
+        "FsnotifyDialect", "fsnotify/options.h", "vfsd_fsnotify_dialect", ("VFSD_DIALECT_",),
+        "Which protocol of remote fsnotify the guest's kernel speaks",
+    ),
+    Words(
+        "MigrationMode", "migrate/options.h", "vfsd_migration_mode", ("VFSD_MIGRATION_",),
+        "How the other daemon finds the guest's inodes in a migration",
+    ),
+    Words(
+        "MigrationOnError", "migrate/options.h", "vfsd_migration_on_error",
+        ("VFSD_MIGRATION_",),
+        "What an inode that cannot be found means for a migration",
+    ),
+    Words(
+        "XattrType", "fuse/options.h", "vfsd_xattr_type", ("VFSD_XATTR_",),
+        "What a rule does with the name of an extended attribute",
+    ),
+    Words(
+        "XattrScope", "fuse/options.h", "vfsd_xattr_scope", ("VFSD_XATTR_",),
+        "Whose names a rule looks at",
+    ),
+    Numbers(
+        "IdEffect", "fuse/options.h", "vfsd_id_effect", ("VFSD_ID_",),
+        "What happens to an id within a range",
+    ),
+    Numbers(
+        "CoreLogLevel", "base/log.h", "vfsd_log_level", ("VFSD_LOG_",),
+        "How severe a line of the C core is",
+    ),
+    Numbers(
+        "Opcode", "fuse", "fuse_opcode", ("FUSE_",),
+        "Request codes; numbers from 3072 on are free for private use",
+        ("FUSE_OPCODES",),
+    ),
+)  # fmt: skip
+
+
+# Of what RECORDS declares, all of which is made: names that differ from C's, or members' beginnings
+# that are not all that they have in common.
+RECORDS = "fsnotify/records.h"
+NAMES = {"vfsd_watch_status": "Status"}
+PREFIXES = {"vfsd_mount_change": ("VFSD_MOUNT_MADE_", "VFSD_")}
+
+
+def records(native: Path) -> list[Numbers | Layout]:
+    """Return what is made of `RECORDS`: each enumeration and structure that has a name."""
+    found: list[Numbers | Layout] = []
+    text = (native / RECORDS).read_text(encoding="utf-8")
+    for kind, c_name in re.findall(r"^(enum|struct) (\w+) {", text, re.MULTILINE):
+        name = NAMES.get(c_name) or "".join(map(str.title, c_name.split("_")[1:]))
+        doc = f"As {RECORDS} has it"
+        if kind == "struct":
+            found.append(Layout(name, RECORDS, c_name, doc))
+            continue
+        names = list(_declared(native / RECORDS, f"enum {c_name}").relements)
+        prefix = names[0]
+        while not (prefix.endswith("_") and all(each.startswith(prefix) for each in names)):
+            prefix = prefix[:-1]
+        prefixes = PREFIXES.get(c_name, (prefix,))
+        without = ("VFSD_RECORD_SKIP", "VFSD_RECORD_TYPES")
+        found.append(Numbers(name, RECORDS, c_name, prefixes, doc, without))
+    return found
 
 
 def _declared(header: Path, what: str) -> CType:
@@ -207,7 +204,7 @@ def _without_prefix(name: str, prefixes: Sequence[str]) -> str:
 
 
 def module(name: str, native: Path) -> str:
-    """Return the source of one of `MODULES`."""
+    """Return the source of ``_declared.py`` or ``_records.py``."""
     lines = [
         "# SPDX-License-Identifier: BSD-3-Clause",
         '"""What C declares. Made by native/declare.py; changes are lost."""',
@@ -216,7 +213,7 @@ def module(name: str, native: Path) -> str:
         "from enum import IntEnum, StrEnum",
         "from typing import Final, NamedTuple",
     ]
-    for each in MODULES[name]:
+    for each in records(native) if name == "_records.py" else DECLARED:
         lines += ["", "", *each.python(native)]
     return "\n".join(lines) + "\n"
 

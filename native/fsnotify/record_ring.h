@@ -14,16 +14,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Types of records in this ring, and in the rings of watch clients (watch/shm_ring.h). */
-enum vfsd_record_type {
-	VFSD_RECORD_SKIP = 0,	  /* padding up to the end of the ring, never seen by a consumer */
-	VFSD_RECORD_FSNOTIFY = 1, /* here: struct fuse_notify_fsnotify_out and name */
-	VFSD_RECORD_LOSS = 2,	  /* here: uint64_t, how many records were dropped here */
-	VFSD_RECORD_WATCH = 3,	  /* this and the rest: to watch clients only */
-	VFSD_RECORD_ERROR = 4,
-	VFSD_RECORD_MOUNT = 5,
-	VFSD_RECORD_SUPERBLOCK = 6,
-};
+#include "fsnotify/records.h"
 
 enum {
 	VFSD_RECORD_ALIGN = 8,

@@ -43,7 +43,7 @@ struct vfsd_watch_consumer {
 	int notify_fd;
 	bool broken;
 	uint32_t types;
-	uint64_t subtypes[VFSD_RECORD_TYPE_COUNT];
+	uint64_t subtypes[VFSD_RECORD_TYPES];
 	struct vfsd_shm_ring *ring;
 	uint32_t n_watches;
 	struct vfsd_watch watches[];

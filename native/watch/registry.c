@@ -15,8 +15,6 @@
 #include "source/source.h"
 #include "base/util.h"
 
-_Static_assert((int)VFSD_RECORD_TYPE_COUNT == (int)VFSD_RECORD_SUPERBLOCK + 1, "one filter a type");
-
 static void run(void *arg)
 {
 	struct vfsd_watch_registry *registry = arg;

@@ -12,13 +12,11 @@ typedef struct vfsd_watch_spec {
 	const char *path; /* from the share on, without "." and ".."; "" is the share */
 } vfsd_watch_spec;
 
-enum { VFSD_RECORD_TYPE_COUNT = 7 }; /* enum vfsd_record_type */
-
 typedef struct vfsd_watch_request {
 	uint32_t ring_bytes; /* shm_ring.h */
 	uint32_t types; /* a bit for each enum vfsd_record_type; LOSS and WATCH are sent anyway */
-	uint64_t subtypes[7];		/* of each type, a bit for each subtype */
-	const vfsd_watch_spec *watches; /* copied */
+	uint64_t subtypes[VFSD_RECORD_TYPES]; /* of each type, a bit for each subtype */
+	const vfsd_watch_spec *watches;	      /* copied */
 	uint32_t n_watches;
 } vfsd_watch_request;
 

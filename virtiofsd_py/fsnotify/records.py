@@ -12,18 +12,21 @@ full. Directories that appeared meanwhile are found all the same, and watched fr
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from virtiofsd_py._records import (
     WATCH_EVENT_PAYLOAD,
     WATCH_MOUNT_PAYLOAD,
     MountChange,
+    MountFlags,
     Origin,
     RecordType,
     Status,
     SuperblockChange,
+    WatchEventFlags,
     WatchEventPayload,
     WatchMountPayload,
 )
@@ -31,7 +34,6 @@ from virtiofsd_py.errors import VirtiofsdError
 from virtiofsd_py.fsnotify.ring import RingEntry
 
 _IS_DIR: Final = 0x4000_0000
-_FOUND: Final = 1
 
 
 class BadRecord(VirtiofsdError):
@@ -80,6 +82,24 @@ class Event:
     found: bool
     watch: int
 
+    def __str__(self) -> str:
+        """Return the line that ``virtiofsd-py watch`` prints, as each record does."""
+        path = (self.path or ".") + ("/" if self.is_dir else "")
+        return f"{self.kind.name.lower():<13} {self.origin.name.lower():<7} {path}"
+
+    def as_object(self) -> dict[str, Any]:
+        """Return what its ``--json`` prints, as each record does."""
+        return {
+            "type": "event",
+            "event": self.kind.name.lower(),
+            "path": self.path,
+            "dir": self.is_dir,
+            "cookie": self.cookie,
+            "origin": self.origin.name.lower(),
+            "found": self.found,
+            "watch": self.watch,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Loss:
@@ -90,6 +110,14 @@ class Loss:
     """
 
     count: int
+
+    def __str__(self) -> str:
+        """Return the line."""
+        return f"{'lost':<13} {self.count}"
+
+    def as_object(self) -> dict[str, Any]:
+        """Return the object."""
+        return {"type": "loss", "count": self.count}
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +138,21 @@ class WatchStatus:
     path: str
     error: int
     watch: int
+
+    def __str__(self) -> str:
+        """Return the line."""
+        reason = f": {os.strerror(self.error)}" if self.error else ""
+        return f"{self.status.name.lower():<13} {self.path or '.'}{reason}"
+
+    def as_object(self) -> dict[str, Any]:
+        """Return the object."""
+        return {
+            "type": "watch",
+            "status": self.status.name.lower(),
+            "path": self.path,
+            "error": self.error,
+            "watch": self.watch,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +177,28 @@ class MountEvent:
     superblock_readonly: bool
     watch: int
 
+    def __str__(self) -> str:
+        """Return the line."""
+        what = self.change.name.lower()
+        return f"{what:<13} {self._type:<10} {self.path or '.'} ({self.filesystem})"
+
+    def as_object(self) -> dict[str, Any]:
+        """Return the object."""
+        return {
+            "type": self._type,
+            "change": self.change.name.lower(),
+            "path": self.path,
+            "filesystem": self.filesystem,
+            "device": ":".join(map(str, self.device)),
+            "readonly": self.readonly,
+            "superblock_readonly": self.superblock_readonly,
+            "watch": self.watch,
+        }
+
+    @property
+    def _type(self) -> str:
+        return "mount" if isinstance(self.change, MountChange) else "superblock"
+
 
 @dataclass(frozen=True, slots=True)
 class FilesystemError:
@@ -151,6 +216,28 @@ class FilesystemError:
     count: int
     watch: int
 
+    def __str__(self) -> str:
+        """Return the line."""
+        return f"{'error':<13} {self.path or '.'}: {os.strerror(self.error)} ({self.count})"
+
+    def as_object(self) -> dict[str, Any]:
+        """Return the object."""
+        return {
+            "type": "error",
+            "error": self.error,
+            "count": self.count,
+            "path": self.path,
+            "watch": self.watch,
+        }
+
+
+TYPES: Final[Mapping[str, tuple[RecordType, type[IntEnum] | None]]] = {
+    "event": (RecordType.FSNOTIFY, EventKind),
+    "error": (RecordType.ERROR, None),
+    "mount": (RecordType.MOUNT, MountChange),
+    "superblock": (RecordType.SUPERBLOCK, SuperblockChange),
+}
+"""What a client may choose to receive: each type by name, with the kinds of it (subtypes)."""
 
 Record: TypeAlias = Event | FilesystemError | MountEvent | Loss | WatchStatus
 
@@ -189,7 +276,7 @@ def decode_untrusted(entry: RingEntry) -> Record | None:
             bool(fields.mask & _IS_DIR),
             fields.cookie,
             Origin(fields.origin),
-            bool(fields.flags & _FOUND),
+            bool(fields.flags & WatchEventFlags.FOUND),
             entry.watch,
         )
     except ValueError as error:
@@ -219,7 +306,7 @@ def _mount_untrusted(entry: RingEntry) -> MountEvent:
         os.fsdecode(text[: fields.path_bytes]),
         os.fsdecode(text[fields.path_bytes :]),
         (fields.major, fields.minor),
-        bool(fields.flags & 1),
-        bool(fields.flags & 2),
+        bool(fields.flags & MountFlags.MOUNT_READONLY),
+        bool(fields.flags & MountFlags.SUPERBLOCK_READONLY),
         entry.watch,
     )
