@@ -13,7 +13,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/inotify.h>
@@ -21,13 +20,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "source/read_buffer.h"
-#include "inode/inode.h"
 #include "base/log.h"
-#include "base/proc_fd.h"
+#include "base/util.h"
+#include "inode/inode.h"
 #include "source/inotify_watches.h"
 #include "source/marks.h"
-#include "base/util.h"
+#include "source/read_buffer.h"
 
 #define DIRENT (IN_CREATE | IN_DELETE | IN_MOVE)
 #define REPORTED (DIRENT | IN_MOVE_SELF | IN_MODIFY | IN_ATTRIB)
@@ -76,6 +74,8 @@ static int create(const struct vfsd_source_config *config, struct vfsd_source **
 	source->reports = config->everything ? IN_ALL_EVENTS : REPORTED;
 	source->base.fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
 	err = source->base.fd < 0 ? -errno : 0;
+	source->watches.fd = source->base.fd;
+	source->watches.config = &source->config;
 	if (!err)
 		err = vfsd_read_buffer_init(&source->buffer, source->base.fd);
 	if (err) {
@@ -99,72 +99,23 @@ static uint32_t host_mask(const struct source *source, uint32_t mask, bool is_di
 	return is_dir ? host : host & ~(uint32_t)DIRENT;
 }
 
-/*
- * inotify takes paths only, and this one is relative to /proc/self/fd, which need not be reachable from
- * the root directory. So the thread gets a working directory of its own, which nothing else uses.
- */
-static int add_watch(const struct source *source, int inode_fd, uint32_t mask)
-{
-	static _Thread_local bool own_directory;
-	int wd;
-
-	if (!own_directory) {
-		if (unshare(CLONE_FS) < 0 || fchdir(source->config.proc_self_fd) < 0)
-			return -errno;
-		own_directory = true;
-	}
-	wd = inotify_add_watch(source->base.fd, vfsd_proc_name(inode_fd).name, mask);
-	return wd < 0 ? -errno : wd;
-}
-
-static int begin(struct source *source, struct vfsd_inode *inode, uint32_t mask)
-{
-	struct vfsd_inotify_watch *watch = vfsd_inotify_find_node(&source->watches, inode->nodeid);
-	bool transient;
-	int fd, wd, err;
-
-	fd = vfsd_source_begin(&source->config, inode, source->watches.count,
-			       source->config.max_watches, !watch, &transient);
-	if (fd < 0)
-		return fd;
-	wd = add_watch(source, fd, mask);
-	vfsd_inode_fd_put(fd, transient);
-	if (wd < 0)
-		return wd;
-	if (watch && watch->wd == wd) {
-		watch->mask = mask;
-		return 0;
-	}
-	if (watch)
-		vfsd_inotify_forget(&source->watches, watch);
-	err = vfsd_inotify_remember(&source->watches, inode->nodeid, wd, mask);
-	if (err)
-		(void)inotify_rm_watch(source->base.fd, wd);
-	return err;
-}
-
 static int watch(struct vfsd_source *base, struct vfsd_inode *inode, uint32_t old_mask,
 		 uint32_t new_mask)
 {
 	struct source *source = (struct source *)base;
 	const uint32_t old = host_mask(source, old_mask, S_ISDIR(inode->type));
 	const uint32_t mask = host_mask(source, new_mask, S_ISDIR(inode->type));
-	struct vfsd_inotify_watch *watch;
 	int err;
 
 	if (mask == old)
 		return 0;
-	if (mask != 0) {
-		err = begin(source, inode, mask);
-		/* Who wants less can always have it: an inode that is gone reports nothing anyway. */
-		return err == -ESTALE && !(mask & ~old) ? 0 : err;
+	if (mask == 0) {
+		vfsd_inotify_end(&source->watches, inode->nodeid);
+		return 0;
 	}
-	watch = vfsd_inotify_find_node(&source->watches, inode->nodeid);
-	if (watch) {
-		(void)inotify_rm_watch(base->fd, watch->wd);
-		vfsd_inotify_forget(&source->watches, watch);
-	}
-	return 0;
+	err = vfsd_inotify_begin(&source->watches, inode, mask);
+	/* Who wants less can always have it: an inode that is gone reports nothing anyway. */
+	return err == -ESTALE && !(mask & ~old) ? 0 : err;
 }
 
 /* Take the event at *at. False: there is none, or it is truncated. *name is borrowed, NULL: it has none. */

@@ -2,8 +2,15 @@
 #include "source/inotify_watches.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <search.h>
 #include <stdlib.h>
+#include <sys/inotify.h>
+#include <unistd.h>
+
+#include "base/proc_fd.h"
+#include "inode/inode.h"
+#include "source/source.h"
 
 static int compare_wd(const void *a, const void *b)
 {
@@ -50,8 +57,7 @@ void vfsd_inotify_forget(struct vfsd_inotify_watches *watches, struct vfsd_inoti
 	watches->count--;
 }
 
-int vfsd_inotify_remember(struct vfsd_inotify_watches *watches, uint64_t nodeid, int wd,
-			  uint32_t mask)
+static int remember(struct vfsd_inotify_watches *watches, uint64_t nodeid, int wd)
 {
 	struct vfsd_inotify_watch *stale = vfsd_inotify_find_wd(watches, wd);
 	struct vfsd_inotify_watch *watch;
@@ -62,7 +68,7 @@ int vfsd_inotify_remember(struct vfsd_inotify_watches *watches, uint64_t nodeid,
 	watch = malloc(sizeof(*watch));
 	if (!watch)
 		return -ENOMEM;
-	*watch = (struct vfsd_inotify_watch){.nodeid = nodeid, .wd = wd, .mask = mask};
+	*watch = (struct vfsd_inotify_watch){.nodeid = nodeid, .wd = wd};
 	if (!tsearch(watch, &watches->by_wd, compare_wd)) {
 		free(watch);
 		return -ENOMEM;
@@ -85,4 +91,57 @@ void vfsd_inotify_watches_free(struct vfsd_inotify_watches *watches)
 {
 	tdestroy(watches->by_wd, keep);
 	tdestroy(watches->by_node, free);
+}
+
+/*
+ * inotify takes paths only, and this one is relative to /proc/self/fd, which need not be reachable from
+ * the root directory. So the thread gets a working directory of its own, which nothing else uses.
+ */
+static int add_watch(const struct vfsd_inotify_watches *watches, int inode_fd, uint32_t mask)
+{
+	static _Thread_local bool own_directory;
+	int wd;
+
+	if (!own_directory) {
+		if (unshare(CLONE_FS) < 0 || fchdir(watches->config->proc_self_fd) < 0)
+			return -errno;
+		own_directory = true;
+	}
+	wd = inotify_add_watch(watches->fd, vfsd_proc_name(inode_fd).name, mask);
+	return wd < 0 ? -errno : wd;
+}
+
+int vfsd_inotify_begin(struct vfsd_inotify_watches *watches, struct vfsd_inode *inode,
+		       uint32_t mask)
+{
+	struct vfsd_inotify_watch *watch = vfsd_inotify_find_node(watches, inode->nodeid);
+	bool transient;
+	int fd, wd, err;
+
+	fd = vfsd_source_begin(watches->config, inode, watches->count, watches->config->max_watches,
+			       !watch, &transient);
+	if (fd < 0)
+		return fd;
+	wd = add_watch(watches, fd, mask);
+	vfsd_inode_fd_put(fd, transient);
+	if (wd < 0)
+		return wd;
+	if (watch && watch->wd == wd)
+		return 0;
+	if (watch)
+		vfsd_inotify_forget(watches, watch);
+	err = remember(watches, inode->nodeid, wd);
+	if (err)
+		(void)inotify_rm_watch(watches->fd, wd);
+	return err;
+}
+
+void vfsd_inotify_end(struct vfsd_inotify_watches *watches, uint64_t nodeid)
+{
+	struct vfsd_inotify_watch *watch = vfsd_inotify_find_node(watches, nodeid);
+
+	if (!watch)
+		return;
+	(void)inotify_rm_watch(watches->fd, watch->wd);
+	vfsd_inotify_forget(watches, watch);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * source/inotify_watches - which inotify watch is of which node id.
+ * source/inotify_watches - the watches of an inotify instance, and which is of which node id.
  *
  * Owner thread: the source's.
  */
@@ -10,15 +10,18 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct vfsd_inode;
+struct vfsd_source_config;
+
 struct vfsd_inotify_watch {
 	uint64_t nodeid;
 	int wd;
-	uint32_t mask;
 	bool ended; /* was reported */
 };
 
-/* Zeroed: none. */
 struct vfsd_inotify_watches {
+	int fd; /* the inotify instance, borrowed as is the next */
+	const struct vfsd_source_config *config;
 	void *by_wd; /* trees of struct vfsd_inotify_watch, see tsearch(3) */
 	void *by_node;
 	uint32_t count;
@@ -31,9 +34,16 @@ struct vfsd_inotify_watch *vfsd_inotify_find_node(const struct vfsd_inotify_watc
 						  uint64_t nodeid);
 struct vfsd_inotify_watch *vfsd_inotify_find_wd(const struct vfsd_inotify_watches *watches, int wd);
 
-/* 0 or -ENOMEM. A watch @wd of another node id moves on to @nodeid. */
-int vfsd_inotify_remember(struct vfsd_inotify_watches *watches, uint64_t nodeid, int wd,
-			  uint32_t mask);
+/*
+ * Watch @inode for @mask, IN_* bits, instead of what it was watched for. 0 or -errno: -ENOSPC at the
+ * limit of watches, -ESTALE if it is gone.
+ */
+int vfsd_inotify_begin(struct vfsd_inotify_watches *watches, struct vfsd_inode *inode,
+		       uint32_t mask);
+/* Watch it no more. */
+void vfsd_inotify_end(struct vfsd_inotify_watches *watches, uint64_t nodeid);
+
+/* The host has ended the watch. */
 void vfsd_inotify_forget(struct vfsd_inotify_watches *watches, struct vfsd_inotify_watch *watch);
 
 #endif

@@ -30,6 +30,8 @@ struct info_error {
 	uint32_t error_count;
 };
 
+_Static_assert(sizeof(struct info_error) == sizeof(struct fanotify_event_info_fid), "no shorter");
+
 static const struct vfsd_file_handle no_handle;
 
 int vfsd_fan_events_init(struct vfsd_fan_events *events, pid_t self, size_t bytes)
@@ -132,13 +134,6 @@ static struct vfsd_fan_place *place_of(struct vfsd_fan_event *event, uint8_t inf
 static void decode_places(struct vfsd_fan_events *events, const uint8_t *at, const uint8_t *end,
 			  struct vfsd_fan_event *ret)
 {
-	_Static_assert(sizeof(struct info_error) == sizeof(struct fanotify_event_info_fid), "no "
-											    "info "
-											    "record"
-											    " is "
-											    "shorte"
-											    "r");
-
 	while (end - at >= (ptrdiff_t)sizeof(struct fanotify_event_info_fid)) {
 		const struct fanotify_event_info_fid *info = (const void *)at;
 		struct vfsd_fan_place *place = place_of(ret, info->hdr.info_type);

@@ -158,8 +158,9 @@ static void emit_object(struct vfsd_fan_source *source, const struct vfsd_fan_st
 	vfsd_fan_put(source, &where);
 }
 
-void vfsd_fan_emit_step(struct vfsd_fan_source *source, const struct vfsd_fan_step *step)
+void vfsd_fan_emit_step(void *ctx, const struct vfsd_fan_step *step)
 {
+	struct vfsd_fan_source *source = ctx;
 	struct vfsd_fan_found self;
 
 	switch (step->kind) {

@@ -64,16 +64,11 @@ static bool more(void *ctx)
 	return vfsd_fan_batch_more(&source->batch, VFSD_READ_BUFFER_AHEAD, &all);
 }
 
-static void emit_step(void *ctx, const struct vfsd_fan_step *step)
-{
-	vfsd_fan_emit_step(ctx, step);
-}
-
 static const struct vfsd_fan_reorder_ops reorder_ops = {.reports = reports,
 							.knows = knows,
 							.exists = exists,
 							.more = more,
-							.step = emit_step};
+							.step = vfsd_fan_emit_step};
 
 static int mark(const struct vfsd_fan_source *source, unsigned int how, int inode_fd, uint64_t mask)
 {

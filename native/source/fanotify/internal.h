@@ -141,8 +141,9 @@ bool vfsd_fan_is_unnamed(struct vfsd_fan_source *source, const struct vfsd_fan_e
 
 /* emit.c: steps to the sink. */
 
-void vfsd_fan_emit_step(struct vfsd_fan_source *source, const struct vfsd_fan_step *step);
-/* If @event says what a directory was called: emit what has waited for that. */
+/* @ctx is the source: one of struct vfsd_fan_reorder_ops. */
+void vfsd_fan_emit_step(void *ctx, const struct vfsd_fan_step *step);
+/* The directory @dir was called @place: emit what has waited for that. */
 void vfsd_fan_emit_nameless(struct vfsd_fan_source *source, const struct vfsd_file_handle *dir,
 			    const struct vfsd_fan_place *place);
 /* To each filesystem of the guest that is a part of the one that has failed. */

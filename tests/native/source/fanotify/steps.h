@@ -23,9 +23,11 @@ struct steps {
 	size_t chunk; /* read(2) returns so much at once, whole events */
 	size_t at;
 	bool malformed; /* so reading has ended */
-	/* What names there are; NULL: those of which number_of() the directory and the name's first byte say. */
-	const char *
-		there; /* words, each with a blank before and behind: dN/NAME, NAME or NAME:HANDLE */
+	/*
+	 * What names there are: words, each with a blank before and behind, that are dN/NAME, NAME or
+	 * NAME:HANDLE. NULL: @seed and their hash decide.
+	 */
+	const char *there;
 	uint64_t seed;
 	/* Called if not NULL: with each step, when a batch is done, and before the host answers. */
 	void (*each)(struct steps *steps, const struct vfsd_fan_step *step);

@@ -201,6 +201,42 @@ static void test_masks(void)
 	end();
 }
 
+static int watch(const char *path, uint32_t mask)
+{
+	struct vfsd_inode *root = vfsd_inode_get(share.inodes, share_look_up(&share, path));
+	int err;
+
+	CHECK(root);
+	err = source->ops->watch_filesystem(source, root, mask);
+	vfsd_inode_put(share.inodes, root);
+	return err;
+}
+
+/* The host has one mark for all of them. */
+static void test_several_roots_on_one_filesystem(void)
+{
+	char path[100];
+
+	if (!begin(FAN_CREATE))
+		return;
+	host("mkdir share/p share/q");
+	expect("create p\ncreate q\n");
+	CHECK_EQ(watch("share/p", FAN_DELETE), 0);
+	CHECK_EQ(source->ops->watch_filesystem(source, share.root, 0), 0);
+	host(": >share/p/1; rm share/p/1; : >share/q/2; rm share/q/2");
+	expect("delete 1\n");
+	CHECK_EQ(watch("share/q", FAN_CREATE), 0);
+	CHECK_EQ(watch("share/p", 0), 0);
+	host(": >share/p/1; rm share/p/1; : >share/q/2; rm share/q/2");
+	expect("create 2\n");
+	for (int i = 2; i <= VFSD_SOURCE_FILESYSTEMS_MAX + 1; i++) {
+		(void)snprintf(path, sizeof(path), "share/root%d", i);
+		share_mkdir(&share, path);
+		CHECK_EQ(watch(path, FAN_CREATE), i <= VFSD_SOURCE_FILESYSTEMS_MAX ? 0 : -ENOSPC);
+	}
+	end();
+}
+
 /* When there are more directories than ids are held for, earlier ones give up theirs. */
 static void test_many_directories(void)
 {
@@ -242,6 +278,7 @@ int main(void)
 		test_ids();
 		test_across_the_border();
 		test_masks();
+		test_several_roots_on_one_filesystem();
 		test_many_directories();
 		vfsd_marks_destroy(marks);
 	}
