@@ -483,8 +483,8 @@ RULES: Final[Sequence[Rule]] = [
         "host-merge",
         "fanotify, which alone can attribute events to a process, merges unread events of one "
         "object and process, be others between them or not; the daemon reads at once, but a "
-        "burst is faster. Each bit of the burst is there once, the bits of one object in a fixed order. "
-        "With a pause after each system call nothing is merged.",
+        "burst is faster. Each bit of the burst is there once, the bits of one object in a fixed "
+        "order. With a pause after each system call nothing is merged.",
         _BURSTS,
         alike=merged_by_the_host,
         about=lambda about: not about.scenario.parallel,
