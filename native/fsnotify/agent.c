@@ -15,6 +15,7 @@
 #include "fsnotify/record_ring.h"
 #include "fuse/agent.h"
 #include "fuse/deferred.h"
+#include "fuse/wire.h"
 #include "inode/inode.h"
 
 enum { WAIT_S = 10 };
@@ -101,14 +102,14 @@ static void answer(struct vfsd_events_agent *agent, int error, size_t bytes)
 	agent->reading = NULL;
 	/* What a READ that had gone should have brought is lost, which the next one says. */
 	if (vfsd_deferred_complete(reading, error, agent->batch, bytes) != 0 && bytes != 0)
-		vfsd_eventring_put_loss(agent->events->ring, 1);
+		vfsd_record_ring_put_loss(agent->events->ring, 1);
 }
 
 void vfsd_events_agent_flush(struct vfsd_events_agent *agent)
 {
 	size_t room, bytes;
 
-	if (!agent->reading || vfsd_eventring_empty(agent->events->ring))
+	if (!agent->reading || vfsd_record_ring_empty(agent->events->ring))
 		return;
 	room = vfsd_deferred_room(agent->reading);
 	if (room > sizeof(agent->batch))
@@ -122,10 +123,12 @@ void vfsd_events_agent_flush(struct vfsd_events_agent *agent)
 
 void vfsd_events_agent_forgotten(struct vfsd_events_agent *agent, uint64_t nodeid)
 {
+	/* No event has neither a bit nor an end. */
+	const struct fuse_notify_fsnotify_out out = {.nodeid = nodeid};
+
 	if (!vfsd_events_agent_is_open(agent))
 		return;
-	(void)vfsd_eventring_put(agent->events->ring, VFSD_RECORD_FORGOTTEN, 0, &nodeid,
-				 sizeof(nodeid));
+	(void)vfsd_record_ring_put(agent->events->ring, VFSD_RECORD_FSNOTIFY, 0, &out, sizeof(out));
 	vfsd_events_agent_flush(agent);
 }
 

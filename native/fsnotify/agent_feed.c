@@ -52,7 +52,9 @@ static enum vfsd_agent_kind kind_of(uint64_t bit)
 		return VFSD_AGENT_CLOSE_NOWRITE;
 	case FAN_MOVE_SELF:
 		return VFSD_AGENT_MOVE_SELF;
-	default: /* an end alone, or what the agent has no call for */
+	case 0: /* unless it is an end */
+		return VFSD_AGENT_FORGOTTEN;
+	default: /* what the agent has no call for */
 		return (enum vfsd_agent_kind)0;
 	}
 }
@@ -146,7 +148,8 @@ static void put_event(struct vfsd_agent_feed *feed, struct vfsd_agent_writer *wr
 			feed->from = record;
 		/* The guest's kernel raises this ATTRIB too, when the last name goes. */
 		else if (record.kind != 0 && !is_of_rename(feed, &record) &&
-			 !(ends && record.kind == VFSD_AGENT_ATTRIB))
+			 !(ends && (record.kind == VFSD_AGENT_ATTRIB ||
+				    record.kind == VFSD_AGENT_FORGOTTEN)))
 			put(feed, writer, &record);
 	}
 	if (ends) {
@@ -155,15 +158,7 @@ static void put_event(struct vfsd_agent_feed *feed, struct vfsd_agent_writer *wr
 	}
 }
 
-static void put_forgotten(struct vfsd_agent_feed *feed, struct vfsd_agent_writer *writer,
-			  const uint64_t *nodeid)
-{
-	struct vfsd_agent_record record = {.kind = VFSD_AGENT_FORGOTTEN, .child = *nodeid};
-
-	put(feed, writer, &record);
-}
-
-size_t vfsd_agent_feed_take(struct vfsd_agent_feed *feed, struct vfsd_eventring *ring, void *to,
+size_t vfsd_agent_feed_take(struct vfsd_agent_feed *feed, struct vfsd_record_ring *ring, void *to,
 			    size_t room)
 {
 	const uint64_t first = feed->sequence + 1;
@@ -173,22 +168,19 @@ size_t vfsd_agent_feed_take(struct vfsd_agent_feed *feed, struct vfsd_eventring 
 
 	vfsd_agent_batch_begin(&writer, to, room);
 	while (writer.size - writer.used >= (size_t)PARTS_MAX * PART_BYTES_MAX &&
-	       (from = vfsd_eventring_peek(ring)) != NULL) {
+	       (from = vfsd_record_ring_peek(ring)) != NULL) {
 		if (from->type == VFSD_RECORD_FSNOTIFY) {
 			const struct fuse_notify_fsnotify_out *out = (const void *)from->payload;
 
 			put_event(feed, &writer, out, (const char *)(out + 1));
 		} else {
 			put_half(feed, &writer);
-			if (from->type == VFSD_RECORD_FORGOTTEN)
-				put_forgotten(feed, &writer, (const void *)from->payload);
-			else
-				put(feed, &writer, &loss);
+			put(feed, &writer, &loss);
 		}
-		vfsd_eventring_consume(ring);
+		vfsd_record_ring_consume(ring);
 	}
 	/* Both halves are queued at once: what is not there now does not come. */
-	if (vfsd_eventring_empty(ring))
+	if (vfsd_record_ring_empty(ring))
 		put_half(feed, &writer);
 	return writer.count == 0 ? 0 : vfsd_agent_batch_end(&writer, first);
 }

@@ -17,7 +17,7 @@
 
 #include "fuse/agent_wire.h"
 
-struct vfsd_eventring;
+struct vfsd_record_ring;
 
 /* The least room for a batch: what one record of the ring becomes always fits. */
 enum { VFSD_AGENT_FEED_MIN = 4096 };
@@ -44,7 +44,7 @@ void vfsd_agent_feed_reset(struct vfsd_agent_feed *feed);
  * Move what waits in @ring into a batch of at most @room (VFSD_AGENT_FEED_MIN or more) bytes at @to, which is
  * aligned to 8 bytes. Returns its bytes, 0: there is nothing for the agent.
  */
-size_t vfsd_agent_feed_take(struct vfsd_agent_feed *feed, struct vfsd_eventring *ring, void *to,
+size_t vfsd_agent_feed_take(struct vfsd_agent_feed *feed, struct vfsd_record_ring *ring, void *to,
 			    size_t room);
 
 #endif

@@ -92,7 +92,7 @@ static ssize_t entry_child(struct vfsd_request *req, const struct vfsd_agent_rec
 		return due->node != 0 && due->kind >= VFSD_AGENT_MODIFY ?
 			       entry_now(req, due) :
 			       ghost_entry(req, 0, due->mode & S_IFMT);
-	if (fuse->ops->again(fuse->fs, child, &entry) == 0)
+	if (fuse->ops->lookup_self(fuse->fs, child, &entry) == 0)
 		n = real_entry(req, &entry);
 	else
 		n = ghost_entry(req, child->nodeid, child->type);

@@ -10,9 +10,10 @@
  *     comes again when the ring does. So nothing may have been done yet that must not be done twice.
  *   - The session ends (DESTROY, INIT): the guest gets -EIO.
  *   In both cases @gone is called, and what it completes the request with is ignored.
- *   - The guest sends INTERRUPT: @interrupted asks the owner to complete it soon, usually with -EINTR.
- *     One for a request that has not been taken from its ring yet gets -EAGAIN: the guest repeats it.
- *     (Linux sends no INTERRUPT over virtio-fs so far.)
+ *   - The guest sends INTERRUPT: @interrupted asks the owner to complete it, usually with -EINTR and best
+ *     at once: the guest does not repeat that if the ring stops in between. An INTERRUPT for a request
+ *     that has not been taken from its ring yet gets -EAGAIN, and the guest repeats it. (Linux sends no
+ *     INTERRUPT over virtio-fs so far.)
  *
  * Locks: vfsd_request_defer() and vfsd_deferred_complete() may be called under a lock of the owner's;
  * they take one of this module's inside it, under which a ring is written to. The owner's functions are
@@ -41,8 +42,8 @@ struct vfsd_deferred_ops {
 };
 
 /*
- * Where requests come from and replies go: a queue. It outlives its workers, and its requests until
- * vfsd_reply_ring_stop(). Initialise it with what is above the line; a ring without @push defers nothing.
+ * Where requests come from and replies go: a queue. It outlives its workers, and is good until
+ * vfsd_reply_ring_stop(). Whoever makes it sets ctx, push and limit; without push nothing is deferred.
  */
 struct vfsd_reply_ring {
 	void *ctx;
@@ -59,11 +60,15 @@ struct vfsd_reply_ring {
 };
 
 /*
- * A handler's way to defer: its result is ignored once this has returned 0. @owner is what @ops get.
+ * A handler's way to defer: its result is ignored once this has returned 0. @owner is what @ops get. The
+ * owner takes references of its own to what it needs later (the inode), and copies of args and text. A row
+ * with BARRIER or OWN_BARRIER must not defer: older events go before a reply only on the way of those
+ * that are answered at once.
  * The request may be complete, or gone, before this returns; what the owner's functions look for has to
  * be in place, or under the owner's lock.
  * -EAGAIN: too many of this ring are deferred, or it cannot; -ENOMEM; -EINTR: there was an INTERRUPT
- * already; -EIO: the session has ended; -ECANCELED: the ring stops, so the request goes back to it whatever the handler returns.
+ * already; -EIO: the session has ended; -ECANCELED: the ring stops, so the request goes back to it,
+ * whatever the handler returns.
  */
 int vfsd_request_defer(struct vfsd_request *req, const struct vfsd_deferred_ops *ops, void *owner,
 		       struct vfsd_deferred **ret);
@@ -101,7 +106,7 @@ void vfsd_deferrals_leave(struct vfsd_deferrals *deferrals, struct vfsd_fuse_wor
 /* 0; -EAGAIN: no request with this @unique is known. */
 int vfsd_deferrals_interrupt(struct vfsd_deferrals *deferrals, uint64_t unique);
 
-/* Answer all with -EIO: the session ends. */
+/* Answer all with -EIO: the session ends. No lock of an owner's is held. */
 void vfsd_deferrals_end_session(struct vfsd_deferrals *deferrals);
 
 #endif

@@ -119,8 +119,9 @@ void vfsd_vring_prefetch(const struct vfsd_vring *ring, const struct vfsd_chain 
 
 /*
  * Give a chain back that was popped and not pushed: it is the next to be popped again. Of several the
- * youngest goes first. They need not be those that were popped last: then their heads are put into the
- * available ring, at entries that the driver has no use for before it gets these chains back.
+ * youngest goes first. If it was not the last one popped, its head is put into the available ring. That
+ * ring is the driver's to write, but it has no use for the entry before it gets this chain back: while a
+ * chain is out, as many entries behind the index stay unused.
  */
 void vfsd_vring_unpop(struct vfsd_vring *ring, uint16_t head);
 

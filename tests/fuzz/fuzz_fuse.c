@@ -14,9 +14,11 @@
 
 #include <linux/fs.h>
 
+#include "fuse/deferred.h"
 #include "fuse/fuse.h"
 #include "fuse/id_map.h"
 #include "base/quota.h"
+#include "fuse/upcall.h"
 #include "fuse/wire.h"
 #include "fuse/xattr_map.h"
 #include "virtio/vring.h"
@@ -75,6 +77,7 @@ static const uint32_t opcodes[] = {
 	FUSE_STATX,
 	FUSE_COPY_FILE_RANGE_64,
 	FUSE_FSNOTIFY,
+	FUSE_POLL, /* answered later */
 };
 
 struct target {
@@ -83,9 +86,13 @@ struct target {
 	struct vfsd_xattrmap *xattrmap;
 	struct vfsd_idmap *idmap;
 	struct vfsd_inodes *inodes;
-	struct vfsd_handles *handles;
+	struct vfsd_open_files *handles;
+	struct vfsd_upcalls *upcalls;
 	struct vfsd_fuse *fuse;
+	struct vfsd_reply_ring replies;
 	struct vfsd_fuse_worker *worker;
+	uint32_t written; /* of a request that was answered later */
+	bool unpopped;
 	uint64_t nodes[KNOWN];
 	uint64_t fhs[KNOWN];
 	uint32_t n_nodes, n_fhs;
@@ -117,8 +124,27 @@ static void on_forgotten(void *ctx, struct vfsd_inode *inode)
 	CHECK(!again);
 }
 
+static void on_push(void *ctx, uint16_t head, const struct iovec *out, uint32_t n_out,
+		    uint32_t written)
+{
+	struct target *t = ctx;
+
+	(void)out;
+	CHECK(head == 1 && n_out > 0 && t->written == 0);
+	t->written = written;
+}
+
+static void on_unpop(void *ctx, uint16_t head)
+{
+	struct target *t = ctx;
+
+	CHECK_EQ(head, 1);
+	t->unpopped = true;
+}
+
 static void target_create(struct target *t)
 {
+	static const uint32_t later[] = {FUSE_POLL};
 	static const struct vfsd_xattr_rule rules[] = {
 		{VFSD_XATTR_BAD, VFSD_XATTR_SERVER, "", "user.hidden"},
 		{VFSD_XATTR_UNSUPPORTED, VFSD_XATTR_CLIENT, "user.no", ""},
@@ -130,45 +156,52 @@ static void target_create(struct target *t)
 	const struct vfsd_id_range *const tables[VFSD_ID_WAYS] = {[VFSD_UID_TO_HOST] = ranges,
 								  [VFSD_GID_TO_HOST] = ranges};
 	const uint32_t n[VFSD_ID_WAYS] = {[VFSD_UID_TO_HOST] = 2, [VFSD_GID_TO_HOST] = 2};
-	struct vfsd_fuse_config config = {.cache = VFSD_CACHE_AUTO,
-					  .readdirplus = true,
-					  .announce_submounts = true,
-					  .writeback = true,
-					  .xattr = true,
-					  .posix_acl = true,
-					  .security_label = true};
+	struct vfsd_fuse_config config = {.options = {.cache = VFSD_CACHE_AUTO,
+						      .readdirplus = true,
+						      .announce_submounts = true,
+						      .writeback = true,
+						      .xattr = true,
+						      .posix_acl = true,
+						      .security_label = true},
+					  .upcall_opcodes = later,
+					  .n_upcall_opcodes = 1};
 	const struct vfsd_fuse_hooks hooks = {.ctx = t,
 					      .session_start = on_start,
 					      .subscribe = on_subscribe,
 					      .forgotten = on_forgotten};
-	const struct vfsd_inodes_config inodes = {
-		.handles = VFSD_HANDLES_NEVER, .proc_self_fd = -1, .fd_quota = &t->quota};
+	const struct vfsd_inodes_config inodes = {.options.file_handles = VFSD_HANDLES_NEVER,
+						  .proc_self_fd = -1,
+						  .fd_quota = &t->quota};
 
 	*t = (struct target){
 		.quota = {.limit = MAX_FDS}, .n_nodes = 1, .nodes = {VFSD_NODEID_ROOT}};
 	CHECK_EQ(vfsd_xattrmap_create(rules, sizeof(rules) / sizeof(rules[0]), &t->xattrmap), 0);
 	CHECK_EQ(vfsd_idmap_create(tables, n, &t->idmap), 0);
 	config.xattrmap = t->xattrmap;
+	CHECK_EQ(vfsd_upcalls_create(&t->upcalls), 0);
+	config.upcalls = t->upcalls;
+	t->replies = (struct vfsd_reply_ring){.ctx = t, .push = on_push, .limit = 1};
 	config.idmap = t->idmap;
 	null_hostfs_create(&t->fs);
 	CHECK_EQ(vfsd_inodes_create(&inodes, open("/usr", O_PATH | O_CLOEXEC), &t->inodes), 0);
 	t->fs.inodes = t->inodes;
-	CHECK_EQ(vfsd_handles_create(&t->quota, &t->handles), 0);
+	CHECK_EQ(vfsd_open_files_create(&t->quota, &t->handles), 0);
 	CHECK_EQ(vfsd_fuse_create(&config, &hooks, &null_hostfs_ops, &t->fs, t->inodes, t->handles,
 				  &t->fuse),
 		 0);
-	CHECK_EQ(vfsd_fuse_worker_create(t->fuse, NULL, &t->worker), 0);
+	CHECK_EQ(vfsd_fuse_worker_create(t->fuse, &t->replies, &t->worker), 0);
 }
 
 static void target_destroy(struct target *t)
 {
-	vfsd_handles_clear(t->handles);
-	CHECK_EQ(vfsd_handles_count(t->handles), 0);
+	vfsd_open_files_clear(t->handles);
+	CHECK_EQ(vfsd_open_files_count(t->handles), 0);
 	vfsd_inodes_clear(t->inodes);
 	CHECK_EQ(vfsd_inodes_count(t->inodes), 1);
 	vfsd_fuse_worker_destroy(t->worker);
 	vfsd_fuse_destroy(t->fuse);
-	vfsd_handles_destroy(t->handles);
+	vfsd_upcalls_destroy(t->upcalls);
+	vfsd_open_files_destroy(t->handles);
 	vfsd_inodes_destroy(t->inodes);
 	vfsd_xattrmap_destroy(t->xattrmap);
 	vfsd_idmap_destroy(t->idmap);
@@ -236,6 +269,49 @@ static uint32_t cut(uint8_t *bytes, size_t len, uint32_t pieces, struct iovec *i
 	return n;
 }
 
+/* What may happen to a request that is deferred, by @how. Returns the bytes of its reply. */
+static uint32_t answer_later(struct target *t, uint16_t how)
+{
+	static const uint8_t payload[ROOM_MAX];
+	const struct vfsd_upcall *call;
+	uint64_t id = 0;
+
+	t->written = 0;
+	t->unpopped = false;
+	if (how & 1) {
+		CHECK_EQ(vfsd_upcalls_next(t->upcalls, &call), VFSD_UPCALL_REQUEST);
+		CHECK_EQ(call->header.unique, t->unique);
+		for (size_t i = 0; i < call->body_bytes; i++)
+			t->fs.sum ^= call->body[i];
+		id = call->id;
+	}
+	switch (how / 2 % 4) {
+	case 0:
+		CHECK_EQ(vfsd_deferrals_interrupt(vfsd_fuse_deferrals(t->fuse), t->unique), 0);
+		break;
+	case 1:
+		vfsd_fuse_end_session(t->fuse);
+		break;
+	case 2:
+		vfsd_reply_ring_stop(vfsd_fuse_deferrals(t->fuse), &t->replies, on_unpop);
+		CHECK(t->unpopped && t->written == 0);
+		break;
+	default:
+		if (!id) {
+			CHECK_EQ(vfsd_upcalls_next(t->upcalls, &call), VFSD_UPCALL_REQUEST);
+			id = call->id;
+		}
+		CHECK(vfsd_upcalls_answer(t->upcalls, id, how & 8 ? 0 : -(how >> 4), payload,
+					  how % ROOM_MAX) != -ENOENT);
+		CHECK(t->written > 0);
+	}
+	/* What has gone is reported, and no more than that. */
+	if (vfsd_upcalls_next(t->upcalls, &call) != VFSD_UPCALL_NONE)
+		CHECK(call->id == id && vfsd_upcalls_next(t->upcalls, &call) == VFSD_UPCALL_NONE);
+	CHECK_EQ(t->replies.n, 0);
+	return t->written;
+}
+
 /*
  * 12 bytes and the body: opcode, node, what to put where the body starts, lie about the length,
  * pieces in and out, room (2), extension length, body length, spare (2).
@@ -287,7 +363,9 @@ static void one_request(struct target *t, struct input *input)
 
 	chain.n_in = cut(request, len, in_pieces, chain.iov);
 	chain.n_out = cut(out, room, out_pieces, chain.iov + chain.n_in);
-	CHECK_EQ(vfsd_fuse_serve(t->worker, &chain, &written), VFSD_SERVED_DONE);
+	chain.head = 1;
+	if (vfsd_fuse_serve(t->worker, &chain, &written) == VFSD_SERVED_DEFERRED)
+		written = answer_later(t, spare);
 	CHECK(written <= room);
 	if (written > 0) {
 		CHECK(written >= sizeof(reply));
@@ -394,6 +472,7 @@ size_t vfsd_fuzz_seed(uint32_t index, uint8_t *bytes, size_t max)
 		put_request(&program, FUSE_STATFS, 0, ANY, "", 0);
 		put_request(&program, FUSE_FSNOTIFY, 1, ANY, body, 16);
 		put_request(&program, FUSE_INTERRUPT, 0, ANY, body, 8);
+		put_request(&program, FUSE_POLL, 0, ANY, body, 8);
 		body[0] = 1;
 		put_request(&program, FUSE_BATCH_FORGET, 0, ANY, body, 24);
 		put_request(&program, FUSE_FORGET, 1, ANY, body, 8);

@@ -62,13 +62,13 @@ static bool read_desc(const struct guest *guest, uint64_t gpa, struct vfsd_vring
 	return true;
 }
 
-/* Where chains began when the device last looked ahead; by avail index. */
+/* Where chains began when the device last prefetched; by avail index. */
 static struct beginning {
 	uint16_t head;
 	struct vfsd_vring_desc desc;
 } beginnings[VFSD_VRING_PREFETCHED];
 
-/* The device is going to look ahead, at @n chains from @index on. */
+/* The device is going to prefetch, @n chains from @index on. */
 static void note_beginnings(const struct guest *guest, const struct guest_ring *driver,
 			    uint16_t index, uint16_t n)
 {
@@ -232,9 +232,20 @@ static void pop(const struct guest *guest, struct guest_ring *driver, struct vfs
 		 begin->head);
 }
 
+/* Give any chain back: it is the next, and its descriptors are looked at anew. */
+static void unpop(struct guest_ring *driver, struct vfsd_vring *device, uint16_t head)
+{
+	const uint16_t base = (uint16_t)(vfsd_vring_base(device) - 1);
+
+	vfsd_vring_unpop(device, head);
+	CHECK_EQ(vfsd_vring_base(device), base);
+	CHECK_EQ(vfsd_vring_load(&driver->avail->ring[base & (driver->num - 1)]), head);
+	CHECK(vfsd_vring_pending(device));
+}
+
 static void publish(struct guest_ring *driver, struct vfsd_vring *device)
 {
-	uint16_t old = device->published, n = (uint16_t)(device->next_used - old);
+	uint16_t old = device->asked, n = (uint16_t)(device->next_used - old);
 	uint16_t event = vfsd_vring_load(vfsd_vring_used_event(driver->avail, driver->num));
 	bool first = !device->signalled, want = false;
 
@@ -303,7 +314,7 @@ static void step(const struct guest *guest, struct input *input, struct guest_ri
 	struct vfsd_vring_desc desc;
 	uint32_t at;
 
-	switch (get8(input) % 14) {
+	switch (get8(input) % 15) {
 	case 0:
 		at = get16(input) % driver->num;
 		driver->desc[at] = get_desc(input);
@@ -352,6 +363,9 @@ static void step(const struct guest *guest, struct input *input, struct guest_ri
 	case 12: /* a byte anywhere in the ring's memory */
 		at = get16(input) % DIRTY_BYTES_MAX;
 		*(uint8_t *)guest_at(guest, GUEST_DESC + at) = get8(input);
+		break;
+	case 13:
+		unpop(driver, device, get16(input));
 		break;
 	default: /* somewhere else, or the same one again */
 		setup = guest_setup(driver->num, device->event_idx, get16(input));

@@ -39,7 +39,7 @@ static uint32_t type_of(void *ctx, uint64_t node, const char *name)
 	return name && strcmp(name, "gone") == 0 ? 0 : S_IFLNK;
 }
 
-static void put(struct vfsd_eventring *ring, const struct in *in)
+static void put(struct vfsd_record_ring *ring, const struct in *in)
 {
 	struct {
 		struct fuse_notify_fsnotify_out out;
@@ -52,20 +52,17 @@ static void put(struct vfsd_eventring *ring, const struct in *in)
 	uint32_t bytes = sizeof(record.out);
 
 	if (in->mask == LOST) {
-		vfsd_eventring_put_loss(ring, 3);
+		vfsd_record_ring_put_loss(ring, 3);
 		return;
 	}
-	if (in->mask == FORGOT) {
-		CHECK(vfsd_eventring_put(ring, VFSD_RECORD_FORGOTTEN, 0, &in->node,
-					 sizeof(in->node)));
-		return;
-	}
-	if (in->name) {
+	if (in->mask == FORGOT)
+		record.out.mask = record.out.flags = 0;
+	if (in->name && in->mask != FORGOT) {
 		record.out.namelen = (uint32_t)strlen(in->name);
 		memcpy(record.name, in->name, record.out.namelen + 1);
 		bytes += record.out.namelen + 1;
 	}
-	CHECK(vfsd_eventring_put(ring, VFSD_RECORD_FSNOTIFY, 0, &record, bytes));
+	CHECK(vfsd_record_ring_put(ring, VFSD_RECORD_FSNOTIFY, 0, &record, bytes));
 }
 
 enum { RUN_MAX = 6 };
@@ -134,11 +131,11 @@ static const struct {
 	 {{VFSD_AGENT_FORGOTTEN, 0, "", X, 0, ""}, {VFSD_AGENT_CREATE, A, "a", 0, 0, ""}}},
 };
 
-static struct vfsd_eventring *new_ring(void)
+static struct vfsd_record_ring *new_ring(void)
 {
-	struct vfsd_eventring *ring;
+	struct vfsd_record_ring *ring;
 
-	CHECK_EQ(vfsd_eventring_create(VFSD_EVENTRING_BYTES_MIN, &ring), 0);
+	CHECK_EQ(vfsd_record_ring_create(VFSD_RECORD_RING_BYTES_MIN, &ring), 0);
 	return ring;
 }
 
@@ -150,7 +147,7 @@ static void test_runs(void)
 	size_t bytes;
 
 	for (size_t i = 0; i < sizeof(runs) / sizeof(runs[0]); i++) {
-		struct vfsd_eventring *ring = new_ring();
+		struct vfsd_record_ring *ring = new_ring();
 		struct vfsd_agent_feed feed = {.type_of = type_of};
 
 		for (int k = 0; k < RUN_MAX && (runs[i].in[k].mask || runs[i].in[k].flags); k++)
@@ -172,7 +169,7 @@ static void test_runs(void)
 		}
 		CHECK_EQ(vfsd_agent_batch_next(&reader, &record), 0);
 		CHECK_EQ(vfsd_agent_feed_take(&feed, ring, batch, sizeof(batch)), 0);
-		vfsd_eventring_destroy(ring);
+		vfsd_record_ring_destroy(ring);
 	}
 }
 
@@ -193,7 +190,7 @@ static void test_types(void)
 	struct vfsd_agent_reader reader;
 
 	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
-		struct vfsd_eventring *ring = new_ring();
+		struct vfsd_record_ring *ring = new_ring();
 		struct vfsd_agent_feed feed = {.type_of = type_of};
 		size_t bytes;
 
@@ -202,7 +199,7 @@ static void test_types(void)
 		CHECK_EQ(vfsd_agent_batch_open(&reader, batch, bytes), 0);
 		CHECK_EQ(vfsd_agent_batch_next(&reader, &record), 1);
 		CHECK_EQ(record.mode & S_IFMT, table[i].mode);
-		vfsd_eventring_destroy(ring);
+		vfsd_record_ring_destroy(ring);
 	}
 }
 
@@ -233,7 +230,7 @@ static void test_any_run(void)
 					 0,
 					 FAN_CREATE | FAN_ONDIR};
 	_Alignas(8) static uint8_t batch[VFSD_AGENT_BATCH_MAX];
-	struct vfsd_eventring *ring = new_ring();
+	struct vfsd_record_ring *ring = new_ring();
 	struct vfsd_agent_feed feed = {.type_of = type_of};
 	struct vfsd_agent_record record;
 	struct vfsd_agent_reader reader;
@@ -272,10 +269,10 @@ static void test_any_run(void)
 				ends_out += record.kind == VFSD_AGENT_ENDED;
 			}
 			CHECK_EQ(reader.count, 0);
-		} while (!vfsd_eventring_empty(ring));
+		} while (!vfsd_record_ring_empty(ring));
 	}
 	CHECK_EQ(ends_out, ends_in);
-	vfsd_eventring_destroy(ring);
+	vfsd_record_ring_destroy(ring);
 }
 
 int main(void)
