@@ -90,6 +90,9 @@ static void on_event(void *ctx, const struct vfsd_source_event *event)
 		on_error(events, event);
 		return;
 	}
+	/* The end of what this guest removed: only our own kernels wait for being told. */
+	if (event->self_generated && events->agent && vfsd_events_agent_is_open(events->agent))
+		return;
 	if (!events->config.rfc2021) {
 		put_event(events, event);
 		return;

@@ -437,3 +437,20 @@ def test_any_request_while_anything_is_due(guest: Session, daemon: Daemon) -> No
         assert listing(daemon.share / "kept") == ["file"]
         assert (daemon.share / "kept" / "file").stat() == expected
     assert (daemon.share / "kept" / "file").read_bytes() == b"data"
+
+
+def test_what_the_guest_removed_itself_is_no_news(guest: Session, daemon: Daemon) -> None:
+    agent = Agent(guest)
+    for name in ("f", "d"):
+        (daemon.share / name).mkdir()
+    nodes = [guest.fuse.lookup(ROOT_ID, name).nodeid for name in ("f", "d")]
+    for node in [ROOT_ID, *nodes]:
+        agent.watch(node)
+    with agent.as_stranger():
+        guest.fuse.rmdir(ROOT_ID, "f")
+    (daemon.share / "d").rmdir()
+    seen: list[tuple[int, bytes | int]] = []
+    while (DELETE, b"d") not in seen:
+        seen += [(record.kind, record.name or record.child) for record in agent.read()]
+    assert (ENDED, nodes[0]) not in seen
+    assert (DELETE, b"f") not in seen
