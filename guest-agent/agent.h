@@ -41,7 +41,12 @@ struct mount {
 	uint64_t sessions; /* how many there have been */
 
 	/* Of the session's own thread. */
-	int elsewhere;			/* O_PATH of VFSD_AGENT_ELSEWHERE */
+	int elsewhere;	/* O_PATH of VFSD_AGENT_ELSEWHERE */
+	struct {	/* the directory of the last record, for the length of a batch */
+		int fd; /* O_PATH, -1: none */
+		uint64_t node;
+		uint32_t generation;
+	} dir;
 	uint8_t said[VFSD_AGENT_KINDS]; /* an errno that has been logged, by kind */
 
 	/* Of the interest thread; read by the other one under the lock. */
@@ -72,6 +77,8 @@ int session_send(int session, enum vfsd_agent_type type, const struct vfsd_agent
 
 /* Do again what @record says. 0, or -errno: the guest's watchers miss it. */
 int replay(struct mount *mount, const struct vfsd_agent_record *record);
+/* A batch is done: hold no directory, for the end of one that is held would not be seen. */
+void replay_done(struct mount *mount);
 /* Open what has that id, through @mount_fd, which is not O_PATH. The descriptor or -errno. */
 int open_node(int mount_fd, uint64_t node, uint32_t generation, int flags);
 

@@ -44,21 +44,30 @@ static int check_mark(int dir, const char *name, mode_t *mode)
 	return st.stx_blksize == VFSD_AGENT_MARK ? 0 : -ECONNRESET;
 }
 
-/* A directory of @record, checked. The descriptor or -errno. */
-static int open_dir(const struct mount *mount, uint64_t node, uint32_t generation)
+void replay_done(struct mount *mount)
 {
-	int fd = open_node(mount->session, node, generation, O_PATH | O_DIRECTORY);
+	if (mount->dir.fd >= 0)
+		(void)close(mount->dir.fd);
+	mount->dir.fd = -1;
+}
+
+/* A directory of @record, checked. The descriptor, borrowed until the next record, or -errno. */
+static int open_dir(struct mount *mount, uint64_t node, uint32_t generation)
+{
 	mode_t mode;
 	int err;
 
-	if (fd < 0)
-		return fd;
-	err = check_mark(fd, "", &mode);
-	if (err) {
-		(void)close(fd);
-		return err;
+	if (mount->dir.fd < 0 || mount->dir.node != node || mount->dir.generation != generation) {
+		replay_done(mount);
+		err = open_node(mount->session, node, generation, O_PATH | O_DIRECTORY);
+		if (err < 0)
+			return err;
+		mount->dir.fd = err;
+		mount->dir.node = node;
+		mount->dir.generation = generation;
 	}
-	return fd;
+	err = check_mark(mount->dir.fd, "", &mode);
+	return err ? err : mount->dir.fd;
 }
 
 static int result(int returned)
@@ -232,8 +241,10 @@ static int named(const struct mount *mount, int dir, const struct vfsd_agent_rec
 
 int replay(struct mount *mount, const struct vfsd_agent_record *record)
 {
-	int dir, err;
+	int dir;
 
+	if (record->node == 0)
+		replay_done(mount);
 	if (record->kind == VFSD_AGENT_LOSS)
 		return loss(mount, record);
 	if (record->kind == VFSD_AGENT_FORGOTTEN) {
@@ -243,9 +254,5 @@ int replay(struct mount *mount, const struct vfsd_agent_record *record)
 	if (record->node == 0)
 		return nameless(mount, record);
 	dir = open_dir(mount, record->node, record->node_generation);
-	if (dir < 0)
-		return dir;
-	err = named(mount, dir, record);
-	(void)close(dir);
-	return err;
+	return dir < 0 ? dir : named(mount, dir, record);
 }

@@ -19,7 +19,7 @@ int mount_open(struct mount *mount)
 	int err;
 
 	pthread_mutex_init(&mount->lock, NULL);
-	mount->session = mount->elsewhere = -1;
+	mount->session = mount->elsewhere = mount->dir.fd = -1;
 	mount->root = open(mount->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (mount->root < 0 || fstat(mount->root, &st) < 0 || fstatfs(mount->root, &fs) < 0) {
 		err = -errno;
@@ -162,14 +162,16 @@ int session_run(struct mount *mount)
 	while (!err) {
 		(void)clock_gettime(CLOCK_MONOTONIC, &since);
 		n = pread(mount->session, batch, sizeof(batch), 0);
-		if (n > 0)
+		if (n > 0) {
 			err = run_batch(mount, batch, (size_t)n);
-		else if (n == 0)
+			replay_done(mount);
+		} else if (n == 0) {
 			pace(&since);
-		else if (errno != EINTR && errno != EAGAIN)
+		} else if (errno != EINTR && errno != EAGAIN) {
 			err = -errno;
-		else
+		} else {
 			pace(&since);
+		}
 	}
 	return err;
 }

@@ -454,3 +454,11 @@ def test_what_the_guest_removed_itself_is_no_news(guest: Session, daemon: Daemon
         seen += [(record.kind, record.name or record.child) for record in agent.read()]
     assert (ENDED, nodes[0]) not in seen
     assert (DELETE, b"f") not in seen
+
+
+def test_the_daemon_ends_while_a_read_waits(guest: Session, daemon: Daemon) -> None:
+    agent = Agent(guest)
+    agent.watch(ROOT_ID)
+    guest.fuse.submit(Opcode.READ, NODE, struct.pack("=QQIIQII", agent.fh, 0, 32768, 0, 0, 0, 0))
+    guest.fuse.getattr(ROOT_ID)  # behind it, so that it waits by now
+    assert daemon.terminate() == 0
