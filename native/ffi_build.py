@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Turn a ``*.cdef.h`` into the C source of an extension of ``virtiofsd_py``.
+"""Turn C headers into the C source of an extension of ``virtiofsd_py``.
 
 Run by meson: ``python ffi_build.py MODULE HEADER OUTPUT.c CDEF...``. The declarations are the whole
 surface between Python and C; the header includes the same files, so they cannot drift.
@@ -9,11 +9,15 @@ Spec: cffi documentation, "Preparing and Distributing modules", API mode, out of
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import cffi
+
+# Guards and inclusions: the headers given include each other, and nothing else that matters here.
+_PREPROCESSOR = re.compile(r"^#(?:include|ifndef|endif|define \w+$).*", re.MULTILINE)
 
 
 def main(module: str, header: str, output: Path, cdefs: Sequence[Path]) -> None:
@@ -23,7 +27,8 @@ def main(module: str, header: str, output: Path, cdefs: Sequence[Path]) -> None:
         module: dotted name of the extension.
         header: what declares the functions to the C compiler.
         output: file to write.
-        cdefs: declarations in the C subset that cffi reads: no preprocessor but constant #defines.
+        cdefs: headers in the C subset that cffi reads, each behind what it needs. Lines for the
+            preprocessor are skipped, but for constants (#define).
 
     Raises:
         cffi.CDefError: a declaration cffi cannot read.
@@ -31,7 +36,7 @@ def main(module: str, header: str, output: Path, cdefs: Sequence[Path]) -> None:
     """
     builder = cffi.FFI()
     for cdef in cdefs:
-        builder.cdef(cdef.read_text(encoding="utf-8"))
+        builder.cdef(_PREPROCESSOR.sub("", cdef.read_text(encoding="utf-8")))
     builder.set_source(module, f'#include "{header}"\n')
     builder.emit_c_code(str(output))
 

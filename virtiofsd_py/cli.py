@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from virtiofsd_py import __version__, arguments, systemlog, watch
 from virtiofsd_py.arguments import Query
 from virtiofsd_py.errors import ConfigError, VirtiofsdError
-from virtiofsd_py.options import LogLevel, Options
+from virtiofsd_py.options import PROGRAM, LogLevel, Options
 
 if TYPE_CHECKING:
     from virtiofsd_py.fuse import Handlers
@@ -119,7 +119,7 @@ def _answer(question: Query) -> None:
     if question is Query.HELP:
         text = arguments.help_text()
     elif question is Query.VERSION:
-        text = f"{arguments.PROGRAM} {__version__}\n"
+        text = f"{PROGRAM} {__version__}\n"
     else:
         import json
 
@@ -128,7 +128,7 @@ def _answer(question: Query) -> None:
 
 
 def _complain(cause: str) -> None:
-    sys.stderr.write(f"{arguments.PROGRAM}: {_one_line(cause)}\n")
+    sys.stderr.write(f"{PROGRAM}: {_one_line(cause)}\n")
 
 
 def _one_line(message: str) -> str:

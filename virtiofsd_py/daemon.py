@@ -24,10 +24,14 @@ from typing import Final
 
 from virtiofsd_py import engine as core
 from virtiofsd_py import idmap, limits, sandbox, systemlog, xattrmap
+from virtiofsd_py._declared import CoreLogLevel
 from virtiofsd_py.device import VirtioFsDevice
 from virtiofsd_py.ending import Ending
+from virtiofsd_py.engine_config import EngineConfig
 from virtiofsd_py.errors import ConfigError, EngineError, StartError
-from virtiofsd_py.fsnotify import Control, MountWatch, WatchSocket, default_socket
+from virtiofsd_py.fsnotify.control import Control, WatchSocket
+from virtiofsd_py.fsnotify.mounts import MountWatch
+from virtiofsd_py.fsnotify.request import default_socket
 from virtiofsd_py.fuse import Handlers
 from virtiofsd_py.options import (
     FileHandles,
@@ -35,7 +39,6 @@ from virtiofsd_py.options import (
     FsnotifyDialect,
     LogLevel,
     MigrationMode,
-    MigrationOnError,
     Options,
 )
 from virtiofsd_py.sandbox import capabilities
@@ -61,18 +64,18 @@ _CONSUMERS_PART: Final = 8
 _SOCKET_PATH_BYTES: Final = 107  # unix(7)
 
 _NATIVE_LEVELS: Final = {
-    core.LogLevel.ERROR: logging.ERROR,
-    core.LogLevel.WARN: logging.WARNING,
-    core.LogLevel.INFO: logging.INFO,
-    core.LogLevel.DEBUG: logging.DEBUG,
+    CoreLogLevel.ERROR: logging.ERROR,
+    CoreLogLevel.WARN: logging.WARNING,
+    CoreLogLevel.INFO: logging.INFO,
+    CoreLogLevel.DEBUG: logging.DEBUG,
 }
 _CORE_LEVELS: Final = {
-    LogLevel.OFF: core.LogLevel.SILENT,
-    LogLevel.ERROR: core.LogLevel.ERROR,
-    LogLevel.WARN: core.LogLevel.WARN,
-    LogLevel.INFO: core.LogLevel.INFO,
-    LogLevel.DEBUG: core.LogLevel.DEBUG,
-    LogLevel.TRACE: core.LogLevel.DEBUG,
+    LogLevel.OFF: -1,
+    LogLevel.ERROR: CoreLogLevel.ERROR,
+    LogLevel.WARN: CoreLogLevel.WARN,
+    LogLevel.INFO: CoreLogLevel.INFO,
+    LogLevel.DEBUG: CoreLogLevel.DEBUG,
+    LogLevel.TRACE: CoreLogLevel.DEBUG,
 }
 
 
@@ -112,7 +115,7 @@ def _run(options: Options, extensions: Handlers) -> int | sandbox.Ended:
             outside.enter_context(consumers)
         quota = _raise_file_limit(options.rlimit_nofile)
         watches = limits.watch_limits()
-        place = sandbox.enter(_plan(options), lambda: manager.tell("READY=1"))
+        place = sandbox.enter(_plan(options), lambda: manager.notify("READY=1"))
         if isinstance(place, sandbox.Ended):
             return place
         if place.apart:
@@ -163,7 +166,7 @@ def _serve_one(
         stack.callback(_pass_on_log, engine)
         table = place.mounts
         mounts = MountWatch(
-            table.fd, table.bell_fd, table.share, root_fd, engine, events=table.events
+            table.fd, table.notify_fd, table.share, root_fd, engine, events=table.events
         )
         stack.callback(mounts.close)
         watch[mounts.fileno()] = mounts.serve
@@ -366,58 +369,24 @@ def _make_engine(
     quota: int,
     watches: limits.WatchLimits,
 ) -> core.Engine:
-    uids = idmap.compile_table(options.translate_uid)
-    gids = idmap.compile_table(options.translate_gid)
     return core.Engine(
-        core.EngineConfig(
+        EngineConfig(
+            options=options,
             root_fd=place.root_fd,
             proc_self_fd=place.proc_self_fd,
             mount_table_fd=place.mounts.fd,
             num_rings=_num_rings(),
-            pool_threads=options.thread_pool_size,
-            poll_us=options.poll_us,
-            upcalls=extensions.opcodes,
-            cache=core.Cache[options.cache.name],
-            file_handles=core.FileHandles[options.inode_file_handles.name],
-            readdirplus=options.readdirplus,
-            writeback=options.writeback,
-            readonly=options.readonly,
-            allow_mmap=options.allow_mmap,
-            killpriv_v2=options.killpriv_v2,
-            xattr=options.xattr,
-            posix_acl=options.posix_acl,
-            security_label=options.security_label,
-            xattrmap=[
-                core.XattrRule(
-                    core.XattrType[rule.type.name],
-                    core.XattrScope[rule.scope.name],
-                    rule.key,
-                    rule.prepend,
-                )
-                for rule in _xattrmap(options)
-            ],
-            uid_to_host=_id_ranges(uids.to_host),
-            uid_to_guest=_id_ranges(uids.to_guest),
-            gid_to_host=_id_ranges(gids.to_host),
-            gid_to_guest=_id_ranges(gids.to_guest),
-            allow_direct_io=options.allow_direct_io,
-            preserve_noatime=options.preserve_noatime,
-            allow_project_ids=options.allow_project_ids,
-            announce_submounts=options.announce_submounts,
-            max_open_files=quota - quota // _CONSUMERS_PART,
-            watch_max_fds=quota // _CONSUMERS_PART,
-            fsnotify=core.Fsnotify[options.fsnotify.name],
-            fsnotify_dialect=core.FsnotifyDialect[options.fsnotify_dialect.name],
-            fsnotify_ring_bytes=options.fsnotify_ring_kib * 1024,
+            log_level=_CORE_LEVELS[options.log_level],
+            max_fds=quota - quota // _CONSUMERS_PART,
             fsnotify_max_marks=watches.marks.of_guest(options.fsnotify_max_watches),
             fsnotify_max_watches=watches.watches.of_guest(options.fsnotify_max_watches),
+            watch_max_fds=quota // _CONSUMERS_PART,
             watch_max_marks=watches.marks.part,
             watch_max_watches=watches.watches.part,
-            log_level=_CORE_LEVELS[options.log_level],
-            migrate_by_handle=options.migration_mode is MigrationMode.FILE_HANDLES,
-            migrate_guest_error=options.migration_on_error is MigrationOnError.GUEST_ERROR,
-            migrate_verify=options.migration_verify_handles,
-            migrate_confirm=options.migration_confirm_paths,
+            xattrmap=_xattrmap(options),
+            uids=idmap.compile_table(options.translate_uid),
+            gids=idmap.compile_table(options.translate_gid),
+            upcalls=extensions.opcodes,
         )
     )
 
@@ -427,10 +396,6 @@ def _xattrmap(options: Options) -> Sequence[xattrmap.Rule]:
     if options.xattrmap or "sys_admin" not in _plan(options).capabilities:
         return options.xattrmap
     return xattrmap.WITHOUT_TRUSTED
-
-
-def _id_ranges(ranges: Sequence[idmap.Range]) -> list[core.IdRange]:
-    return [core.IdRange(r.first, r.count, r.to, core.IdEffect[r.effect.name]) for r in ranges]
 
 
 def _decide_fsnotify(options: Options, engine: core.Engine, watches: limits.WatchLimits) -> bool:
@@ -508,7 +473,7 @@ class _ServiceManager:
         except OSError:
             self.close()
 
-    def tell(self, state: str) -> None:
+    def notify(self, state: str) -> None:
         """Send one message, the last one."""
         if self._sock is not None:
             with suppress(OSError):
@@ -516,7 +481,7 @@ class _ServiceManager:
         self.close()
 
     def close(self) -> None:
-        """Have nothing to tell (any more)."""
+        """Send nothing any more."""
         if self._sock is not None:
             self._sock.close()
         self._sock = None

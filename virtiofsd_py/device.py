@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from enum import IntFlag
 from typing import Final
 
-from virtiofsd_py.engine import NOTIFY_BUF_BYTES, Engine, Region, Vring
+from virtiofsd_py.engine import NOTIFY_BUF_BYTES, Engine
 from virtiofsd_py.errors import EngineError
 from virtiofsd_py.vhost_user import (
     BackendError,
@@ -102,31 +102,12 @@ class VirtioFsDevice:
     def replace_memory(self, regions: Sequence[MemoryRegion]) -> None:
         """Hand the whole table to the core."""
         with _refusals():
-            self._engine.set_memory(
-                [
-                    Region(r.guest_address, r.size_bytes, r.user_address, r.mmap_offset_bytes, r.fd)
-                    for r in regions
-                ]
-            )
+            self._engine.set_memory(regions)
 
     def start_vring(self, index: int, setup: VringSetup) -> None:
         """Start a ring."""
         with _refusals():
-            self._engine.start_vring(
-                index,
-                Vring(
-                    num=setup.num,
-                    desc_uva=setup.desc_user_address,
-                    avail_uva=setup.avail_user_address,
-                    used_uva=setup.used_user_address,
-                    base=setup.base,
-                    enabled=setup.enabled,
-                    kick_fd=setup.kick_fd,
-                    call_fd=setup.call_fd,
-                    err_fd=setup.err_fd,
-                    log_gpa=setup.log_address,
-                ),
-            )
+            self._engine.start_vring(index, setup)
 
     def stop_vring(self, index: int) -> int:
         """Stop a ring."""

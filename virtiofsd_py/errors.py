@@ -52,3 +52,14 @@ class HostFsError(_ErrnoError):
 
 class EngineError(_ErrnoError):
     """The C core refused a call or stopped."""
+
+
+def check(result: int, what: str) -> int:
+    """Return what a C function has returned.
+
+    Raises:
+        EngineError: it is -errno.
+    """
+    if result < 0:
+        raise EngineError(-result, what)
+    return result

@@ -20,7 +20,22 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final, NoReturn
 
+from virtiofsd_py._declared import IdEffect as Effect
 from virtiofsd_py.errors import ConfigError
+
+__all__ = [
+    "IDS",
+    "Effect",
+    "Kind",
+    "NamespaceRange",
+    "Range",
+    "Table",
+    "Translation",
+    "check_namespace",
+    "compile_table",
+    "parse_namespace_range",
+    "parse_translation",
+]
 
 IDS: Final = 1 << 32
 """How many ids there are; the last one means "none" to the kernel."""
@@ -41,14 +56,6 @@ class Kind(enum.StrEnum):
     SQUASH_HOST = "squash-host"
     MAP = "map"
     FORBID_GUEST = "forbid-guest"
-
-
-class Effect(enum.IntEnum):
-    """What happens to an id within a range."""
-
-    SHIFT = 0
-    SQUASH = 1
-    FORBID = 2
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ _WATCHES_PART: Final = 4
 # What fs.file-max leaves to everybody else: one in so many, and no fewer than these.
 _FILES_PART: Final = 8
 _FILES_LEFT: Final = 8192
-# Of kernels that have not been asked for, or do not tell.
+# Where the kernel does not say, or has not been asked.
 _FALLBACK: Final = 8192
 _UINT32_MAX: Final = 0xFFFF_FFFF
 _SYSCTL: Final = Path("/proc/sys")

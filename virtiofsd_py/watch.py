@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """``virtiofsd-py watch``: prints the events in the share of a running daemon, a line each.
 
-Nothing here writes or exits; `virtiofsd_py.cli` does. The core is imported after the command line
-is read.
+Nothing here writes or exits; `virtiofsd_py.cli` does. What reads the ring is imported after the
+command line is read; the daemon's core never is.
 """
 
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
 import select
@@ -16,31 +17,18 @@ import socket
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
-from virtiofsd_py.arguments import PROGRAM, SOCKET
 from virtiofsd_py.errors import ConfigError, StartError
+from virtiofsd_py.options import PROGRAM, SOCKET
 
 if TYPE_CHECKING:
-    from virtiofsd_py.fsnotify import MountEvent, Record
+    from virtiofsd_py.fsnotify import Record, Request, Subscription
 
 COMMAND: Final = "watch"
 _NAME: Final = f"{PROGRAM} {COMMAND}"
 
-_USED: Final = ("access", "close_write", "close_nowrite", "open")
-# Each type with its number in records.
-TYPES: Final[Mapping[str, tuple[int, tuple[str, ...]]]] = {
-    "event": (
-        1,
-        (
-            *("access", "modify", "attrib", "close_write", "close_nowrite", "open"),
-            *("moved_from", "moved_to", "create", "delete", "delete_self", "move_self"),
-        ),
-    ),
-    "error": (4, ()),
-    "mount": (5, ("mounted", "bound", "unmounted", "readonly", "readwrite")),
-    "superblock": (6, ("readonly", "readwrite")),
-}
+_USED: Final = frozenset({"access", "close_write", "close_nowrite", "open"})
 _ALL: Final = (1 << 64) - 1
 _ENDS: Final = (signal.SIGINT, signal.SIGTERM)
 
@@ -55,6 +43,7 @@ class WatchOptions:
         as_json: whether each line is a JSON object.
         subtypes: a bit for each subtype, of each type of record by its number.
         complain: whether it is shown that errors of a filesystem will not be reported.
+        follow: whether to wait for a daemon, and for the next one when it has ended.
     """
 
     socket: str
@@ -62,6 +51,7 @@ class WatchOptions:
     as_json: bool = False
     subtypes: Mapping[int, int] = field(default_factory=dict)
     complain: bool = False
+    follow: bool = False
 
 
 class _Parser(argparse.ArgumentParser):
@@ -71,10 +61,22 @@ class _Parser(argparse.ArgumentParser):
         raise ConfigError(f"{COMMAND}: {message}; see {_NAME} --help")
 
 
+def _types() -> dict[str, tuple[int, tuple[str, ...]]]:
+    """Return each type of record that can be asked for: its number, and the names of its kinds."""
+    from virtiofsd_py.fsnotify.records import TYPES
+
+    return {
+        name: (number, tuple(kind.name.lower() for kind in kinds or ()))
+        for name, (number, kinds) in TYPES.items()
+    }
+
+
 def _build_parser() -> _Parser:
+    types = _types()
+    used = [f"event:{kind}" for kind in types["event"][1] if kind in _USED]
     parser = _Parser(
         prog=_NAME,
-        usage=f"{_NAME} --socket-path PATH [--json] [--type TYPE,...] [PATH ...]",
+        usage=f"{_NAME} --socket-path PATH [--follow] [--json] [--type TYPE,...] [PATH ...]",
         description="Show what happens in the share of a running daemon, until interrupted or the "
         "daemon ends. PATH is from the share on, as in the guest; a directory stands for all that "
         "is below it. Without one the whole share is watched. Only the daemon's user may.",
@@ -94,6 +96,11 @@ def _build_parser() -> _Parser:
     parser.add_argument(
         "--watch-socket", metavar="PATH", help="its watch socket, if that has a path of its own"
     )
+    parser.add_argument(
+        "--follow",
+        action="store_true",
+        help="wait for the daemon to start, and for the next one whenever it has ended",
+    )
     parser.add_argument("--json", action="store_true", help="a JSON object a line")
     parser.add_argument(
         "--type",
@@ -101,9 +108,9 @@ def _build_parser() -> _Parser:
         default=[],
         metavar="TYPE,...",
         help="show these only, and what is lost; repeatable. TYPE is "
-        f"{', '.join(TYPES)}, or one kind of it: "
-        + ", ".join(f"{name}:{kind}" for name, (_, kinds) in TYPES.items() for kind in kinds)
-        + f" (default: all but {', '.join(f'event:{kind}' for kind in _USED)})",
+        f"{', '.join(types)}, or one kind of it: "
+        + ", ".join(f"{name}:{kind}" for name, (_, kinds) in types.items() for kind in kinds)
+        + f" (default: all but {', '.join(used)})",
     )
     parser.add_argument("-h", "--help", action="store_true", help="this page")
     return parser
@@ -137,6 +144,7 @@ def parse(argv: Sequence[str]) -> WatchOptions | None:
         as_json=found.json,
         subtypes=_subtypes(found.type),
         complain=bool(found.type),
+        follow=found.follow,
     )
 
 
@@ -158,25 +166,26 @@ def _socket(socket_path: str | None, watch_socket: str | None) -> str:
 
 def _subtypes(given: Sequence[str]) -> dict[int, int]:
     """Return a bit for each kind of each type that is asked for."""
+    types = _types()
     subtypes: dict[int, int] = {}
-    for item in ",".join(given).split(",") if given else TYPES:
+    for item in ",".join(given).split(",") if given else types:
         name, colon, kind = item.partition(":")
-        number, kinds = TYPES.get(name, (0, ()))
+        number, kinds = types.get(name, (0, ()))
         if not number or (colon and kind not in kinds):
-            accepted = [*TYPES] if not number else [f"{name}:{each}" for each in kinds]
+            accepted = [*types] if not number else [f"{name}:{each}" for each in kinds]
             raise ConfigError(
                 f"{COMMAND}: --type: {item!r} is not accepted; use {', '.join(accepted)}"
             )
-        bits = 1 << kinds.index(kind) if colon else _default_bits(name)
+        bits = 1 << kinds.index(kind) if colon else _default_bits(name, kinds)
         subtypes[number] = subtypes.get(number, 0) | bits
     return subtypes
 
 
-def _default_bits(name: str) -> int:
+def _default_bits(name: str, kinds: Sequence[str]) -> int:
     """Return the kinds of a type that is given alone: of events, those that change something."""
     if name != "event":
         return _ALL
-    return sum(1 << i for i, kind in enumerate(TYPES[name][1]) if kind not in _USED)
+    return sum(1 << i for i, kind in enumerate(kinds) if kind not in _USED)
 
 
 def run(options: WatchOptions) -> Iterator[str]:
@@ -207,7 +216,7 @@ def _end(number: int, frame: FrameType | None) -> None:
 
 
 def _lines(options: WatchOptions, end: socket.socket) -> Iterator[str]:
-    """Yield lines until `end` is readable, or the daemon ends."""
+    """Yield lines until `end` is readable, or the daemon ends that is not to be followed."""
     from virtiofsd_py import fsnotify
 
     mask = options.subtypes.get(fsnotify.RecordType.FSNOTIFY, 0)
@@ -215,25 +224,58 @@ def _lines(options: WatchOptions, end: socket.socket) -> Iterator[str]:
         watches=tuple(fsnotify.Watch(path, mask) for path in options.paths or ("",)),
         subtypes={fsnotify.RecordType(n): bits for n, bits in options.subtypes.items()},
     )
+    while (events := _subscribe(options, request, end)) is not None:
+        with events:
+            yield from _records(events, options, end)
+            if not (options.follow and events.ended):
+                return
+
+
+def _subscribe(options: WatchOptions, request: Request, end: socket.socket) -> Subscription | None:
+    """Connect to the daemon, once there is one if it is to be followed; None: `end` came first."""
+    from virtiofsd_py import fsnotify
+
     try:
-        events = fsnotify.Subscription(options.socket, request)
+        if not options.follow:
+            return fsnotify.Subscription(options.socket, request)
+        from virtiofsd_py.fsnotify.arrival import SocketArrival
+
+        with SocketArrival(options.socket) as arrival:
+            poller = select.poll()
+            poller.register(arrival, select.POLLIN)
+            poller.register(end, select.POLLIN)
+            while True:
+                try:
+                    return fsnotify.Subscription(options.socket, request)
+                except (FileNotFoundError, ConnectionError):
+                    pass  # None, or one that is about to end.
+                except fsnotify.Refused as error:
+                    if error.errno != errno.ECONNRESET:
+                        raise  # else it has ended before it was ready
+                while not arrival.has_changed():
+                    if any(fd == end.fileno() for fd, _ in poller.poll()):
+                        return None
     except OSError as error:
-        raise StartError(f"{COMMAND}: {options.socket}: {error.strerror}") from error
+        place = error.filename or options.socket
+        raise StartError(f"{COMMAND}: {place}: {error.strerror}") from error
     except fsnotify.Refused as error:
         raise StartError(f"{COMMAND}: {options.socket}: {error}") from error
+
+
+def _records(events: Subscription, options: WatchOptions, end: socket.socket) -> Iterator[str]:
+    """Yield lines until `end` is readable, or the daemon ends."""
     poller = select.poll()
     poller.register(events, select.POLLIN)
     poller.register(end, select.POLLIN)
-    with events:
-        while not events.ended:
-            while (record := events.next_now()) is not None:
-                if not _is_shown(record, options):
-                    continue
-                yield json.dumps(_object(record)) if options.as_json else _text(record)
-                if any(fd == end.fileno() for fd, _ in poller.poll(0)):
-                    return
-            if not events.ended and any(fd == end.fileno() for fd, _ in poller.poll()):
+    while not events.ended:
+        while (record := events.next_now()) is not None:
+            if not _is_shown(record, options):
+                continue
+            yield json.dumps(record.as_object()) if options.as_json else str(record)
+            if any(fd == end.fileno() for fd, _ in poller.poll(0)):
                 return
+        if not events.ended and any(fd == end.fileno() for fd, _ in poller.poll()):
+            return
 
 
 def _is_shown(record: Record, options: WatchOptions) -> bool:
@@ -246,71 +288,3 @@ def _is_shown(record: Record, options: WatchOptions) -> bool:
         raise StartError(f"{COMMAND}: {record.path or '.'}: {os.strerror(record.error)}")
     # Without --type errors are wanted where the daemon may see them, and no message otherwise.
     return record.status is not Status.NO_ERRORS or options.complain
-
-
-def _mount_type(record: MountEvent) -> str:
-    from virtiofsd_py.fsnotify import MountChange
-
-    return "mount" if isinstance(record.change, MountChange) else "superblock"
-
-
-def _object(record: Record) -> dict[str, Any]:
-    """Return the JSON object of a record."""
-    from virtiofsd_py.fsnotify import Event, FilesystemError, Loss, MountEvent
-
-    if isinstance(record, Loss):
-        return {"type": "loss", "count": record.count}
-    if isinstance(record, Event):
-        return {
-            "type": "event",
-            "event": record.kind.name.lower(),
-            "path": record.path,
-            "dir": record.is_dir,
-            "cookie": record.cookie,
-            "origin": record.origin.name.lower(),
-            "found": record.found,
-            "watch": record.watch,
-        }
-    if isinstance(record, FilesystemError):
-        return {
-            "type": "error",
-            "error": record.error,
-            "count": record.count,
-            "path": record.path,
-            "watch": record.watch,
-        }
-    if isinstance(record, MountEvent):
-        return {
-            "type": _mount_type(record),
-            "change": record.change.name.lower(),
-            "path": record.path,
-            "filesystem": record.filesystem,
-            "device": ":".join(map(str, record.device)),
-            "readonly": record.readonly,
-            "superblock_readonly": record.superblock_readonly,
-            "watch": record.watch,
-        }
-    return {
-        "type": "watch",
-        "status": record.status.name.lower(),
-        "path": record.path,
-        "error": record.error,
-        "watch": record.watch,
-    }
-
-
-def _text(record: Record) -> str:
-    from virtiofsd_py.fsnotify import Event, FilesystemError, Loss, MountEvent
-
-    if isinstance(record, Loss):
-        return f"{'lost':<13} {record.count}"
-    if isinstance(record, Event):
-        path = (record.path or ".") + ("/" if record.is_dir else "")
-        return f"{record.kind.name.lower():<13} {record.origin.name.lower():<7} {path}"
-    if isinstance(record, FilesystemError):
-        return f"{'error':<13} {record.path or '.'}: {os.strerror(record.error)} ({record.count})"
-    if isinstance(record, MountEvent):
-        what = record.change.name.lower()
-        return f"{what:<13} {_mount_type(record):<10} {record.path or '.'} ({record.filesystem})"
-    reason = f": {os.strerror(record.error)}" if record.error else ""
-    return f"{record.status.name.lower():<13} {record.path or '.'}{reason}"

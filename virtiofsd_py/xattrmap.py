@@ -27,30 +27,23 @@ the rest; it comes once and last. Without it the last rule must match everything
 
 from __future__ import annotations
 
-import enum
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NoReturn, TypeVar
 
+from virtiofsd_py._declared import XattrScope as Scope
+from virtiofsd_py._declared import XattrType as Type
 from virtiofsd_py.errors import ConfigError
 
-
-class Type(enum.StrEnum):
-    """What a rule does with a name."""
-
-    PREFIX = "prefix"
-    OK = "ok"
-    BAD = "bad"
-    UNSUPPORTED = "unsupported"
-
-
-class Scope(enum.StrEnum):
-    """Whose names a rule looks at."""
-
-    CLIENT = "client"
-    SERVER = "server"
-    ALL = "all"
+__all__ = [
+    "WITHOUT_TRUSTED",
+    "Rule",
+    "Scope",
+    "Type",
+    "parse",
+    "render",
+]
 
 
 @dataclass(frozen=True, slots=True)

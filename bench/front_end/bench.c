@@ -16,7 +16,7 @@ enum { SLOT_BYTES = BENCH_TABLE_BYTES + BENCH_PAGE_BYTES + VFSD_BENCH_DATA_BYTES
 
 static size_t ring_bytes(void)
 {
-	return VFSD_ALIGN_UP((size_t)vfsd_driver_ring_bytes(VFSD_BENCH_RING_ENTRIES),
+	return VFSD_ALIGN_UP((size_t)guest_ring_bytes(VFSD_BENCH_RING_ENTRIES),
 			     (size_t)BENCH_PAGE_BYTES);
 }
 
@@ -33,8 +33,10 @@ static uint64_t gpa(const struct vfsd_bench *bench, const void *at)
 
 static int init_queue(struct vfsd_bench *bench, struct bench_queue *queue, uint8_t *at)
 {
-	int error = vfsd_driver_ring_init(&queue->ring, at, VFSD_BENCH_RING_ENTRIES);
+	int error;
 
+	queue->ring = guest_ring_at(at, VFSD_BENCH_RING_ENTRIES, true);
+	error = guest_ring_open(&queue->ring);
 	queue->bench = bench;
 	at += ring_bytes();
 	for (int i = 0; i < VFSD_BENCH_DEPTH_MAX; i++, at += SLOT_BYTES) {
@@ -49,8 +51,10 @@ static int init_queue(struct vfsd_bench *bench, struct bench_queue *queue, uint8
 
 static int init_hiprio(struct vfsd_bench *bench, uint8_t *at)
 {
-	int error = vfsd_driver_ring_init(&bench->hiprio, at, VFSD_BENCH_RING_ENTRIES);
+	int error;
 
+	bench->hiprio = guest_ring_at(at, VFSD_BENCH_RING_ENTRIES, true);
+	error = guest_ring_open(&bench->hiprio);
 	bench->forgets = at + ring_bytes();
 	for (uint16_t i = 0; i < BENCH_FORGETS; i++) {
 		bench->hiprio.desc[i] = (struct vfsd_vring_desc){
@@ -75,6 +79,7 @@ int vfsd_bench_create(unsigned int queues, vfsd_bench **ret)
 	if (!bench)
 		return -ENOMEM;
 	(void)pthread_mutex_init(&bench->hiprio_lock, NULL);
+	bench->alarm_fd = -1;
 	bench->hiprio.kick_fd = bench->hiprio.call_fd = -1;
 	for (unsigned int i = 0; i < queues; i++)
 		bench->queues[i].ring.kick_fd = bench->queues[i].ring.call_fd = -1;
@@ -106,9 +111,9 @@ void vfsd_bench_destroy(vfsd_bench *bench)
 {
 	if (!bench)
 		return;
-	vfsd_driver_ring_deinit(&bench->hiprio);
+	guest_ring_close(&bench->hiprio);
 	for (unsigned int i = 0; i < bench->num_queues; i++)
-		vfsd_driver_ring_deinit(&bench->queues[i].ring);
+		guest_ring_close(&bench->queues[i].ring);
 	if (bench->memory != MAP_FAILED)
 		(void)munmap(bench->memory, bench->memory_bytes);
 	if (bench->memory_fd >= 0)
@@ -134,8 +139,7 @@ uint64_t vfsd_bench_user_address(const vfsd_bench *bench)
 
 void vfsd_bench_get_ring(const vfsd_bench *bench, unsigned int index, vfsd_bench_ring *ret)
 {
-	const struct vfsd_driver_ring *ring = index ? &bench->queues[index - 1].ring :
-						      &bench->hiprio;
+	const struct guest_ring *ring = index ? &bench->queues[index - 1].ring : &bench->hiprio;
 
 	*ret = (vfsd_bench_ring){
 		.desc = (uintptr_t)ring->desc,
@@ -148,9 +152,7 @@ void vfsd_bench_get_ring(const vfsd_bench *bench, unsigned int index, vfsd_bench
 
 void vfsd_bench_set_alarm(vfsd_bench *bench, int socket_fd)
 {
-	bench->hiprio.alarm_fd = socket_fd;
-	for (unsigned int i = 0; i < bench->num_queues; i++)
-		bench->queues[i].ring.alarm_fd = socket_fd;
+	bench->alarm_fd = socket_fd;
 }
 
 /* ---- requests ---------------------------------------------------------------------------------- */
@@ -217,7 +219,8 @@ int bench_send(struct bench_queue *queue, struct bench_slot *slot, uint32_t opco
 		.len = htole32(slot->table_entries * (uint32_t)sizeof(struct vfsd_vring_desc)),
 		.flags = htole16(VFSD_VRING_DESC_INDIRECT),
 	};
-	return vfsd_driver_ring_offer(&queue->ring, head);
+	guest_ring_offer(&queue->ring, head);
+	return guest_ring_kick(&queue->ring);
 }
 
 ssize_t bench_receive(const struct bench_slot *slot, uint32_t used)
@@ -239,7 +242,7 @@ ssize_t vfsd_bench_ask(vfsd_bench *bench, uint32_t opcode, uint64_t nodeid, cons
 	struct bench_queue *queue = &bench->queues[0];
 	struct bench_slot *slot = &queue->slots[0];
 	const struct bench_shape shape = {.body = (uint32_t)body_bytes, .reply = (uint32_t)room};
-	struct vfsd_vring_used_elem elem;
+	uint32_t id, used;
 	ssize_t n;
 
 	if (body_bytes > BENCH_BODY_MAX || room > BENCH_BODY_MAX)
@@ -247,12 +250,12 @@ ssize_t vfsd_bench_ask(vfsd_bench *bench, uint32_t opcode, uint64_t nodeid, cons
 	memcpy(bench_body(slot), body, body_bytes);
 	n = bench_send(queue, slot, opcode, nodeid, &shape);
 	if (n == 0)
-		n = vfsd_driver_ring_wait(&queue->ring);
+		n = bench_wait(queue->bench, &queue->ring, queue->bench->poll_ns);
 	if (n)
 		return n;
-	if (!vfsd_driver_ring_take(&queue->ring, &elem) || elem.id != 0)
+	if (!guest_ring_take(&queue->ring, &id, &used) || id != 0)
 		return -EPROTO;
-	n = bench_receive(slot, elem.len);
+	n = bench_receive(slot, used);
 	if (n > 0)
 		memcpy(reply, bench_reply(slot), (size_t)n);
 	return n;
@@ -262,11 +265,11 @@ ssize_t vfsd_bench_ask(vfsd_bench *bench, uint32_t opcode, uint64_t nodeid, cons
 
 static void reclaim_forgets(struct vfsd_bench *bench)
 {
-	struct vfsd_vring_used_elem elem;
+	uint32_t id, used;
 
 	while (bench->num_free_forgets < BENCH_FORGETS &&
-	       vfsd_driver_ring_take(&bench->hiprio, &elem))
-		bench->free_forgets[bench->num_free_forgets++] = (uint16_t)elem.id % BENCH_FORGETS;
+	       guest_ring_take(&bench->hiprio, &id, &used))
+		bench->free_forgets[bench->num_free_forgets++] = (uint16_t)id % BENCH_FORGETS;
 }
 
 int bench_send_forget(struct vfsd_bench *bench, uint64_t nodeid, uint64_t lookups)
@@ -282,7 +285,7 @@ int bench_send_forget(struct vfsd_bench *bench, uint64_t nodeid, uint64_t lookup
 	(void)pthread_mutex_lock(&bench->hiprio_lock);
 	reclaim_forgets(bench);
 	while (!error && bench->num_free_forgets == 0) {
-		error = vfsd_driver_ring_wait(&bench->hiprio);
+		error = bench_wait(bench, &bench->hiprio, 0);
 		reclaim_forgets(bench);
 	}
 	if (!error) {
@@ -291,7 +294,8 @@ int bench_send_forget(struct vfsd_bench *bench, uint64_t nodeid, uint64_t lookup
 
 		memcpy(at, &header, sizeof(header));
 		memcpy(at + sizeof(header), &forget, sizeof(forget));
-		error = vfsd_driver_ring_offer(&bench->hiprio, head);
+		guest_ring_offer(&bench->hiprio, head);
+		error = guest_ring_kick(&bench->hiprio);
 	}
 	(void)pthread_mutex_unlock(&bench->hiprio_lock);
 	return error;
@@ -304,7 +308,7 @@ int bench_drain_forgets(struct vfsd_bench *bench)
 	(void)pthread_mutex_lock(&bench->hiprio_lock);
 	reclaim_forgets(bench);
 	while (!error && bench->num_free_forgets < BENCH_FORGETS) {
-		error = vfsd_driver_ring_wait(&bench->hiprio);
+		error = bench_wait(bench, &bench->hiprio, 0);
 		reclaim_forgets(bench);
 	}
 	(void)pthread_mutex_unlock(&bench->hiprio_lock);

@@ -12,7 +12,7 @@
 #include <stddef.h>
 
 #include "bench.h"
-#include "driver_ring.h"
+#include "guest_ring.h"
 #include "fuse/wire.h"
 
 enum {
@@ -56,7 +56,7 @@ struct bench_slot {
 
 struct bench_queue {
 	struct vfsd_bench *bench;
-	struct vfsd_driver_ring ring;
+	struct guest_ring ring;
 	struct bench_slot slots[VFSD_BENCH_DEPTH_MAX];
 	uint64_t unique;
 };
@@ -67,9 +67,11 @@ struct vfsd_bench {
 	size_t memory_bytes;
 	unsigned int num_queues;
 	struct bench_queue queues[VFSD_BENCH_QUEUES_MAX];
+	int alarm_fd;	  /* borrowed; readable or closed: nothing will come any more; -1: none */
+	uint64_t poll_ns; /* of a request queue, before it sleeps */
 
 	pthread_mutex_t hiprio_lock; /* of the rest; queues share the ring for FORGETs */
-	struct vfsd_driver_ring hiprio;
+	struct guest_ring hiprio;
 	uint8_t *forgets;
 	uint32_t forgets_out;
 	uint16_t free_forgets[BENCH_FORGETS];
@@ -96,6 +98,9 @@ static inline const void *bench_reply(const struct bench_slot *slot)
 	return slot->head + BENCH_REPLY_AT + sizeof(struct fuse_out_header);
 }
 
+/* Until there is a used entry. 0, -ETIMEDOUT (30 s), -EPIPE (the device has hung up). */
+int bench_wait(const struct vfsd_bench *bench, struct guest_ring *ring, uint64_t poll_ns);
+
 /* Send it. 0 or -errno. */
 int bench_send(struct bench_queue *queue, struct bench_slot *slot, uint32_t opcode, uint64_t nodeid,
 	       const struct bench_shape *shape);
@@ -106,7 +111,7 @@ int bench_send(struct bench_queue *queue, struct bench_slot *slot, uint32_t opco
  */
 ssize_t bench_receive(const struct bench_slot *slot, uint32_t used);
 
-/* 0, or what vfsd_driver_ring_wait() returns when there is no free buffer. */
+/* 0, or what bench_wait() returns when there is no free buffer. */
 int bench_send_forget(struct vfsd_bench *bench, uint64_t nodeid, uint64_t lookups);
 
 /* Until the device has taken all of them. */
@@ -156,6 +161,8 @@ struct bench_times {
 
 void bench_times_add(struct bench_times *times, uint64_t ns);
 uint64_t bench_times_percentile(const struct bench_times *times, unsigned int percent);
+
+uint64_t vfsd_bench_now_ns(void); /* CLOCK_MONOTONIC */
 
 /* Processor time of this thread. */
 uint64_t bench_cpu_ns(void);

@@ -11,7 +11,17 @@
 #include "bench_internal.h"
 #include "base/util.h"
 
+enum { WAIT_MS = 30000 };
+
 /* ---- times --------------------------------------------------------------------------------------- */
+
+uint64_t vfsd_bench_now_ns(void)
+{
+	struct timespec now;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
 
 uint64_t bench_cpu_ns(void)
 {
@@ -103,13 +113,13 @@ static void begin(struct share *share, struct bench_slot *slot, uint64_t now)
 }
 
 /* One used entry: check it, and keep its slot busy. */
-static void take(struct share *share, const struct vfsd_vring_used_elem *elem, uint64_t now)
+static void take(struct share *share, uint32_t id, uint32_t used, uint64_t now)
 {
-	struct bench_slot *slot = &share->load.queue->slots[elem->id];
+	struct bench_slot *slot = &share->load.queue->slots[id];
 	int done;
 
 	share->requests++;
-	done = bench_go_on(&share->load, slot, bench_receive(slot, elem->len));
+	done = bench_go_on(&share->load, slot, bench_receive(slot, used));
 	if (done == 0)
 		return;
 	share->in_flight--;
@@ -121,11 +131,37 @@ static void take(struct share *share, const struct vfsd_vring_used_elem *elem, u
 	}
 }
 
+static void relax(void)
+{
+#ifdef __x86_64__
+	__builtin_ia32_pause();
+#endif
+}
+
+int bench_wait(const struct vfsd_bench *bench, struct guest_ring *ring, uint64_t poll_ns)
+{
+	uint64_t end;
+	int error = 0;
+
+	while (!error && guest_ring_ready(ring) == 0) {
+		(void)guest_ring_enable_call(ring);
+		if (poll_ns) {
+			end = vfsd_bench_now_ns() + poll_ns;
+			while (guest_ring_ready(ring) == 0 && vfsd_bench_now_ns() < end)
+				relax();
+		}
+		if (guest_ring_ready(ring) == 0)
+			error = guest_ring_sleep(ring, bench->alarm_fd, WAIT_MS);
+	}
+	return error;
+}
+
 /* After a wrong reply the others are still waited for: the next load finds the ring at rest. */
 static void run_queue(struct share *share)
 {
-	struct vfsd_driver_ring *ring = &share->load.queue->ring;
-	struct vfsd_vring_used_elem elem;
+	struct guest_ring *ring = &share->load.queue->ring;
+	struct vfsd_bench *bench = share->load.queue->bench;
+	uint32_t id, used;
 	uint64_t now = vfsd_bench_now_ns();
 	uint16_t ready;
 	int error = 0;
@@ -133,13 +169,13 @@ static void run_queue(struct share *share)
 	for (uint32_t i = 0; i < share->load.work->depth; i++)
 		begin(share, &share->load.queue->slots[i], now);
 	while (!error && share->in_flight) {
-		error = vfsd_driver_ring_wait(ring);
+		error = bench_wait(bench, ring, bench->poll_ns);
 		now = vfsd_bench_now_ns();
 		/* Those that are there now, and so were made earlier. */
-		ready = vfsd_driver_ring_ready(ring);
-		for (; ready && !error && vfsd_driver_ring_take(ring, &elem); ready--) {
-			if (elem.id < share->load.work->depth)
-				take(share, &elem, now);
+		ready = guest_ring_ready(ring);
+		for (; ready && !error && guest_ring_take(ring, &id, &used); ready--) {
+			if (id < share->load.work->depth)
+				take(share, id, used, now);
 			else
 				error = -EBADMSG;
 		}
@@ -229,6 +265,7 @@ int vfsd_bench_run(vfsd_bench *bench, const vfsd_bench_work *work, vfsd_bench_re
 	shares = calloc(count, sizeof(*shares));
 	if (!shares)
 		return -ENOMEM;
+	bench->poll_ns = work->poll_ns;
 	began = vfsd_bench_now_ns();
 	for (unsigned int i = 0; i < count; i++) {
 		shares[i].load = (struct bench_load){
@@ -237,7 +274,6 @@ int vfsd_bench_run(vfsd_bench *bench, const vfsd_bench_work *work, vfsd_bench_re
 			.random = began * 2 + 1 + i,
 			.next = first_of(work, i, count, began),
 		};
-		bench->queues[i].ring.poll_ns = work->poll_ns;
 		shares[i].units_wanted = work->units / count + (i < work->units % count);
 		shares[i].end_ns = began + work->duration_ns;
 	}

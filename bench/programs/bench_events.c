@@ -25,7 +25,7 @@
 #include <unistd.h>
 
 #include "check.h"
-#include "driver.h"
+#include "engine_driver.h"
 #include "herd.h"
 #include "inode/inode.h"
 #include "reader.h"

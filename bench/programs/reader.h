@@ -12,7 +12,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#include "driver.h"
+#include "engine_driver.h"
 
 enum reader_how { READER_DAEMON, READER_FANOTIFY, READER_INOTIFY, READERS };
 

@@ -59,8 +59,8 @@ bool vfsd_faults_old_host(void)
 }
 
 /*
- * What has lost its name, or all its links, may not have been told yet; whoever removes it holds the
- * lock of the directory until it has, and a lookup that no cache can answer waits for that.
+ * When the name or the last link is gone, its event may not have been raised yet. Whoever removes it holds the
+ * lock of the directory until then, and a lookup that the dentry cache cannot answer waits for that lock.
  */
 void vfsd_faults_hold(int dir_fd, const char *name)
 {

@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * base/faults - what a test build (meson setup -Dfaults=true) does wrong when the environment asks for it.
- * Any other build has no trace of it, whatever the environment says.
+ * base/faults - faults of a test build (meson setup -Dfaults=true), which the environment asks for. Other
+ * builds have none of this code.
  *
  *   VFSD_FAULT_DELAY_MS=N    the event thread sees host events 0 to N milliseconds late
  *   VFSD_FAULT_NO_BARRIER=1  replies do not wait for older events
- *   VFSD_FAULT_HOLD=1        the event thread holds what it looks up by name until the name is gone,
- *                            2: until the directory is, 3: until the one that that is in is
- *   VFSD_FAULT_OLD_HOST=1    fanotify does not say what came or went by a name, as before Linux 5.17
- *   VFSD_FAULT_TAKE=N        of what each request that changes something takes of memory, tables and
- *                            quota, the Nth is not there any more
+ *   VFSD_FAULT_HOLD=1        the event thread's lookup of a name waits until the name is gone,
+ *                            2: until its directory is gone, 3: until the directory above that is
+ *   VFSD_FAULT_OLD_HOST=1    fanotify events of names have no handle of the object, as before Linux 5.17
+ *   VFSD_FAULT_TAKE=N        in each request that changes something, the Nth allocation of memory, table or
+ *                            quota fails
  *
- * Owner thread: init by the control thread; the rest by any, what is asked for is constant then.
+ * Owner thread: init by the control thread; the rest by any, nothing changes after init.
  */
 #ifndef VFSD_BASE_FAULTS_H
 #define VFSD_BASE_FAULTS_H
@@ -30,13 +30,13 @@ bool vfsd_faults_no_barrier(void);
 
 bool vfsd_faults_old_host(void);
 
-/* @name in @dir_fd is being looked up, and that takes its time: until the host has removed it. */
+/* @name in @dir_fd is being looked up: wait until the host has removed it. */
 void vfsd_faults_hold(int dir_fd, const char *name);
 
-/* This thread serves another request. */
+/* This thread begins to serve a request. */
 void vfsd_faults_request(bool changes);
 
-/* Something is to be taken: is it not there? */
+/* Does the allocation at hand fail? */
 bool vfsd_faults_refuse(void);
 
 #else

@@ -29,7 +29,7 @@ void vfsd_log_set_sink(vfsd_log_sink sink, void *ctx, enum vfsd_log_level max_le
 	state.max_level = max_level;
 }
 
-static bool wanted(enum vfsd_log_level level)
+static bool is_enabled(enum vfsd_log_level level)
 {
 	return state.sink && level <= state.max_level;
 }
@@ -65,7 +65,7 @@ void vfsd_log(enum vfsd_log_level level, const char *format, ...)
 	int saved = errno;
 	va_list args;
 
-	if (!wanted(level))
+	if (!is_enabled(level))
 		return;
 	va_start(args, format);
 	emit(level, 0, format, args);
@@ -89,10 +89,10 @@ void vfsd_log_limited(struct vfsd_log_site *site, enum vfsd_log_level level, con
 	long long next;
 	va_list args;
 
-	if (!wanted(level))
+	if (!is_enabled(level))
 		return;
 	next = atomic_load_explicit(&site->next_ms, memory_order_relaxed);
-	/* Of the threads that find the time come, one wins and tells. */
+	/* Of the threads that come at that time, one wins and logs. */
 	if (now < next ||
 	    !atomic_compare_exchange_strong_explicit(&site->next_ms, &next, now + INTERVAL_MS,
 						     memory_order_relaxed, memory_order_relaxed)) {

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * base/log - what the C core has to tell, without formatting or I/O policy of its own.
+ * base/log - log lines of the C core.
  *
- * One process-wide sink, set by the engine before any thread starts; NULL drops everything. Lines
- * are complete, without newline, key=value style, free of guest file data. Callers on paths a guest
- * can trigger use VFSD_LOG_LIMITED. errno survives; control characters become "?"; lines are cut at
- * 511 bytes. Bytes above 127 pass: a sink must not assume UTF-8.
+ * There is one process-wide sink, which the engine sets before any thread starts; NULL drops everything. Lines
+ * are complete, without newline, in key=value style, and free of guest file data. Callers on paths that a guest
+ * can trigger use VFSD_LOG_LIMITED. errno is preserved. Control characters become "?", and lines are cut at 511
+ * bytes. Bytes above 127 pass, so a sink must not assume UTF-8.
  * Owner thread: any.
  */
 #ifndef VFSD_BASE_LOG_H
@@ -20,7 +20,7 @@ void vfsd_log_set_sink(vfsd_log_sink sink, void *ctx, enum vfsd_log_level max_le
 void vfsd_log(enum vfsd_log_level level, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
 
-/* Like vfsd_log(), at most about one line a second per call site; the rest is counted and told. */
+/* As vfsd_log(), at most about one line a second per call site. The next line says how many were dropped. */
 struct vfsd_log_site {
 	_Atomic long long next_ms;
 	_Atomic unsigned int suppressed;

@@ -2,9 +2,9 @@
 /*
  * base/log_queue - log lines on their way from any thread of the C core to Python.
  *
- * A fixed number of lines; when Python is slow the newest are dropped and their number is told. It
- * is the process-wide log sink while it exists, so there is one at a time.
- * Owner thread: made and destroyed by the control thread while no other thread of ours runs.
+ * It has room for a fixed number of lines. When Python is slow, the newest lines are dropped, and a line says
+ * how many. It is the process-wide log sink while it exists, so there is one at a time. Owner thread: the
+ * control thread makes and destroys it while no other thread of the core runs.
  */
 #ifndef VFSD_BASE_LOG_QUEUE_H
 #define VFSD_BASE_LOG_QUEUE_H
@@ -22,7 +22,7 @@ void vfsd_logqueue_destroy(struct vfsd_logqueue *queue);
 /* An eventfd, readable when lines wait. Borrowed. */
 int vfsd_logqueue_fd(const struct vfsd_logqueue *queue);
 
-/* Take the oldest line into @line (VFSD_LOG_QUEUE_LINE_BYTES). False: none waits. Any thread. */
+/* Take the oldest line into @line (VFSD_LOG_QUEUE_LINE_BYTES). False: there is none. Any thread. */
 bool vfsd_logqueue_next(struct vfsd_logqueue *queue, char *line, int *level);
 
 #endif

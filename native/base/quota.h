@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * base/quota - how much of something one guest may hold, counted without a lock.
+ * base/quota - a limit of what one guest may hold, counted without a lock.
  *
- * One vfsd_quota per guest bounds the descriptors of its inodes and open files together, below the
- * process limit, so that the daemon itself never runs out; another one the bytes that its open
- * directories keep.
+ * One vfsd_quota bounds the descriptors of a guest's inodes and open files together, below the process limit,
+ * so that the daemon itself never runs out. Another one bounds the bytes that its open directories keep.
  * Owner thread: any.
  */
 #ifndef VFSD_BASE_QUOTA_H
@@ -21,7 +20,7 @@ struct vfsd_quota {
 	_Atomic uint64_t used;
 };
 
-/* Count @n more. False: that would be beyond the limit. NULL has no limit. */
+/* Count @n more. False: that would exceed the limit. @quota NULL has no limit. */
 static inline bool vfsd_quota_take_n(struct vfsd_quota *quota, uint64_t n)
 {
 	if (vfsd_faults_refuse())

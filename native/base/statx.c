@@ -37,3 +37,13 @@ int vfsd_statx_fd(int fd, int flags, unsigned int mask, struct statx *ret)
 {
 	return statx_of(fd, vfsd_statx_takes_null() ? NULL : "", flags, mask, ret) ? -errno : 0;
 }
+
+bool vfsd_statx_same(int a, int b)
+{
+	const unsigned int mask = STATX_INO | STATX_MNT_ID;
+	struct statx at, bt;
+
+	return vfsd_statx_fd(a, 0, mask, &at) == 0 && vfsd_statx_fd(b, 0, mask, &bt) == 0 &&
+	       at.stx_ino == bt.stx_ino && vfsd_statx_dev(&at) == vfsd_statx_dev(&bt) &&
+	       vfsd_statx_mnt(&at) == vfsd_statx_mnt(&bt);
+}

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * base/statx - attributes of what a descriptor is open for, the shortest way that this kernel has.
+ * base/statx - statx(2) of a descriptor, the fastest way that this kernel has.
  *
- * From Linux 6.11 on statx(2) takes NULL for the empty name and then looks for no name at all, which is
- * a tenth of such a call. An older kernel says EFAULT.
- * Owner thread: any; vfsd_statx_probe() before there are others.
+ * From Linux 6.11 on statx(2) takes NULL for the empty name and then does no path lookup, which saves a tenth
+ * of the call. An older kernel fails with EFAULT. Owner thread: any; vfsd_statx_probe() before there are
+ * others.
  */
 #ifndef VFSD_BASE_STATX_H
 #define VFSD_BASE_STATX_H
@@ -14,15 +14,18 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
-/* Learn what the kernel takes; @fd is any descriptor. */
+/* Test whether the kernel takes NULL; @fd is any descriptor. */
 void vfsd_statx_probe(int fd);
 
-/* Whether it takes NULL; for tests, which take it away. */
+/* For tests. */
 bool vfsd_statx_takes_null(void);
 void vfsd_statx_set_takes_null(bool takes_null);
 
 /* 0 or -errno. @flags: AT_STATX_*; @mask: STATX_*. */
 int vfsd_statx_fd(int fd, int flags, unsigned int mask, struct statx *ret);
+
+/* Are both descriptors of the same inode on the same mount? */
+bool vfsd_statx_same(int a, int b);
 
 static inline uint64_t vfsd_statx_dev(const struct statx *st)
 {

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * base/thread - the core's threads, and how one that waits in the kernel is brought back.
+ * base/thread - the core's threads, and interrupting one that waits in the kernel.
  *
- * A request may wait for a lease, for a filesystem of the network, for a descriptor of the
- * front-end; whoever joins its thread then waits too. When the daemon is to end, somebody else calls
- * vfsd_threads_interrupt() until the join is done: what waits interruptibly fails with EINTR. In
- * ordinary operation nothing is interrupted, so no guest sees EINTR.
+ * A request may wait for a lease, a network filesystem or a descriptor of the front-end, and whoever joins its
+ * thread then waits, too. When the daemon is to end, another thread calls vfsd_threads_interrupt() until the
+ * join is done: interruptible waits fail with EINTR. Nothing is interrupted in normal operation, so no guest
+ * sees EINTR.
  * Owner thread: of a struct vfsd_thread whoever starts and joins it; the rest: any.
  */
 #ifndef VFSD_BASE_THREAD_H
@@ -16,17 +16,18 @@
 
 enum {
 	VFSD_THREAD_NAME_BYTES = 16, /* pthread_setname_np(3) */
-	/* Ignored where nobody handles it, and one at a time is pending: unanswered ones cost nothing. */
+	/* Ignored by default, and at most one is pending, so one that arrives late does no harm. */
 	VFSD_THREAD_SIGNAL = SIGURG,
 };
 
 struct vfsd_thread {
 	pthread_t id;	/* for the join */
-	pthread_t self; /* the same, for who finds it among those that run */
+	pthread_t self; /* the same, for vfsd_threads_interrupt() */
 	void (*run)(void *arg);
 	void *arg;
 	char name[VFSD_THREAD_NAME_BYTES];
-	struct vfsd_thread *next; /* among those that run; under a lock of thread.c */
+	struct vfsd_thread
+		*next; /* in the list of running threads; protected by a lock of thread.c */
 };
 
 /*
@@ -38,8 +39,8 @@ int vfsd_thread_start(struct vfsd_thread *thread, const char *name, void (*run)(
 void vfsd_thread_join(struct vfsd_thread *thread);
 
 /*
- * Interrupt once whatever system call each of the threads waits in. One that is about to wait is
- * missed: call it again until they are joined.
+ * Interrupt, once, the system call that each thread waits in. A thread that is just about to wait is missed, so
+ * call it again until all threads are joined.
  */
 void vfsd_threads_interrupt(void);
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Small words every room uses: sizes, branch hints, scope guards.
+ * base/util - sizes, branch hints and scope guards.
  * Owner thread: any. No state.
  */
 #ifndef VFSD_BASE_UTIL_H
@@ -20,7 +20,7 @@
 #define VFSD_LIKELY(condition) __builtin_expect(!!(condition), 1)
 #define VFSD_UNLIKELY(condition) __builtin_expect(!!(condition), 0)
 
-/* Between two looks at memory that another processor is to change. */
+/* For loops that wait for another processor to change memory. */
 static inline void vfsd_cpu_relax(void)
 {
 #if defined(__x86_64__)
@@ -30,7 +30,7 @@ static inline void vfsd_cpu_relax(void)
 #endif
 }
 
-/* Close on leaving the scope. errno is kept: it may be what the caller is about to look at. */
+/* Close @fd at the end of the scope. errno is preserved. */
 static inline void vfsd_close_guard(const int *fd)
 {
 	int saved = errno;
@@ -42,7 +42,7 @@ static inline void vfsd_close_guard(const int *fd)
 
 #define VFSD_FD_GUARD __attribute__((cleanup(vfsd_close_guard))) int
 
-/* Hand the descriptor to somebody else: the guard then has nothing to close. */
+/* Take the descriptor from its guard, which then closes nothing. */
 static inline int vfsd_fd_take(int *fd)
 {
 	int taken = *fd;

@@ -31,7 +31,7 @@ void vfsd_engine_get_stats(const vfsd_engine *engine, vfsd_engine_stats *ret)
 {
 	*ret = (vfsd_engine_stats){
 		.inodes = vfsd_inodes_count(engine->inodes),
-		.open_files = vfsd_handles_count(engine->handles),
+		.open_files = vfsd_open_files_count(engine->handles),
 	};
 }
 
@@ -111,23 +111,11 @@ static int create_xattrmap(struct vfsd_engine *engine)
 {
 	static const char capability[] = "security.capability";
 	const vfsd_engine_config *config = &engine->config;
-	struct vfsd_xattr_rule *rules;
 	int err;
 
 	if (config->xattrmap_rules == 0)
 		return 0;
-	rules = calloc(config->xattrmap_rules, sizeof(*rules));
-	if (!rules)
-		return -ENOMEM;
-	for (uint32_t i = 0; i < config->xattrmap_rules; i++)
-		rules[i] = (struct vfsd_xattr_rule){
-			.type = (enum vfsd_xattr_type)config->xattrmap[i].type,
-			.scope = (enum vfsd_xattr_scope)config->xattrmap[i].scope,
-			.key = config->xattrmap[i].key,
-			.prepend = config->xattrmap[i].prepend,
-		};
-	err = vfsd_xattrmap_create(rules, config->xattrmap_rules, &engine->xattrmap);
-	free(rules);
+	err = vfsd_xattrmap_create(config->xattrmap, config->xattrmap_rules, &engine->xattrmap);
 	if (err)
 		return err;
 	if (!vfsd_xattrmap_to_host(engine->xattrmap, true, capability, engine->capability_name) &&
@@ -138,49 +126,23 @@ static int create_xattrmap(struct vfsd_engine *engine)
 
 static int create_idmap(struct vfsd_engine *engine)
 {
-	struct vfsd_id_range *ranges[VFSD_ID_WAYS] = {NULL};
 	const uint32_t *n = engine->config.id_ranges;
-	int err = 0;
 
 	if (n[0] == 0 && n[1] == 0 && n[2] == 0 && n[3] == 0)
 		return 0;
-	for (int way = 0; way < VFSD_ID_WAYS && !err; way++) {
-		const vfsd_engine_id_range *from = engine->config.ids[way];
-
-		ranges[way] = calloc(n[way] + 1, sizeof(*ranges[way]));
-		err = ranges[way] ? 0 : -ENOMEM;
-		for (uint32_t i = 0; i < n[way] && !err; i++)
-			ranges[way][i] = (struct vfsd_id_range){
-				.first = from[i].first,
-				.count = from[i].count,
-				.to = from[i].to,
-				.effect = (enum vfsd_id_effect)from[i].effect,
-			};
-	}
-	if (!err)
-		err = vfsd_idmap_create((const struct vfsd_id_range *const *)ranges, n,
-					&engine->idmap);
-	for (int way = 0; way < VFSD_ID_WAYS; way++)
-		free(ranges[way]);
-	return err;
+	return vfsd_idmap_create(engine->config.ids, n, &engine->idmap);
 }
 
 static int create_migrate(struct vfsd_engine *engine)
 {
-	const vfsd_engine_config *config = &engine->config;
 	const struct vfsd_state_config state = {
+		.options = engine->config.migration,
+		.open = engine->config.fuse,
 		.inodes = engine->inodes,
-		.handles = engine->handles,
+		.open_files = engine->handles,
 		.fuse = engine->fuse,
 		.events = engine->events,
-		.proc_self_fd = config->proc_self_fd,
-		.readonly = config->readonly,
-		.allow_direct_io = config->allow_direct_io,
-		.preserve_noatime = config->preserve_noatime,
-		.by_handle = config->migrate_by_handle,
-		.guest_error = config->migrate_guest_error,
-		.verify = config->migrate_verify,
-		.confirm = config->migrate_confirm,
+		.proc_self_fd = engine->config.proc_self_fd,
 	};
 
 	return vfsd_migrate_create(&state, &engine->migrate);
@@ -188,16 +150,13 @@ static int create_migrate(struct vfsd_engine *engine)
 
 static int create_watch_registry(struct vfsd_engine *engine)
 {
-	const vfsd_engine_config *config = &engine->config;
 	const struct vfsd_watch_config watch = {
+		.options = engine->config.watch,
+		.inode = engine->config.inode,
 		.source = &vfsd_source_fanotify,
 		.fallback = &vfsd_source_inotify,
 		.root_fd = engine->root_fd,
-		.proc_self_fd = config->proc_self_fd,
-		.handles = config->file_handles,
-		.max_fds = config->watch_max_fds,
-		.max_marks = config->watch_max_marks,
-		.max_watches = config->watch_max_watches,
+		.proc_self_fd = engine->config.proc_self_fd,
 	};
 
 	return vfsd_watch_registry_create(&watch, &engine->watches);
@@ -237,95 +196,99 @@ void vfsd_engine_expire(vfsd_engine *engine, uint64_t dev, uint64_t ino, const c
 
 	if (!engine->events)
 		return;
-	vfsd_events_see_mounts(engine->events);
+	vfsd_events_mounts_changed(engine->events);
 	vfsd_inodes_find_ident(engine->inodes, dev, ino, expire_one, &expiry);
 }
 
 enum { KEPT_MAX = 4096 };
 
 /* Of the guest's descriptors, how many it has only for a moment. */
-static uint32_t kept_max(uint32_t quota)
+static uint32_t cached_fds_max(uint32_t quota)
 {
 	uint32_t part = quota / 16;
 
 	return quota == 0 || part > KEPT_MAX ? KEPT_MAX : part;
 }
 
+/* Do we report by fanotify what the guest does not report itself? */
+static bool is_merged(const vfsd_engine_config *config)
+{
+	return config->fsnotify.fsnotify == VFSD_FSNOTIFY_MERGED &&
+	       config->fsnotify.dialect != VFSD_DIALECT_RFC2021;
+}
+
+static int create_events(struct vfsd_engine *engine, struct vfsd_fuse_hooks *hooks)
+{
+	const vfsd_engine_config *config = &engine->config;
+	const bool merged = is_merged(config);
+	const struct vfsd_events_config events = {
+		.options = config->fsnotify,
+		.source = merged ? &vfsd_source_fanotify : &vfsd_source_inotify,
+		.fallback = merged ? &vfsd_source_inotify : NULL,
+		.inodes = engine->inodes,
+		.proc_self_fd = config->proc_self_fd,
+		.cross_mounts = !config->fuse.announce_submounts,
+		.rfc2021 = config->fsnotify.dialect == VFSD_DIALECT_RFC2021,
+	};
+	int err;
+
+	if (config->fsnotify.fsnotify == VFSD_FSNOTIFY_OFF)
+		return 0;
+	err = vfsd_events_create(&events, &engine->events);
+	if (!err)
+		*hooks = vfsd_events_hooks(engine->events);
+	return err;
+}
+
+static int create_fuse(struct vfsd_engine *engine, const struct vfsd_fuse_hooks *hooks)
+{
+	const vfsd_engine_config *config = &engine->config;
+	const struct vfsd_fuse_config fuse = {
+		.options = config->fuse,
+		.rfc2021 = engine->events && config->fsnotify.dialect == VFSD_DIALECT_RFC2021,
+		.xattrmap = engine->xattrmap,
+		.idmap = engine->idmap,
+		.upcalls = engine->upcalls,
+		.upcall_opcodes = config->upcalls,
+		.n_upcall_opcodes = config->n_upcalls,
+	};
+
+	return vfsd_fuse_create(&fuse, hooks, &vfsd_hostfs_ops, engine->hostfs, engine->inodes,
+				engine->handles, &engine->fuse);
+}
+
 static int create_session(struct vfsd_engine *engine, int root_fd)
 {
 	const vfsd_engine_config *config = &engine->config;
-	const bool rfc2021 = config->fsnotify_dialect == VFSD_FSNOTIFY_RFC2021;
-	const uint32_t kept = kept_max(config->max_open_files);
+	const uint32_t kept = cached_fds_max(config->max_fds);
 	const struct vfsd_inodes_config inodes = {
-		.handles = (enum vfsd_handle_policy)config->file_handles,
-		.need_handles = config->fsnotify == VFSD_FSNOTIFY_MERGED && !rfc2021,
+		.options = config->inode,
+		.need_handles = is_merged(config),
 		.proc_self_fd = config->proc_self_fd,
 		.mount_table_fd = config->mount_table_fd,
-		.fd_quota = config->max_open_files ? &engine->fd_quota : NULL,
-		.kept_max = kept,
-	};
-	struct vfsd_fuse_config fuse = {
-		.cache = (enum vfsd_cache)config->cache,
-		.readdirplus = config->readdirplus,
-		.writeback = config->writeback,
-		.readonly = config->readonly,
-		.allow_direct_io = config->allow_direct_io,
-		.preserve_noatime = config->preserve_noatime,
-		.allow_project_ids = config->allow_project_ids,
-		.announce_submounts = config->announce_submounts,
-		.allow_mmap = config->allow_mmap,
-		.killpriv_v2 = config->killpriv_v2,
-		.xattr = config->xattr,
-		.posix_acl = config->xattr && config->posix_acl,
-		.security_label = config->xattr && config->security_label,
-		.rfc2021 = rfc2021 && config->fsnotify != VFSD_FSNOTIFY_OFF,
-		.max_write_bytes = config->max_write_bytes,
-		.upcall_opcodes = config->upcalls,
-		.n_upcall_opcodes = config->n_upcalls,
+		.fd_quota = config->max_fds ? &engine->fd_quota : NULL,
+		.cached_fds_max = kept,
 	};
 	struct vfsd_fuse_hooks hooks = {0};
 	int err;
 
-	engine->fd_quota.limit = config->max_open_files ? config->max_open_files - kept : 0;
+	engine->fd_quota.limit = config->max_fds ? config->max_fds - kept : 0;
 	err = vfsd_inodes_create(&inodes, root_fd, &engine->inodes);
 	if (!err)
-		err = vfsd_handles_create(inodes.fd_quota, &engine->handles);
+		err = vfsd_open_files_create(inodes.fd_quota, &engine->handles);
 	if (!err)
-		err = vfsd_hostfs_create(engine->inodes, engine->handles, config->proc_self_fd,
-					 &engine->hostfs);
-	if (!err && config->fsnotify != VFSD_FSNOTIFY_OFF) {
-		const struct vfsd_events_config events = {
-			.source = config->fsnotify == VFSD_FSNOTIFY_SERVER || rfc2021 ?
-					  &vfsd_source_inotify :
-					  &vfsd_source_fanotify,
-			.fallback = config->fsnotify == VFSD_FSNOTIFY_MERGED && !rfc2021 ?
-					    &vfsd_source_inotify :
-					    NULL,
-			.inodes = engine->inodes,
-			.proc_self_fd = config->proc_self_fd,
-			.ring_bytes = config->fsnotify_ring_bytes,
-			.max_marks = config->fsnotify_max_marks,
-			.max_watches = config->fsnotify_max_watches,
-			.cross_mounts = !config->announce_submounts,
-			.rfc2021 = rfc2021,
-		};
-
-		err = vfsd_events_create(&events, &engine->events);
-		if (!err)
-			hooks = vfsd_events_hooks(engine->events);
-	}
+		err = vfsd_hostfs_new(&config->hostfs, engine->inodes, engine->handles,
+				      config->proc_self_fd, &engine->hostfs);
+	if (!err)
+		err = create_events(engine, &hooks);
 	if (!err)
 		err = create_xattrmap(engine);
 	if (!err)
 		err = create_idmap(engine);
 	if (!err)
 		err = vfsd_upcalls_create(&engine->upcalls);
-	fuse.upcalls = engine->upcalls;
-	fuse.xattrmap = engine->xattrmap;
-	fuse.idmap = engine->idmap;
 	if (!err)
-		err = vfsd_fuse_create(&fuse, &hooks, &vfsd_hostfs_ops, engine->hostfs,
-				       engine->inodes, engine->handles, &engine->fuse);
+		err = create_fuse(engine, &hooks);
 	return err ? err : create_migrate(engine);
 }
 
@@ -344,8 +307,10 @@ int vfsd_engine_create(const vfsd_engine_config *config, vfsd_engine **ret)
 	engine->config = *config;
 	engine->dirtylog_fd = -1;
 	engine->root_fd = -1;
-	if (config->pool_threads == 0)
-		engine->config.pool_threads = 1;
+	if (config->thread_pool_size == 0)
+		engine->config.thread_pool_size = 1;
+	engine->config.fuse.posix_acl = config->fuse.xattr && config->fuse.posix_acl;
+	engine->config.fuse.security_label = config->fuse.xattr && config->fuse.security_label;
 	engine->config.proc_self_fd = vfsd_fd_take(&proc_self_fd);
 	engine->rings = calloc(config->num_rings, sizeof(*engine->rings));
 	err = engine->rings ? 0 : -ENOMEM;
@@ -382,10 +347,10 @@ void vfsd_engine_destroy(vfsd_engine *engine)
 	vfsd_fuse_destroy(engine->fuse);
 	vfsd_upcalls_destroy(engine->upcalls);
 	vfsd_events_destroy(engine->events);
-	vfsd_hostfs_destroy(engine->hostfs);
+	vfsd_hostfs_free(engine->hostfs);
 	vfsd_xattrmap_destroy(engine->xattrmap);
 	vfsd_idmap_destroy(engine->idmap);
-	vfsd_handles_destroy(engine->handles);
+	vfsd_open_files_destroy(engine->handles);
 	vfsd_inodes_destroy(engine->inodes);
 	vfsd_mem_destroy(engine->mem);
 	vfsd_dirtylog_destroy(engine->dirtylog);

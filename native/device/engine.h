@@ -13,6 +13,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "fsnotify/options.h"
+#include "fuse/options.h"
+#include "hostfs/options.h"
+#include "inode/options.h"
+#include "migrate/options.h"
+#include "watch/options.h"
 #include "watch/python.h"
 
 #include "device/native.cdef.h" /* names what is above */

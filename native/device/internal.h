@@ -31,7 +31,7 @@ struct vfsd_engine {
 	struct vfsd_logqueue *log;
 	struct vfsd_mem *mem;
 	struct vfsd_inodes *inodes;
-	struct vfsd_handles *handles;
+	struct vfsd_open_files *handles;
 	struct vfsd_hostfs *hostfs;
 	struct vfsd_xattrmap *xattrmap; /* NULL: names are the same on both sides */
 	char capability_name[VFSD_XATTR_NAME_BYTES];

@@ -14,79 +14,27 @@ enum {
 	VFSD_LOG_LINE_BYTES = 512,
 };
 
-/* Who raises what in the guest. */
-enum vfsd_fsnotify {
-	VFSD_FSNOTIFY_OFF,    /* no notification queue */
-	VFSD_FSNOTIFY_MERGED, /* the guest its own events, we everybody else's: by fanotify */
-	VFSD_FSNOTIFY_SERVER, /* we what inotify reports, whoever caused it */
-};
-
-/* How the guest speaks of remote fsnotify. */
-enum vfsd_fsnotify_dialect {
-	VFSD_FSNOTIFY_NATIVE,
-	VFSD_FSNOTIFY_RFC2021, /* fsnotify/rfc2021.h; reports as VFSD_FSNOTIFY_SERVER does, and more */
-};
-
-/* fuse/xattr_map.h */
-typedef struct vfsd_engine_xattr_rule {
-	int type;  /* enum vfsd_xattr_type */
-	int scope; /* enum vfsd_xattr_scope */
-	const char *key;
-	const char *prepend;
-} vfsd_engine_xattr_rule;
-
-/* fuse/id_map.h */
-typedef struct vfsd_engine_id_range {
-	uint32_t first;
-	uint32_t count;
-	uint32_t to;
-	int effect; /* enum vfsd_id_effect */
-} vfsd_engine_id_range;
-
 typedef struct vfsd_engine_config {
 	int root_fd;	    /* O_PATH of the shared directory; owned */
 	int proc_self_fd;   /* O_PATH of /proc/self/fd; owned */
 	int mount_table_fd; /* /proc/self/mountinfo, the caller's, opened anew; 0: none */
 	uint32_t num_rings;
-	uint32_t pool_threads; /* for each ring of ordinary requests; 0 is 1 */
-	uint32_t poll_us;      /* of each such thread before it sleeps; not in a pool */
-	int cache;	       /* enum vfsd_cache */
-	int file_handles;      /* enum vfsd_handle_policy */
-	bool readdirplus;
-	bool writeback;
-	bool readonly;
-	bool allow_direct_io;
-	bool preserve_noatime;
-	bool allow_project_ids;
-	bool announce_submounts;
-	bool allow_mmap;
-	bool killpriv_v2;
-	bool xattr;
-	bool posix_acl; /* needs xattr, as the next */
-	bool security_label;
-	const vfsd_engine_xattr_rule *xattrmap; /* copied, as are the ids; none: names as they are */
+	uint32_t thread_pool_size; /* for each ring of ordinary requests; 0 is 1 */
+	uint32_t poll_us;	   /* of each such thread before it sleeps; not in a pool */
+	uint32_t max_fds;	   /* the guest's quota of descriptors, inodes' too; 0: no quota */
+	int log_level;		   /* enum vfsd_log_level; -1: nothing */
+	struct vfsd_inode_options inode; /* each folder's own, as it is handed to it */
+	struct vfsd_hostfs_options hostfs;
+	struct vfsd_fuse_options fuse;
+	struct vfsd_fsnotify_options fsnotify; /* offers the notification queue unless off */
+	struct vfsd_watch_options watch;
+	struct vfsd_migration_options migration;
+	const vfsd_xattr_rule *xattrmap; /* copied, as is the rest; none: names as they are */
 	uint32_t xattrmap_rules;
-	/* By enum vfsd_id_way: user ids to host, to guest, group ids to host, to guest. */
-	const vfsd_engine_id_range *ids[4];
+	const vfsd_id_range *ids[4]; /* by enum vfsd_id_way */
 	uint32_t id_ranges[4];
-	const uint32_t *upcalls; /* opcodes that go up to Python; copied */
+	const uint32_t *upcalls; /* opcodes that go up to Python */
 	uint32_t n_upcalls;
-	uint32_t max_write_bytes;
-	uint32_t max_open_files; /* the guest's quota of descriptors, inodes' too; 0: no quota */
-	uint32_t watch_max_fds;	 /* the same of watch clients, for directories */
-	int fsnotify;		 /* enum vfsd_fsnotify: offers the notification queue unless off */
-	int fsnotify_dialect;	 /* enum vfsd_fsnotify_dialect */
-	uint32_t fsnotify_ring_bytes;
-	/* fanotify marks, or inotify watches, of the guest and of watch clients; 0: the host's own limit */
-	uint32_t fsnotify_max_marks;
-	uint32_t fsnotify_max_watches;
-	uint32_t watch_max_marks;
-	uint32_t watch_max_watches;
-	int log_level;		/* enum vfsd_log_level; -1: nothing */
-	bool migrate_by_handle; /* migrate/state.h, as the next three */
-	bool migrate_guest_error;
-	bool migrate_verify;
-	bool migrate_confirm;
 } vfsd_engine_config;
 
 typedef struct vfsd_engine_region {

@@ -81,7 +81,7 @@ static int ring_run(struct vfsd_engine *engine, uint32_t index)
 	} else {
 		const struct vfsd_queue_config config = {
 			.index = index,
-			.threads = is_ordinary(engine, index) ? engine->config.pool_threads : 1,
+			.threads = is_ordinary(engine, index) ? engine->config.thread_pool_size : 1,
 			.poll_us = is_ordinary(engine, index) ? engine->config.poll_us : 0,
 			.nap_us = is_ordinary(engine, index) ? 0 : FORGETS_NAP_US,
 			.fuse = engine->fuse,

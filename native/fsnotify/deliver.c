@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * From what a source tells to the guest's ring: records, errors of filesystems, what was lost.
+ * From the source's events to records in the guest's ring: events, errors of filesystems, losses.
  */
 #include <string.h>
 #include <sys/fanotify.h>
@@ -24,9 +24,9 @@ static void put_event(struct vfsd_events *events, const struct vfsd_source_event
 	} record;
 	uint32_t bytes = sizeof(record.out);
 
-	/* NAME_MAX is a host rule; a longer name could not be told anyway. */
+	/* NAME_MAX is the host's rule; a longer name would not fit a record. */
 	if (event->name_bytes >= sizeof(record.name)) {
-		vfsd_eventring_put_loss(events->ring, 1);
+		vfsd_record_ring_put_loss(events->ring, 1);
 		return;
 	}
 	record.out = (struct fuse_notify_fsnotify_out){
@@ -45,15 +45,15 @@ static void put_event(struct vfsd_events *events, const struct vfsd_source_event
 		record.name[event->name_bytes] = '\0';
 		bytes += event->name_bytes + 1;
 	}
-	(void)vfsd_eventring_put(events->ring, VFSD_RECORD_FSNOTIFY, 0, &record, bytes);
+	(void)vfsd_record_ring_put(events->ring, VFSD_RECORD_FSNOTIFY, 0, &record, bytes);
 }
 
-/* Put what has failed, once for each filesystem until the guest has taken it. Event lock held. */
+/* Put the errors of filesystems into the record ring, one each until the guest has read it. Event lock held. */
 static void put_errors(struct vfsd_events *events)
 {
-	const struct vfsd_fserror *error;
+	const struct vfsd_fs_error *error;
 
-	while ((error = vfsd_fserrors_next(&events->errors)) != NULL) {
+	while ((error = vfsd_fs_errors_next(&events->errors)) != NULL) {
 		const struct fuse_notify_fsnotify_out out = {
 			.nodeid = error->nodeid,
 			.mask = VFSD_SOURCE_FS_ERROR,
@@ -61,22 +61,22 @@ static void put_errors(struct vfsd_events *events)
 			.error = error->error,
 		};
 
-		if (!vfsd_eventring_put(events->ring, VFSD_RECORD_FSNOTIFY, 0, &out, sizeof(out)))
-			break; /* it is told when there is room again */
-		vfsd_fserrors_told(&events->errors, error);
+		if (!vfsd_record_ring_put(events->ring, VFSD_RECORD_FSNOTIFY, 0, &out, sizeof(out)))
+			break; /* it is put when there is room again */
+		vfsd_fs_errors_delivered(&events->errors, error);
 	}
 }
 
 static void on_error(struct vfsd_events *events, const struct vfsd_source_event *event)
 {
-	const struct vfsd_fserror error = {.root = event->root,
-					   .nodeid = event->nodeid,
-					   .error = event->error,
-					   .count = event->errors};
+	const struct vfsd_fs_error error = {.root = event->root,
+					    .nodeid = event->nodeid,
+					    .error = event->error,
+					    .count = event->errors};
 
-	if (!vfsd_fserrors_add(&events->errors, &error))
-		vfsd_eventring_put_loss(events->ring, 1);
-	put_errors(events); /* now, in its order */
+	if (!vfsd_fs_errors_add(&events->errors, &error))
+		vfsd_record_ring_put_loss(events->ring, 1);
+	put_errors(events); /* now, to keep the order */
 }
 
 static void on_event(void *ctx, const struct vfsd_source_event *event)
@@ -102,8 +102,9 @@ static void on_lost(void *ctx)
 {
 	struct vfsd_events *events = ctx;
 
-	VFSD_LOG_LIMITED(VFSD_LOG_WARN, "events: the host's queue overflowed, the guest is told");
-	vfsd_eventring_put_loss(events->ring, 1);
+	VFSD_LOG_LIMITED(VFSD_LOG_WARN, "events: the host's queue overflowed, the guest gets an "
+					"overflow");
+	vfsd_record_ring_put_loss(events->ring, 1);
 }
 
 void vfsd_events_flush(void *ctx)
@@ -116,10 +117,10 @@ void vfsd_events_flush(void *ctx)
 		if (events->muted)
 			return;
 		err = vfsd_notify_flush(events->notify);
-		if (err || !vfsd_eventring_empty(events->ring))
+		if (err || !vfsd_record_ring_empty(events->ring))
 			break;
-		vfsd_fserrors_taken(&events->errors);
-	} while (vfsd_fserrors_next(&events->errors));
+		vfsd_fs_errors_taken(&events->errors);
+	} while (vfsd_fs_errors_next(&events->errors));
 	if (!err)
 		return;
 	vfsd_log(VFSD_LOG_ERROR, "events: broken notification ring stopped");
@@ -136,8 +137,8 @@ void vfsd_events_pump(struct vfsd_events *events)
 	vfsd_events_flush(events);
 }
 
-/* What is wanted of @nodeid, by its own marks or those of whole filesystems. Event lock held. */
-static uint32_t wanted_of(const struct vfsd_events *events, uint64_t nodeid)
+/* The guest's interest in @nodeid, by marks of that inode or of filesystems. Event lock held. */
+static uint32_t interest_in(const struct vfsd_events *events, uint64_t nodeid)
 {
 	uint32_t mask = vfsd_marks_union(events->marks, nodeid);
 
@@ -155,13 +156,13 @@ void vfsd_events_expire(struct vfsd_events *events, uint64_t nodeid, const char 
 					  .name_bytes = (uint32_t)strlen(name)};
 
 	vfsd_events_enter(events);
-	for (size_t i = 0; i < VFSD_ARRAY_SIZE(bits) && (wanted_of(events, nodeid) & event.mask);
+	for (size_t i = 0; i < VFSD_ARRAY_SIZE(bits) && (interest_in(events, nodeid) & event.mask);
 	     i++)
 		event.mask = bits[i];
-	if (wanted_of(events, nodeid) & event.mask)
+	if (interest_in(events, nodeid) & event.mask)
 		event.mask = FAN_CREATE;
 	event.mask |= FAN_ONDIR;
-	/* The old dialect knows no reports but events. */
+	/* In the dialect of 2021 every record is an event for watchers. */
 	if (events->source && !events->config.rfc2021) {
 		put_event(events, &event);
 		vfsd_events_flush(events);
@@ -169,17 +170,17 @@ void vfsd_events_expire(struct vfsd_events *events, uint64_t nodeid, const char 
 	vfsd_events_leave(events);
 }
 
-void vfsd_events_see_mounts(struct vfsd_events *events)
+void vfsd_events_mounts_changed(struct vfsd_events *events)
 {
 	vfsd_events_enter(events);
 	vfsd_events_end_roots(events);
 	vfsd_events_leave(events);
 }
 
-void vfsd_events_tell_loss(struct vfsd_events *events)
+void vfsd_events_report_loss(struct vfsd_events *events)
 {
 	vfsd_events_enter(events);
-	vfsd_eventring_put_loss(events->ring, 1);
+	vfsd_record_ring_put_loss(events->ring, 1);
 	vfsd_events_flush(events);
 	vfsd_events_leave(events);
 }

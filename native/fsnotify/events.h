@@ -1,19 +1,21 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * fsnotify/events - the event path of one guest: source, marks, event ring, notification queue, and their
- * thread. Part of the engine, which joins the folders.
+ * fsnotify/events - the event session of one guest: source, marks, record ring, notification queue and their
+ * thread.
  *
- * One lock, the event lock, makes the path a single line: whoever holds it (the event thread when
- * the host has news, a queue thread in the barrier) moves everything from the host's queue to the
- * guest's ring before it lets go, so the host's order is kept.
+ * The event lock keeps the host's order. Whoever holds it moves all events from the host's queue to the guest's
+ * ring before releasing it: the event thread when the host's queue is readable, or a queue's thread in the
+ * barrier.
  * Lock order: event lock, then the locks inside inode. Nobody waits for the guest under it.
- * Owner thread: control thread for create, start, stop and destroy; hooks come from queue threads.
+ * Owner thread: the control thread, except for the hooks, which are called by the queues' threads.
  */
 #ifndef VFSD_FSNOTIFY_EVENTS_H
 #define VFSD_FSNOTIFY_EVENTS_H
 
 #include <stdbool.h>
 #include <stdint.h>
+
+#include "fsnotify/options.h"
 
 struct vfsd_events;
 struct vfsd_fuse_hooks;
@@ -24,15 +26,13 @@ struct vfsd_source_ops;
 struct vfsd_vring_setup;
 
 struct vfsd_events_config {
+	struct vfsd_fsnotify_options options;
 	const struct vfsd_source_ops *source;
 	const struct vfsd_source_ops *fallback; /* may be NULL */
 	struct vfsd_inodes *inodes;		/* borrowed */
 	int proc_self_fd;			/* borrowed */
-	uint32_t ring_bytes;			/* of the event ring */
-	uint32_t max_marks;			/* these two as in struct vfsd_source_config */
-	uint32_t max_watches;
-	bool cross_mounts; /* submounts are no filesystems of their own */
-	bool rfc2021;	   /* the guest speaks the old dialect */
+	bool cross_mounts;			/* submounts are no filesystems of their own */
+	bool rfc2021;				/* the guest speaks the dialect of 2021 */
 };
 
 /* 0 or -errno. */
@@ -40,70 +40,71 @@ int vfsd_events_create(const struct vfsd_events_config *config, struct vfsd_even
 void vfsd_events_destroy(struct vfsd_events *events);
 
 /*
- * Does the source work on this host and share, or else the fallback, which is used from then on?
- * 0: the source does. 1: only the fallback, and *why is what the source failed with. -errno: none.
- * Before the first session.
+ * Test whether the source works on this host and share; if not, use the fallback from then on. 0: the source
+ * works. 1: only the fallback does; *why is the error of the source. -errno: neither does.
+ * Called before the first session.
  */
 int vfsd_events_probe(struct vfsd_events *events, int *why);
 
-/* The driver acked the notification queue (or not): decides what the next INIT is granted. */
+/* Has the driver negotiated the notification queue? Only then does the next INIT grant fsnotify. */
 void vfsd_events_set_offered(struct vfsd_events *events, bool offered);
 
 /* The hooks through which fuse/ reaches this folder. */
 struct vfsd_fuse_hooks vfsd_events_hooks(struct vfsd_events *events);
 
 /*
- * Migration. Tell @each about every watch, after *server_mask: what the source reports for
- * everybody's doing (all bits: in the old dialect). -ENOENT: there is no session with events. The
- * guest's rings rest.
+ * Migration. Set *server_mask to the events that the daemon reports for the guest's own operations too (all
+ * bits in the dialect of 2021), then call @each for every watch. 0; -ENOENT: there is no session with events.
+ * No ring of the guest runs.
  */
 int vfsd_events_save(struct vfsd_events *events, uint32_t *server_mask,
 		     void (*each)(void *ctx, uint64_t nodeid, uint64_t owner, uint32_t mask),
 		     void *ctx);
 
 /*
- * Go on with a session that another daemon began, without a watch at first. 0 or -errno;
- * -ENOTSUP: what the guest was told about @server_mask is not so here.
+ * Resume a session that another daemon began, without watches at first. 0 or -errno; -ENOTSUP: this daemon
+ * cannot report @server_mask as the guest was promised at INIT.
  */
 int vfsd_events_resume(struct vfsd_events *events, uint32_t server_mask);
 
-/* The owner by which vfsd_events_save() tells that the whole filesystem with that root is watched. */
-#define VFSD_EVENTS_WHOLE UINT64_MAX
+/* The owner of a filesystem mark in vfsd_events_save() and vfsd_events_watch(). */
+#define VFSD_EVENTS_FILESYSTEM UINT64_MAX
 
-/* Let go of the nodes that are kept for the guest: what is saved is what it holds itself. */
-void vfsd_events_let_go(struct vfsd_events *events);
+/* Release the node ids that the source holds for the guest, so that only the guest's own are saved. */
+void vfsd_events_release_nodes(struct vfsd_events *events);
 
 /* Watch @inode, as a guest's FUSE_FSNOTIFY does. 0 or -errno. */
 int vfsd_events_watch(struct vfsd_events *events, struct vfsd_inode *inode, uint64_t owner,
 		      uint32_t mask);
 
 /*
- * What is called @name in the directory @nodeid is something else now, without that anything has
- * happened to it that watchers are told of: a mount. Have the guest look it up again, by a report of
- * a kind that nobody in the guest wants of this directory. If every kind is wanted, it is told as
- * created.
+ * Make the guest look @name in the directory @nodeid up again: a mount has changed what it leads to, which is
+ * no event for watchers. The guest drops its dentry on any event of that name, so a kind of event is sent that
+ * nobody in the guest has asked for in this directory. If there is no such kind, CREATE is sent.
  */
 void vfsd_events_expire(struct vfsd_events *events, uint64_t nodeid, const char *name);
 
-/* Something was mounted or unmounted: what is not there any more is not watched as a whole either. */
-void vfsd_events_see_mounts(struct vfsd_events *events);
+/* The host's mount table has changed: remove filesystem marks whose root is gone. */
+void vfsd_events_mounts_changed(struct vfsd_events *events);
 
-/* Nobody knows what happened until now: have the guest told that it missed events. */
-void vfsd_events_tell_loss(struct vfsd_events *events);
+/* Report a loss to the guest: events may have been missed. */
+void vfsd_events_report_loss(struct vfsd_events *events);
 
 /*
- * The notification ring. Descriptors and @mem are borrowed until the stop; call may be -1.
- * @alone: no request ring runs yet, so that a ring at its beginning may be a new guest's.
+ * Start the notification ring. @mem and the descriptors are borrowed until it is stopped; call_fd may be -1.
+ * @alone: no request ring runs yet, so a ring at index 0 may be a new guest's.
  */
 int vfsd_events_start_ring(struct vfsd_events *events, const struct vfsd_mem *mem,
 			   const struct vfsd_vring_setup *setup, int kick_fd, int call_fd,
 			   int err_fd, bool alone);
 /*
- * A request ring is about to run. @anew: one that had got somewhere begins anew. If the notification
- * ring does too, whoever drives them is another guest.
+ * A request ring is about to start. @anew: it starts at index 0 and had been used before. If the notification
+ * ring has started at 0 as well, this is another guest, and the session ends.
  */
 void vfsd_events_requests_begin(struct vfsd_events *events, bool anew);
+/* Stop the notification ring. Returns its next avail index. */
 uint16_t vfsd_events_stop_ring(struct vfsd_events *events);
+/* Replace the call descriptor, -1: none. The driver is signalled once, for what the old one may have missed. */
 void vfsd_events_set_call(struct vfsd_events *events, int call_fd);
 
 #endif

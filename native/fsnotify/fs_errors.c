@@ -3,18 +3,18 @@
 
 #include <string.h>
 
-bool vfsd_fserrors_add(struct vfsd_fserrors *errors, const struct vfsd_fserror *error)
+bool vfsd_fs_errors_add(struct vfsd_fs_errors *errors, const struct vfsd_fs_error *error)
 {
-	struct vfsd_fserror *slot = NULL;
+	struct vfsd_fs_error *slot = NULL;
 
-	for (uint32_t i = 0; i < VFSD_FSERRORS_MAX; i++) {
-		struct vfsd_fserror *at = &errors->at[i];
+	for (uint32_t i = 0; i < VFSD_FS_ERRORS_MAX; i++) {
+		struct vfsd_fs_error *at = &errors->at[i];
 
 		if (at->root == error->root) {
 			slot = at;
 			break;
 		}
-		if (!slot && at->count == 0 && !at->told)
+		if (!slot && at->count == 0 && !at->delivered)
 			slot = at;
 	}
 	if (!slot)
@@ -30,36 +30,36 @@ bool vfsd_fserrors_add(struct vfsd_fserrors *errors, const struct vfsd_fserror *
 	return true;
 }
 
-const struct vfsd_fserror *vfsd_fserrors_next(const struct vfsd_fserrors *errors)
+const struct vfsd_fs_error *vfsd_fs_errors_next(const struct vfsd_fs_errors *errors)
 {
-	for (uint32_t i = 0; i < VFSD_FSERRORS_MAX; i++)
-		if (errors->at[i].count > 0 && !errors->at[i].told)
+	for (uint32_t i = 0; i < VFSD_FS_ERRORS_MAX; i++)
+		if (errors->at[i].count > 0 && !errors->at[i].delivered)
 			return &errors->at[i];
 	return NULL;
 }
 
-void vfsd_fserrors_told(struct vfsd_fserrors *errors, const struct vfsd_fserror *error)
+void vfsd_fs_errors_delivered(struct vfsd_fs_errors *errors, const struct vfsd_fs_error *error)
 {
-	struct vfsd_fserror *slot = &errors->at[error - errors->at];
+	struct vfsd_fs_error *slot = &errors->at[error - errors->at];
 
 	slot->count = 0;
-	slot->told = true;
+	slot->delivered = true;
 }
 
-void vfsd_fserrors_taken(struct vfsd_fserrors *errors)
+void vfsd_fs_errors_taken(struct vfsd_fs_errors *errors)
 {
-	for (uint32_t i = 0; i < VFSD_FSERRORS_MAX; i++)
-		errors->at[i].told = false;
+	for (uint32_t i = 0; i < VFSD_FS_ERRORS_MAX; i++)
+		errors->at[i].delivered = false;
 }
 
-void vfsd_fserrors_drop(struct vfsd_fserrors *errors, uint64_t root)
+void vfsd_fs_errors_drop(struct vfsd_fs_errors *errors, uint64_t root)
 {
-	for (uint32_t i = 0; i < VFSD_FSERRORS_MAX; i++)
+	for (uint32_t i = 0; i < VFSD_FS_ERRORS_MAX; i++)
 		if (errors->at[i].root == root)
-			errors->at[i] = (struct vfsd_fserror){0};
+			errors->at[i] = (struct vfsd_fs_error){0};
 }
 
-void vfsd_fserrors_clear(struct vfsd_fserrors *errors)
+void vfsd_fs_errors_clear(struct vfsd_fs_errors *errors)
 {
 	memset(errors, 0, sizeof(*errors));
 }

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * fsnotify/fs_errors - errors of host filesystems on their way to the guest: of each filesystem the first one, and
- * how many there were until it is told. One that fails all the time costs a slot, and hides neither
- * its own first error nor any of another filesystem.
- * Owner thread: the holder of the engine's event lock.
+ * fsnotify/fs_errors - errors of host filesystems on their way to the guest.
+ *
+ * Each filesystem has a slot with its first error and the number of errors until that one is delivered. A
+ * filesystem that fails all the time hides neither its own first error nor those of another filesystem.
+ * Owner thread: the holder of the event lock.
  */
 #ifndef VFSD_FSNOTIFY_FS_ERRORS_H
 #define VFSD_FSNOTIFY_FS_ERRORS_H
@@ -11,33 +12,33 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { VFSD_FSERRORS_MAX = 64 };
+enum { VFSD_FS_ERRORS_MAX = 64 };
 
-struct vfsd_fserror {
+struct vfsd_fs_error {
 	uint64_t root;	 /* node id of the filesystem's root */
-	uint64_t nodeid; /* of what was at fault, as far as the guest knows it; else the root */
+	uint64_t nodeid; /* of the inode at fault, if the guest knows it; else the root */
 	int32_t error;	 /* the first one, a positive errno */
-	uint64_t count;	 /* with that one; 0: an empty slot */
-	bool told;	 /* one that was told before is still unread: count on */
+	uint64_t count;	 /* of errors, the first one included; 0: an empty slot */
+	bool delivered;	 /* the guest has not read the last record of this slot yet: only count */
 };
 
-struct vfsd_fserrors {
-	struct vfsd_fserror at[VFSD_FSERRORS_MAX];
+struct vfsd_fs_errors {
+	struct vfsd_fs_error at[VFSD_FS_ERRORS_MAX];
 };
 
-/* False: there are errors of too many filesystems. */
-bool vfsd_fserrors_add(struct vfsd_fserrors *errors, const struct vfsd_fserror *error);
+/* Add one or more errors. False: there is no free slot. */
+bool vfsd_fs_errors_add(struct vfsd_fs_errors *errors, const struct vfsd_fs_error *error);
 
-/* One to tell now, or NULL. vfsd_fserrors_told() when that was done. */
-const struct vfsd_fserror *vfsd_fserrors_next(const struct vfsd_fserrors *errors);
-void vfsd_fserrors_told(struct vfsd_fserrors *errors, const struct vfsd_fserror *error);
+/* The next error to deliver, or NULL. Call vfsd_fs_errors_delivered() when it is in the record ring. */
+const struct vfsd_fs_error *vfsd_fs_errors_next(const struct vfsd_fs_errors *errors);
+void vfsd_fs_errors_delivered(struct vfsd_fs_errors *errors, const struct vfsd_fs_error *error);
 
-/* All that was told has been taken. */
-void vfsd_fserrors_taken(struct vfsd_fserrors *errors);
+/* The guest has all records that were delivered. */
+void vfsd_fs_errors_taken(struct vfsd_fs_errors *errors);
 
-/* Nobody is to hear of @root any more. */
-void vfsd_fserrors_drop(struct vfsd_fserrors *errors, uint64_t root);
+/* Drop what is known of the filesystem with that root. */
+void vfsd_fs_errors_drop(struct vfsd_fs_errors *errors, uint64_t root);
 
-void vfsd_fserrors_clear(struct vfsd_fserrors *errors);
+void vfsd_fs_errors_clear(struct vfsd_fs_errors *errors);
 
 #endif

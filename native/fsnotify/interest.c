@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * What the guest wants to hear of: inodes, and filesystems as a whole.
+ * The guest's interest: masks of inodes, and of filesystems.
  */
 #include <errno.h>
 
@@ -11,9 +11,9 @@
 #include "fuse/wire.h"
 
 /*
- * Groups of the old dialect are names that a guest makes up: what they cost us is bounded, the memory by
- * the number of (inode, group) pairs, the time that each change of one takes by that of an inode's groups.
- * An inotify instance is a group, and a user has at most 128 of them unless he is allowed more.
+ * Groups of the 2021 dialect are numbers that the guest chooses, so their cost is bounded: the memory by the
+ * number of (inode, group) pairs, the time of each change by the number of an inode's groups. An inotify
+ * instance is a group; fs.inotify.max_user_instances is 128 by default.
  */
 enum { GROUP_INTERESTS_MAX = 1 << 20, GROUPS_OF_INODE_MAX = 1024 };
 
@@ -31,16 +31,16 @@ static struct filesystem *find_filesystem(struct vfsd_events *events, uint64_t n
 	return NULL;
 }
 
-/* Is @root what a guest can take for the root of a filesystem? */
+/* Is @root the root of a filesystem, as the guest sees it? */
 static bool is_root(const struct vfsd_events *events, struct vfsd_inode *root)
 {
 	if (root->nodeid != VFSD_NODEID_ROOT && events->config.cross_mounts)
-		return false; /* it has been told of no other */
+		return false; /* the guest sees one filesystem only */
 	return vfsd_inode_is_mounted(events->config.inodes, root);
 }
 
-/* Event lock held. Never fails for @mask 0. */
-static int set_whole(struct vfsd_events *events, struct vfsd_inode *root, uint32_t mask)
+/* Set the mask of the filesystem mark on @root. Event lock held. Never fails for @mask 0. */
+static int set_filesystem(struct vfsd_events *events, struct vfsd_inode *root, uint32_t mask)
 {
 	struct filesystem *filesystem = find_filesystem(events, root->nodeid);
 	int err;
@@ -51,18 +51,18 @@ static int set_whole(struct vfsd_events *events, struct vfsd_inode *root, uint32
 		return -ENOSYS;
 	if (mask != 0 && !is_root(events, root))
 		return -EINVAL;
-	if (!events->source->ops->watch_whole)
-		return -EPERM; /* the guest then watches this filesystem locally */
+	if (!events->source->ops->watch_filesystem)
+		return -EPERM; /* the guest then has its own events of it only */
 	if (!filesystem && events->n_filesystems == VFSD_SOURCE_FILESYSTEMS_MAX)
 		return -ENOSPC;
-	err = events->source->ops->watch_whole(events->source, root, mask);
+	err = events->source->ops->watch_filesystem(events->source, root, mask);
 	if (err)
 		return err;
 	if (!filesystem)
 		filesystem = &events->filesystems[events->n_filesystems++];
 	*filesystem = (struct filesystem){.nodeid = root->nodeid, .mask = mask};
 	if (mask == 0) {
-		vfsd_fserrors_drop(&events->errors, root->nodeid);
+		vfsd_fs_errors_drop(&events->errors, root->nodeid);
 		*filesystem = events->filesystems[--events->n_filesystems];
 	}
 	count_watched(events);
@@ -73,14 +73,14 @@ void vfsd_events_end_roots(void *ctx)
 {
 	struct vfsd_events *events = ctx;
 
-	/* The last one takes the place of one that goes. */
+	/* Backwards: the last one takes the place of one that is removed. */
 	for (uint32_t i = events->n_filesystems; i-- > 0;) {
 		struct vfsd_inode *root =
 			vfsd_inode_get(events->config.inodes, events->filesystems[i].nodeid);
 
-		/* One that is forgotten just now is dropped by whoever forgets it. */
+		/* A root that was forgotten is dropped by vfsd_events_hook_forgotten(). */
 		if (root && !is_root(events, root))
-			(void)set_whole(events, root, 0);
+			(void)set_filesystem(events, root, 0);
 		vfsd_inode_put(events->config.inodes, root);
 	}
 }
@@ -92,7 +92,7 @@ void vfsd_events_drop_interest(void *ctx, struct vfsd_inode *inode)
 
 	if (mask != 0 && events->source)
 		(void)events->source->ops->watch(events->source, inode, mask, 0);
-	(void)set_whole(events, inode, 0);
+	(void)set_filesystem(events, inode, 0);
 	count_watched(events);
 }
 
@@ -130,13 +130,14 @@ out:
 	return err;
 }
 
-static int set_whole_interest(struct vfsd_events *events, struct vfsd_inode *root, uint32_t mask)
+static int set_filesystem_interest(struct vfsd_events *events, struct vfsd_inode *root,
+				   uint32_t mask)
 {
 	int err;
 
 	vfsd_events_enter(events);
-	vfsd_events_end_roots(events); /* there may be many, and room for this one */
-	err = set_whole(events, root, mask);
+	vfsd_events_end_roots(events); /* to have room for this one */
+	err = set_filesystem(events, root, mask);
 	vfsd_events_leave(events);
 	return err;
 }
@@ -145,7 +146,7 @@ int vfsd_events_hook_subscribe(void *ctx, struct vfsd_inode *inode,
 			       const struct vfsd_fuse_interest *interest)
 {
 	if (interest->flags == FUSE_FSNOTIFY_SB)
-		return set_whole_interest(ctx, inode, (uint32_t)interest->mask);
+		return set_filesystem_interest(ctx, inode, (uint32_t)interest->mask);
 	if (interest->flags != 0)
 		return -EINVAL;
 	return set_interest(ctx, inode, interest);
@@ -156,8 +157,8 @@ int vfsd_events_watch(struct vfsd_events *events, struct vfsd_inode *inode, uint
 {
 	const struct vfsd_fuse_interest interest = {.owner = owner, .mask = mask};
 
-	if (owner == VFSD_EVENTS_WHOLE && !events->config.rfc2021)
-		return set_whole_interest(events, inode, mask);
+	if (owner == VFSD_EVENTS_FILESYSTEM && !events->config.rfc2021)
+		return set_filesystem_interest(events, inode, mask);
 	return set_interest(events, inode, &interest);
 }
 

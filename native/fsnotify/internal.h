@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * fsnotify/internal - what session.c (sessions, rings, the thread), interest.c (what the guest
- * wants to hear of) and deliver.c (what it hears) share. Nobody else includes this.
+ * fsnotify/internal - what session.c (sessions, rings, the thread), interest.c (the guest's subscriptions) and
+ * deliver.c (events on their way to the guest) share. Nobody else includes this.
  */
 #ifndef VFSD_FSNOTIFY_INTERNAL_H
 #define VFSD_FSNOTIFY_INTERNAL_H
@@ -27,24 +27,24 @@ struct vfsd_events {
 
 	struct vfsd_fairlock lock; /* the event lock; protects all below */
 	struct vfsd_marks *marks;
-	struct vfsd_eventring *ring;
-	struct vfsd_fserrors errors;
+	struct vfsd_record_ring *ring;
+	struct vfsd_fs_errors errors;
 	struct vfsd_notify *notify;
 	struct vfsd_source *source; /* NULL while no session wants events */
 	bool offered;
 	int kick_fd;   /* -1 while the ring is stopped */
 	uint16_t base; /* where the driver's ring was when it stopped */
-	bool muted;    /* until a request ring tells whose the notification ring is */
+	bool muted;    /* nothing is delivered until a request ring starts: it may be a new guest */
 	int err_fd;
 
-	/* Filesystems that are watched as a whole, by their roots. */
+	/* Filesystem marks, by their roots. */
 	uint32_t n_filesystems;
 	struct filesystem {
 		uint64_t nodeid;
 		uint32_t mask;
 	} filesystems[VFSD_SOURCE_FILESYSTEMS_MAX];
 
-	/* Watched inodes and filesystems, so that an unwatched share pays one load for its barriers. */
+	/* How many inodes and filesystems are watched: without any, a barrier costs one load. */
 	_Atomic size_t watched;
 };
 
@@ -60,20 +60,20 @@ static inline void vfsd_events_leave(struct vfsd_events *events)
 
 /* deliver.c; @ctx is the struct vfsd_events. Event lock held. */
 
-/* Event ring to guest ring, as far as there are buffers. */
+/* Move records from the record ring to the guest's ring, as far as there are buffers. */
 void vfsd_events_flush(void *ctx);
-/* Host queue to guest ring, all that there is now. */
+/* Move all events that the host has now to the guest's ring. */
 void vfsd_events_pump(struct vfsd_events *events);
 
 /* interest.c; @ctx is the struct vfsd_events */
 
-/* Nobody holds @inode any more: nor do we watch it. Event lock held. */
+/* Remove all watches of @inode, which the guest does not hold any more. Event lock held. */
 void vfsd_events_drop_interest(void *ctx, struct vfsd_inode *inode);
 
-/* Watch no filesystem any more whose root was removed or unmounted. Event lock held. */
+/* Remove filesystem marks whose root was removed or unmounted. Event lock held. */
 void vfsd_events_end_roots(void *ctx);
 
-/* As struct vfsd_fuse_hooks has them. */
+/* Members of struct vfsd_fuse_hooks. */
 int vfsd_events_hook_subscribe(void *ctx, struct vfsd_inode *inode,
 			       const struct vfsd_fuse_interest *interest);
 void vfsd_events_hook_forgotten(void *ctx, struct vfsd_inode *inode);

@@ -10,15 +10,14 @@
 #include "fsnotify/record_ring.h"
 #include "base/nowait.h"
 #include "fsnotify/rfc2021.h"
-#include "base/util.h"
 #include "virtio/vring.h"
 #include "fuse/wire.h"
 
-/* Longer buffers are not filled further: a message is built here before the guest sees a byte. */
+/* No message is longer: it is built in the daemon before the guest sees a byte of it. */
 enum { MESSAGE_BYTES_MAX = 4096 };
 
 struct vfsd_notify {
-	struct vfsd_eventring *events;
+	struct vfsd_record_ring *records;
 	bool rfc2021;
 	struct vfsd_vring ring;
 	int call_fd;
@@ -34,13 +33,13 @@ _Static_assert(sizeof(struct fuse_out_header) + sizeof(struct fuse_notify_fsnoti
 	       "the smallest buffer holds the largest record");
 _Static_assert((int)VFSD_RFC2021_BYTES_MAX <= (int)VFSD_NOTIFY_BYTES_MIN, "in either dialect");
 
-int vfsd_notify_create(struct vfsd_eventring *events, bool rfc2021, struct vfsd_notify **ret)
+int vfsd_notify_create(struct vfsd_record_ring *records, bool rfc2021, struct vfsd_notify **ret)
 {
 	struct vfsd_notify *notify = calloc(1, sizeof(*notify));
 
 	if (!notify)
 		return -ENOMEM;
-	notify->events = events;
+	notify->records = records;
 	notify->rfc2021 = rfc2021;
 	notify->call_fd = -1;
 	*ret = notify;
@@ -103,29 +102,30 @@ static uint32_t compose(struct vfsd_notify *notify, uint32_t capacity)
 	uint32_t used = sizeof(header);
 	const struct vfsd_record *record;
 
-	while ((record = vfsd_eventring_peek(notify->events)) != NULL) {
+	while ((record = vfsd_record_ring_peek(notify->records)) != NULL) {
 		uint32_t bytes = encode(record, notify->message + used, capacity - used);
 
 		if (bytes == 0)
 			break;
 		used += bytes;
-		vfsd_eventring_consume(notify->events);
+		vfsd_record_ring_consume(notify->records);
 	}
 	header.len = used;
 	memcpy(notify->message, &header, sizeof(header));
 	return used;
 }
 
-/* The oldest record as a message of the old dialect. Returns its length. */
+/* The oldest record as a message of the dialect of 2021. Returns its length. */
 static uint32_t compose_rfc2021(struct vfsd_notify *notify)
 {
-	uint32_t used = vfsd_rfc2021_encode(vfsd_eventring_peek(notify->events), notify->message);
+	uint32_t used =
+		vfsd_rfc2021_encode(vfsd_record_ring_peek(notify->records), notify->message);
 
-	vfsd_eventring_consume(notify->events);
+	vfsd_record_ring_consume(notify->records);
 	return used;
 }
 
-/* Fill one posted buffer. False: it is too small for what the driver was told. */
+/* Fill one buffer. False: it is smaller than notify_buf_size permits. */
 static bool fill(struct vfsd_notify *notify)
 {
 	struct vfsd_chain *chain = &notify->chain;
@@ -147,7 +147,7 @@ static bool fill(struct vfsd_notify *notify)
 	return true;
 }
 
-/* 1: a chain is in notify->chain; 0: none posted, a kick will tell; -EPROTO. */
+/* 1: a chain is in notify->chain; 0: there is none, and the driver will kick for the next; -EPROTO. */
 static int next_buffer(struct vfsd_notify *notify)
 {
 	for (;;) {
@@ -172,7 +172,7 @@ int vfsd_notify_flush(struct vfsd_notify *notify)
 
 	if (!notify->running || notify->broken)
 		return 0;
-	while (vfsd_eventring_peek(notify->events)) {
+	while (vfsd_record_ring_peek(notify->records)) {
 		got = next_buffer(notify);
 		if (got <= 0)
 			break;

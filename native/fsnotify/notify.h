@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * fsnotify/notify - from the event ring to the notification queue.
+ * fsnotify/notify - from the record ring to the notification queue.
  *
- * Places waiting records into the buffers that the driver keeps posted, as many as fit into each,
- * and asks for a kick only while records wait for buffers. A driver that gives none costs the event
- * ring's memory and nothing else.
- * Owner thread: the holder of the engine's event lock.
- * Spec: virtio 1.2, "File System Device", notification queue; FUSE notifications with code 1024.
+ * Puts records into the buffers that the driver keeps posted, as many as fit into each, and asks for a kick
+ * only while records wait for buffers. A driver that posts no buffers costs the memory of the record ring and
+ * nothing else. Owner thread: the holder of the event lock. Spec: virtio 1.2, "File System Device",
+ * notification queue; FUSE notifications with code 1024.
  */
 #ifndef VFSD_FSNOTIFY_NOTIFY_H
 #define VFSD_FSNOTIFY_NOTIFY_H
@@ -14,7 +13,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-struct vfsd_eventring;
+struct vfsd_record_ring;
 struct vfsd_mem;
 struct vfsd_notify;
 struct vfsd_vring_setup;
@@ -26,20 +25,20 @@ enum {
 	VFSD_NOTIFY_BYTES_OFFERED = 512,
 };
 
-/* @events is borrowed; @rfc2021: in the old dialect, one event a buffer. */
-int vfsd_notify_create(struct vfsd_eventring *events, bool rfc2021, struct vfsd_notify **ret);
+/* @records is borrowed. @rfc2021: the dialect of 2021, one event a buffer. 0 or -ENOMEM. */
+int vfsd_notify_create(struct vfsd_record_ring *records, bool rfc2021, struct vfsd_notify **ret);
 void vfsd_notify_destroy(struct vfsd_notify *notify);
 
-/* Start placing; @mem and @call_fd are borrowed until the stop. 0 or vfsd_vring_init()'s -errno. */
+/* Start the queue; @mem and @call_fd are borrowed until the stop. 0 or vfsd_vring_init()'s -errno. */
 int vfsd_notify_start(struct vfsd_notify *notify, const struct vfsd_mem *mem,
 		      const struct vfsd_vring_setup *setup, int call_fd);
 
-/* Nothing is placed afterwards. Returns the next avail index. */
+/* Stop the queue. Returns the next avail index. */
 uint16_t vfsd_notify_stop(struct vfsd_notify *notify);
 
 void vfsd_notify_set_call(struct vfsd_notify *notify, int call_fd);
 
-/* Place what waits, as far as there are buffers. -EPROTO once: the ring is broken, tell somebody. */
+/* Put records into buffers as far as there are both. 0; -EPROTO, once: the driver's ring is broken. */
 int vfsd_notify_flush(struct vfsd_notify *notify);
 
 #endif

@@ -7,10 +7,10 @@
 
 #include "base/util.h"
 
-/* Always kept free, so that a loss can be told whatever the ring's state. */
+/* Always kept free, so that a loss record fits whatever the ring's state. */
 enum { LOSS_SIZE = sizeof(struct vfsd_record) + sizeof(uint64_t) };
 
-struct vfsd_eventring {
+struct vfsd_record_ring {
 	uint8_t *data;
 	uint64_t size; /* power of two */
 	uint64_t head; /* next byte to write */
@@ -21,11 +21,11 @@ struct vfsd_eventring {
 
 _Static_assert(sizeof(struct vfsd_record) == VFSD_RECORD_ALIGN, "headers keep records aligned");
 
-int vfsd_eventring_create(uint32_t bytes, struct vfsd_eventring **ret)
+int vfsd_record_ring_create(uint32_t bytes, struct vfsd_record_ring **ret)
 {
-	struct vfsd_eventring *ring;
+	struct vfsd_record_ring *ring;
 
-	if (bytes < VFSD_EVENTRING_BYTES_MIN || (bytes & (bytes - 1)) != 0)
+	if (bytes < VFSD_RECORD_RING_BYTES_MIN || (bytes & (bytes - 1)) != 0)
 		return -EINVAL;
 	ring = calloc(1, sizeof(*ring));
 	if (!ring)
@@ -40,7 +40,7 @@ int vfsd_eventring_create(uint32_t bytes, struct vfsd_eventring **ret)
 	return 0;
 }
 
-void vfsd_eventring_destroy(struct vfsd_eventring *ring)
+void vfsd_record_ring_destroy(struct vfsd_record_ring *ring)
 {
 	if (!ring)
 		return;
@@ -48,18 +48,18 @@ void vfsd_eventring_destroy(struct vfsd_eventring *ring)
 	free(ring);
 }
 
-static struct vfsd_record *record_at(const struct vfsd_eventring *ring, uint64_t position)
+static struct vfsd_record *record_at(const struct vfsd_record_ring *ring, uint64_t position)
 {
 	return (struct vfsd_record *)(void *)(ring->data + (position & (ring->size - 1)));
 }
 
 /* Bytes from @position to the end of the memory: what a record there may take at most. */
-static uint64_t contiguous(const struct vfsd_eventring *ring, uint64_t position)
+static uint64_t contiguous(const struct vfsd_record_ring *ring, uint64_t position)
 {
 	return ring->size - (position & (ring->size - 1));
 }
 
-static bool fits(const struct vfsd_eventring *ring, uint64_t size, uint64_t reserve)
+static bool fits(const struct vfsd_record_ring *ring, uint64_t size, uint64_t reserve)
 {
 	uint64_t used = ring->head - ring->tail;
 	uint64_t skip = contiguous(ring, ring->head);
@@ -72,7 +72,7 @@ static bool fits(const struct vfsd_eventring *ring, uint64_t size, uint64_t rese
 	return skip + size + reserve <= ring->size - used;
 }
 
-static void append(struct vfsd_eventring *ring, enum vfsd_record_type type, uint16_t subtype,
+static void append(struct vfsd_record_ring *ring, enum vfsd_record_type type, uint16_t subtype,
 		   const void *payload, uint32_t len)
 {
 	uint32_t size = (uint32_t)VFSD_ALIGN_UP(sizeof(struct vfsd_record) + len,
@@ -98,7 +98,7 @@ static void append(struct vfsd_eventring *ring, enum vfsd_record_type type, uint
 	ring->head += size;
 }
 
-static struct vfsd_record *youngest(const struct vfsd_eventring *ring)
+static struct vfsd_record *youngest(const struct vfsd_record_ring *ring)
 {
 	return ring->has_last ? record_at(ring, ring->last) : NULL;
 }
@@ -116,26 +116,26 @@ static bool same(const struct vfsd_record *record, enum vfsd_record_type type, u
 	       memcmp(record->payload + len, zeros, padded - len) == 0;
 }
 
-bool vfsd_eventring_put(struct vfsd_eventring *ring, enum vfsd_record_type type, uint16_t subtype,
-			const void *payload, uint32_t len)
+bool vfsd_record_ring_put(struct vfsd_record_ring *ring, enum vfsd_record_type type,
+			  uint16_t subtype, const void *payload, uint32_t len)
 {
 	const struct vfsd_record *last = youngest(ring);
 
 	if (len > VFSD_RECORD_PAYLOAD_MAX) {
-		vfsd_eventring_put_loss(ring, 1);
+		vfsd_record_ring_put_loss(ring, 1);
 		return false;
 	}
 	if (last && same(last, type, subtype, payload, len))
 		return true;
 	if (!fits(ring, VFSD_ALIGN_UP(sizeof(*last) + len, (size_t)VFSD_RECORD_ALIGN), LOSS_SIZE)) {
-		vfsd_eventring_put_loss(ring, 1);
+		vfsd_record_ring_put_loss(ring, 1);
 		return false;
 	}
 	append(ring, type, subtype, payload, len);
 	return true;
 }
 
-void vfsd_eventring_put_loss(struct vfsd_eventring *ring, uint64_t count)
+void vfsd_record_ring_put_loss(struct vfsd_record_ring *ring, uint64_t count)
 {
 	struct vfsd_record *last = youngest(ring);
 	uint64_t total;
@@ -150,7 +150,7 @@ void vfsd_eventring_put_loss(struct vfsd_eventring *ring, uint64_t count)
 	append(ring, VFSD_RECORD_LOSS, 0, &count, sizeof(count));
 }
 
-const struct vfsd_record *vfsd_eventring_peek(struct vfsd_eventring *ring)
+const struct vfsd_record *vfsd_record_ring_peek(struct vfsd_record_ring *ring)
 {
 	const struct vfsd_record *record;
 
@@ -163,9 +163,9 @@ const struct vfsd_record *vfsd_eventring_peek(struct vfsd_eventring *ring)
 	return NULL;
 }
 
-void vfsd_eventring_consume(struct vfsd_eventring *ring)
+void vfsd_record_ring_consume(struct vfsd_record_ring *ring)
 {
-	const struct vfsd_record *record = vfsd_eventring_peek(ring);
+	const struct vfsd_record *record = vfsd_record_ring_peek(ring);
 
 	if (!record)
 		return;
@@ -174,12 +174,12 @@ void vfsd_eventring_consume(struct vfsd_eventring *ring)
 	ring->tail += record->size;
 }
 
-bool vfsd_eventring_empty(const struct vfsd_eventring *ring)
+bool vfsd_record_ring_empty(const struct vfsd_record_ring *ring)
 {
 	return ring->tail == ring->head;
 }
 
-void vfsd_eventring_clear(struct vfsd_eventring *ring)
+void vfsd_record_ring_clear(struct vfsd_record_ring *ring)
 {
 	ring->tail = ring->head;
 	ring->has_last = false;

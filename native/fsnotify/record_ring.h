@@ -2,11 +2,11 @@
 /*
  * fsnotify/record_ring - preallocated ring of typed, variable-length records.
  *
- * The producer never blocks and never allocates. A record equal to the youngest unread one is
- * merged into it, as inotify merges identical neighbours. When a record does not fit, a loss record
- * takes its place and absorbs everything until there is room again: nothing is lost silently.
- * Positions only grow; a record that would straddle the end is preceded by a skip record.
- * Owner thread: the holder of the engine's event lock, producer and consumer alike.
+ * The producer never blocks and never allocates. A record that equals the youngest unread one is merged with
+ * it, as inotify merges identical neighbours. When a record does not fit, a loss record takes its place and
+ * counts all that follow until there is room again: nothing is lost silently. Positions only grow; a skip
+ * record precedes a record that would straddle the end of the memory. Owner thread: the holder of the event
+ * lock, producer and consumer alike.
  */
 #ifndef VFSD_FSNOTIFY_RECORD_RING_H
 #define VFSD_FSNOTIFY_RECORD_RING_H
@@ -14,21 +14,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Of records in this ring, and of those that watch clients read (watch/shm_ring.h). */
-enum vfsd_record_type {
-	VFSD_RECORD_SKIP = 0,	  /* padding up to the end of the ring, never seen by a consumer */
-	VFSD_RECORD_FSNOTIFY = 1, /* here: struct fuse_notify_fsnotify_out and name */
-	VFSD_RECORD_LOSS = 2,	  /* here: uint64_t, how many records were dropped here */
-	VFSD_RECORD_WATCH = 3,	  /* this and the rest: to watch clients only */
-	VFSD_RECORD_ERROR = 4,
-	VFSD_RECORD_MOUNT = 5,
-	VFSD_RECORD_SUPERBLOCK = 6,
-};
+#include "fsnotify/records.h"
 
 enum {
 	VFSD_RECORD_ALIGN = 8,
 	VFSD_RECORD_PAYLOAD_MAX = 4096,
-	VFSD_EVENTRING_BYTES_MIN = 16384,
+	VFSD_RECORD_RING_BYTES_MIN = 16384,
 };
 
 struct vfsd_record {
@@ -38,29 +29,29 @@ struct vfsd_record {
 	uint8_t payload[];
 };
 
-struct vfsd_eventring;
+struct vfsd_record_ring;
 
-/* @bytes: a power of two, at least VFSD_EVENTRING_BYTES_MIN. 0, -EINVAL or -ENOMEM. */
-int vfsd_eventring_create(uint32_t bytes, struct vfsd_eventring **ret);
-void vfsd_eventring_destroy(struct vfsd_eventring *ring);
+/* @bytes: a power of two, at least VFSD_RECORD_RING_BYTES_MIN. 0, -EINVAL or -ENOMEM. */
+int vfsd_record_ring_create(uint32_t bytes, struct vfsd_record_ring **ret);
+void vfsd_record_ring_destroy(struct vfsd_record_ring *ring);
 
 /*
  * Append a record; @len bytes of payload, at most VFSD_RECORD_PAYLOAD_MAX, are copied and padded
- * with zeros. False: no room, it is accounted for in a loss record.
+ * with zeros. False: there was no room, and a loss record counts it.
  */
-bool vfsd_eventring_put(struct vfsd_eventring *ring, enum vfsd_record_type type, uint16_t subtype,
-			const void *payload, uint32_t len);
+bool vfsd_record_ring_put(struct vfsd_record_ring *ring, enum vfsd_record_type type,
+			  uint16_t subtype, const void *payload, uint32_t len);
 
-/* Account for @count events that were lost before they became records. */
-void vfsd_eventring_put_loss(struct vfsd_eventring *ring, uint64_t count);
+/* Count @count lost events in a loss record. */
+void vfsd_record_ring_put_loss(struct vfsd_record_ring *ring, uint64_t count);
 
 /* The oldest unread record, borrowed until it is consumed; NULL when there is none. */
-const struct vfsd_record *vfsd_eventring_peek(struct vfsd_eventring *ring);
-void vfsd_eventring_consume(struct vfsd_eventring *ring);
+const struct vfsd_record *vfsd_record_ring_peek(struct vfsd_record_ring *ring);
+void vfsd_record_ring_consume(struct vfsd_record_ring *ring);
 
-bool vfsd_eventring_empty(const struct vfsd_eventring *ring);
+bool vfsd_record_ring_empty(const struct vfsd_record_ring *ring);
 
-/* Forget all unread records. */
-void vfsd_eventring_clear(struct vfsd_eventring *ring);
+/* Drop all unread records. */
+void vfsd_record_ring_clear(struct vfsd_record_ring *ring);
 
 #endif

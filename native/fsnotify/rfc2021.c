@@ -37,7 +37,7 @@ uint32_t vfsd_rfc2021_encode(const struct vfsd_record *record, uint8_t *message)
 {
 	const struct fuse_notify_fsnotify_out *event = (const void *)record->payload;
 	struct fuse_out_header header = {.error = VFSD_RFC2021_NOTIFY};
-	/* This protocol has no word for a loss: an overflow of something that exists. */
+	/* This dialect has no loss: send an overflow of an inode that exists. */
 	struct vfsd_rfc2021_out out = {.inode = FUSE_ROOT_ID, .mask = IN_Q_OVERFLOW};
 	uint8_t *name = message + sizeof(header) + sizeof(out);
 

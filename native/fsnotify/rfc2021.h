@@ -3,10 +3,10 @@
  * fsnotify/rfc2021 - events for kernels built from the series of October 2021 (--fsnotify-dialect=rfc2021);
  * what they ask for is in fuse/rfc2021.h.
  *
- * Such a guest suppresses every local event and takes one event a buffer, which it hands to all its
- * watches of that inode: so the daemon reports what everybody does, once for all groups.
- * No state: translation of records into the old bytes. Any thread.
- * Spec: "[RFC PATCH 0/7] Inotify support in FUSE and virtiofs", linux-fsdevel, 25 October 2021.
+ * Such a guest suppresses all of its own events, and takes one event a buffer for all its watches of that
+ * inode. So the daemon reports what everybody does, the guest included, once for all groups. No state: this
+ * translates records into the old format. Any thread. Spec: "[RFC PATCH 0/7] Inotify support in FUSE and
+ * virtiofs", linux-fsdevel, 25 October 2021.
  */
 #ifndef VFSD_FSNOTIFY_RFC2021_H
 #define VFSD_FSNOTIFY_RFC2021_H
@@ -32,15 +32,15 @@ struct vfsd_rfc2021_out {
 };
 
 /*
- * The events that such a guest is to hear for @event: at most two, into @ret, as it knows the end
- * of an object by DELETE_SELF only. @interest: the union of the masks for event->nodeid, beyond
- * which nothing is told. Returns how many.
+ * Split @event into the events for such a guest, at most two, into @ret: the end of an object becomes a
+ * separate DELETE_SELF. @interest is the union of the masks of event->nodeid; other bits are not sent.
+ * Returns how many events there are.
  */
 uint32_t vfsd_rfc2021_split(const struct vfsd_source_event *event, uint32_t interest,
 			    struct vfsd_source_event *ret);
 
 /*
- * A whole notification with @record, an FSNOTIFY or LOSS record of the event ring, in @message of
+ * Encode @record, an FSNOTIFY or LOSS record, as a notification with its header into @message, which has
  * VFSD_RFC2021_BYTES_MAX bytes. Returns its length.
  */
 uint32_t vfsd_rfc2021_encode(const struct vfsd_record *record, uint8_t *message);

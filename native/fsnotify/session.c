@@ -36,7 +36,7 @@ static void run(void *arg)
 			if (ready[i].data.u32 == WAKE_STOP)
 				return;
 		vfsd_faults_delay(events->stop_fd);
-		/* A host that never rests must not keep anybody else out. */
+		/* A host that always has events must not keep other threads out. */
 		vfsd_fairlock_enter_last(&events->lock);
 		if (events->kick_fd >= 0) {
 			for (int i = 0; i < n; i++)
@@ -66,8 +66,8 @@ static int open_source(struct vfsd_events *events, struct vfsd_source **ret)
 		.inodes = events->config.inodes,
 		.marks = events->marks,
 		.proc_self_fd = events->config.proc_self_fd,
-		.max_marks = events->config.max_marks,
-		.max_watches = events->config.max_watches,
+		.max_marks = events->config.options.max_marks,
+		.max_watches = events->config.options.max_watches,
 		.everything = events->config.rfc2021,
 		.cross_mounts = events->config.cross_mounts,
 		.ctx = events,
@@ -100,12 +100,12 @@ int vfsd_events_probe(struct vfsd_events *events, int *why)
 	return *why;
 }
 
-/* Nothing of the session that was may reach the one that comes. Event lock held. */
+/* Drop all state of the session, so that nothing of it reaches the next one. Event lock held. */
 static void end_session(struct vfsd_events *events)
 {
 	struct vfsd_source *source = events->source;
 
-	events->source = NULL; /* first: it tells us about nodes that nobody holds any more */
+	events->source = NULL; /* first: its destruction calls vfsd_events_drop_interest() */
 	if (source) {
 		unwatch_fd(events, source->fd);
 		source->ops->destroy(source);
@@ -113,8 +113,8 @@ static void end_session(struct vfsd_events *events)
 	events->n_filesystems = 0;
 	vfsd_marks_clear(events->marks);
 	atomic_store(&events->watched, 0);
-	vfsd_eventring_clear(events->ring);
-	vfsd_fserrors_clear(&events->errors);
+	vfsd_record_ring_clear(events->ring);
+	vfsd_fs_errors_clear(&events->errors);
 }
 
 /* Event lock held; there is no session. */
@@ -137,11 +137,11 @@ static bool hook_session_start(void *ctx, bool fsnotify, uint32_t *server_mask)
 		err = start_session(events);
 		if (err) {
 			vfsd_log(VFSD_LOG_WARN,
-				 "events: no host events, the guest hears local ones only errno=%d",
+				 "events: no host events, the guest has its own only errno=%d",
 				 -err);
 			end_session(events);
 		} else {
-			/* The old dialect has no word for it: its guests suppress all. */
+			/* The dialect of 2021 has no such mask: the guest suppresses all of its own events. */
 			if (!events->config.rfc2021)
 				*server_mask = events->config.source->server_mask;
 		}
@@ -165,7 +165,7 @@ static void hook_barrier(void *ctx, bool own)
 
 	if (atomic_load(&events->watched) == 0 || vfsd_faults_no_barrier())
 		return;
-	/* Guests of the old dialect would not look before they go on. */
+	/* A guest of the dialect of 2021 does not read the queue before it goes on. */
 	if (own && (events->config.source->server_mask == 0 || events->config.rfc2021))
 		return;
 	vfsd_events_enter(events);
@@ -192,7 +192,7 @@ void vfsd_events_set_offered(struct vfsd_events *events, bool offered)
 	vfsd_events_leave(events);
 }
 
-/* What a guest goes by: who reports what, or the old dialect, which is like no such mask. */
+/* What was agreed at INIT: the server mask, or all bits for the dialect of 2021. */
 static uint32_t agreement(const struct vfsd_events *events)
 {
 	return events->config.rfc2021 ? UINT32_MAX : events->config.source->server_mask;
@@ -209,7 +209,7 @@ int vfsd_events_save(struct vfsd_events *events, uint32_t *server_mask,
 		*server_mask = agreement(events);
 		vfsd_marks_each(events->marks, each, ctx);
 		for (uint32_t i = 0; i < events->n_filesystems; i++)
-			each(ctx, events->filesystems[i].nodeid, VFSD_EVENTS_WHOLE,
+			each(ctx, events->filesystems[i].nodeid, VFSD_EVENTS_FILESYSTEM,
 			     events->filesystems[i].mask);
 		err = 0;
 	}
@@ -217,11 +217,11 @@ int vfsd_events_save(struct vfsd_events *events, uint32_t *server_mask,
 	return err;
 }
 
-void vfsd_events_let_go(struct vfsd_events *events)
+void vfsd_events_release_nodes(struct vfsd_events *events)
 {
 	vfsd_events_enter(events);
-	if (events->source && events->source->ops->let_go)
-		events->source->ops->let_go(events->source);
+	if (events->source && events->source->ops->release_nodes)
+		events->source->ops->release_nodes(events->source);
 	vfsd_events_leave(events);
 }
 
@@ -247,8 +247,8 @@ int vfsd_events_start_ring(struct vfsd_events *events, const struct vfsd_mem *me
 
 	vfsd_events_enter(events);
 	/*
-	 * A ring that begins anew may belong to a guest that does, and has not said INIT yet: what
-	 * waits for its predecessor is not for it.
+	 * A ring that starts at 0 may belong to a new guest, which has not sent INIT yet and must not receive
+	 * what waits for the previous one.
 	 */
 	events->muted = setup->base == 0 && alone;
 	if (setup->base == 0 && events->base != 0 && !alone)
@@ -329,7 +329,7 @@ int vfsd_events_create(const struct vfsd_events_config *config, struct vfsd_even
 	if (!err)
 		err = vfsd_marks_create(&events->marks);
 	if (!err)
-		err = vfsd_eventring_create(config->ring_bytes, &events->ring);
+		err = vfsd_record_ring_create(config->options.ring_kib * 1024, &events->ring);
 	if (!err)
 		err = vfsd_notify_create(events->ring, config->rfc2021, &events->notify);
 	if (!err)
@@ -353,7 +353,7 @@ void vfsd_events_destroy(struct vfsd_events *events)
 	if (events->ring)
 		end_session(events);
 	vfsd_notify_destroy(events->notify);
-	vfsd_eventring_destroy(events->ring);
+	vfsd_record_ring_destroy(events->ring);
 	vfsd_marks_destroy(events->marks);
 	if (events->stop_fd >= 0)
 		(void)close(events->stop_fd);

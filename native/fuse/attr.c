@@ -12,7 +12,7 @@
 
 uint64_t vfsd_fuse_timeout_s(const struct vfsd_fuse *fuse)
 {
-	switch (fuse->config.cache) {
+	switch (fuse->config.options.cache) {
 	case VFSD_CACHE_ALWAYS:
 	case VFSD_CACHE_METADATA:
 		return 86400;
@@ -117,17 +117,17 @@ ssize_t vfsd_fuse_getattr(struct vfsd_request *req)
 {
 	const struct fuse_getattr_in *in = req->args;
 	struct vfsd_fuse *fuse = req->fuse;
-	struct vfsd_handle *handle = NULL;
+	struct vfsd_open_file *handle = NULL;
 	struct statx st;
 	int error;
 
 	if (in->getattr_flags & FUSE_GETATTR_FH) {
-		handle = vfsd_handle_get(fuse->handles, in->fh, req->header.nodeid);
+		handle = vfsd_open_file_get(fuse->handles, in->fh, req->header.nodeid);
 		if (!handle)
-			return vfsd_handle_missing(fuse->handles, in->fh, req->header.nodeid);
+			return vfsd_open_file_missing(fuse->handles, in->fh, req->header.nodeid);
 	}
 	error = fuse->ops->getattr(fuse->fs, req->inode, handle ? handle->fd : -1, &st);
-	vfsd_handle_put(fuse->handles, handle);
+	vfsd_open_file_put(fuse->handles, handle);
 	return error ? error : attr_reply(req, &st);
 }
 
@@ -186,7 +186,7 @@ ssize_t vfsd_fuse_setattr(struct vfsd_request *req)
 {
 	const struct fuse_setattr_in *in = req->args;
 	struct vfsd_fuse *fuse = req->fuse;
-	struct vfsd_handle *handle = NULL;
+	struct vfsd_open_file *handle = NULL;
 	struct vfsd_setattr set;
 	struct statx st;
 	int error = want_attr(fuse, in, &set);
@@ -194,12 +194,12 @@ ssize_t vfsd_fuse_setattr(struct vfsd_request *req)
 	if (error)
 		return error;
 	if (in->valid & FATTR_FH) {
-		handle = vfsd_handle_get(fuse->handles, in->fh, req->header.nodeid);
+		handle = vfsd_open_file_get(fuse->handles, in->fh, req->header.nodeid);
 		if (!handle)
-			return vfsd_handle_missing(fuse->handles, in->fh, req->header.nodeid);
+			return vfsd_open_file_missing(fuse->handles, in->fh, req->header.nodeid);
 	}
 	error = fuse->ops->setattr(fuse->fs, req->inode, handle ? handle->fd : -1, &set, &st);
-	vfsd_handle_put(fuse->handles, handle);
+	vfsd_open_file_put(fuse->handles, handle);
 	return error ? error : attr_reply(req, &st);
 }
 
@@ -247,20 +247,20 @@ ssize_t vfsd_fuse_statx(struct vfsd_request *req)
 	const struct fuse_statx_in *in = req->args;
 	struct fuse_statx_out *out = req->reply;
 	struct vfsd_fuse *fuse = req->fuse;
-	struct vfsd_handle *handle = NULL;
+	struct vfsd_open_file *handle = NULL;
 	struct statx st;
 	int error;
 
 	if (in->getattr_flags & FUSE_GETATTR_FH) {
-		handle = vfsd_handle_get(fuse->handles, in->fh, req->header.nodeid);
+		handle = vfsd_open_file_get(fuse->handles, in->fh, req->header.nodeid);
 		if (!handle)
-			return vfsd_handle_missing(fuse->handles, in->fh, req->header.nodeid);
+			return vfsd_open_file_missing(fuse->handles, in->fh, req->header.nodeid);
 	}
 	/* All that the guest caches, even if it is not what its caller asked for. */
 	error = fuse->ops->statx(fuse->fs, req->inode, handle ? handle->fd : -1,
 				 (int)in->sx_flags & STATX_FLAGS_TAKEN,
 				 (in->sx_mask & STATX_TOLD) | STATX_BASIC_STATS, &st);
-	vfsd_handle_put(fuse->handles, handle);
+	vfsd_open_file_put(fuse->handles, handle);
 	if (error)
 		return error;
 	out->attr_valid = vfsd_fuse_timeout_s(fuse);
@@ -274,7 +274,7 @@ ssize_t vfsd_fuse_access(struct vfsd_request *req)
 
 	if (in->mask & ~(uint32_t)(R_OK | W_OK | X_OK))
 		return -EINVAL;
-	if (in->mask & W_OK && req->fuse->config.readonly)
+	if (in->mask & W_OK && req->fuse->config.options.readonly)
 		return -EROFS;
 	return req->fuse->ops->access(req->fuse->fs, &req->caller, req->inode, (int)in->mask);
 }

@@ -39,7 +39,7 @@ ssize_t vfsd_fuse_opendir(struct vfsd_request *req)
 		(void)close(fd);
 		return -ESTALE;
 	}
-	error = vfsd_handle_add(fuse->handles, fd, req->header.nodeid, &out->fh);
+	error = vfsd_open_file_add(fuse->handles, fd, req->header.nodeid, &out->fh);
 	if (error)
 		return error;
 	out->open_flags = vfsd_fuse_fopen_flags(fuse, true);
@@ -53,7 +53,7 @@ static bool is_dots(const char *name)
 
 /* A reply being filled, and what of the host's entries goes into it. */
 struct filling {
-	struct vfsd_handle *handle;
+	struct vfsd_open_file *handle;
 	bool plus;
 	struct vfsd_list list; /* if plus */
 	uint8_t *to;	       /* guest memory, or ours to be copied: only written to */
@@ -65,8 +65,8 @@ struct filling {
 /* Do entries need numbers of ours, so that they are those of what they lead to? */
 static bool is_numbered(const struct vfsd_request *req)
 {
-	return !(req->granted & FUSE_SUBMOUNTS) &&
-	       (!req->fuse->config.announce_submounts || vfsd_numbers_differ(req->fuse->numbers));
+	return !(req->granted & FUSE_SUBMOUNTS) && (!req->fuse->config.options.announce_submounts ||
+						    vfsd_numbers_differ(req->fuse->numbers));
 }
 
 /* The inode number of an entry: a directory lists what is below a mount, which is another inode. */
@@ -78,10 +78,10 @@ static uint64_t number_of(struct vfsd_request *req, int dir_fd, const struct dir
 
 	if (!is_numbered(req))
 		return from->d_ino;
-	if (fuse->ops->list_number(fuse->fs, dir_fd, is_top ? "." : from->d_name, &st) == 0)
+	if (fuse->ops->readdir_number(fuse->fs, dir_fd, is_top ? "." : from->d_name, &st) == 0)
 		return vfsd_fuse_number(fuse, false, &st);
 	/* Just removed. */
-	if (fuse->ops->list_number(fuse->fs, dir_fd, ".", &st) < 0)
+	if (fuse->ops->readdir_number(fuse->fs, dir_fd, ".", &st) < 0)
 		return from->d_ino;
 	st.stx_ino = from->d_ino;
 	return vfsd_fuse_number(fuse, false, &st);
@@ -99,8 +99,9 @@ static uint64_t fill_plus(struct vfsd_request *req, struct vfsd_list *list,
 	struct vfsd_entry entry;
 	uint64_t number;
 
-	if (!is_dots(from->d_name) && fuse->ops->list_entry(fuse->fs, list, from->d_name,
-							    early ? 0 : from->d_ino, &entry) == 0) {
+	if (!is_dots(from->d_name) &&
+	    fuse->ops->readdirplus_entry(fuse->fs, list, from->d_name, early ? 0 : from->d_ino,
+					 &entry) == 0) {
 		number = is_numbered(req) ? vfsd_fuse_number(fuse, false, &entry.st) : from->d_ino;
 		vfsd_fuse_fill_entry(req, &entry, out);
 		return number;
@@ -178,8 +179,8 @@ static ssize_t fill_reply(struct vfsd_request *req, struct filling *fill)
 	ssize_t n;
 
 	if (fill->plus)
-		fuse->ops->list(fuse->fs, req->inode, fill->handle->fd, fill->offset == 0,
-				&fill->list);
+		fuse->ops->readdirplus(fuse->fs, req->inode, fill->handle->fd, fill->offset == 0,
+				       &fill->list);
 	do {
 		dents = dents_for(fill, read);
 		n = fuse->ops->readdir(fuse->fs, fill->handle, fill->offset, req->worker->dents,
@@ -208,14 +209,14 @@ static ssize_t read_directory(struct vfsd_request *req, bool plus)
 		fill.room = req->out.left;
 	if (fill.room > VFSD_FUSE_REPLY_BYTES)
 		fill.room = VFSD_FUSE_REPLY_BYTES;
-	fill.handle = vfsd_handle_get(fuse->handles, in->fh, req->header.nodeid);
+	fill.handle = vfsd_open_file_get(fuse->handles, in->fh, req->header.nodeid);
 	if (!fill.handle)
-		return vfsd_handle_missing(fuse->handles, in->fh, req->header.nodeid);
+		return vfsd_open_file_missing(fuse->handles, in->fh, req->header.nodeid);
 	/* What is made where it is to be need not be copied there. */
 	req->in_place = vfsd_cursor_is_piece(&req->out, fill.room);
 	fill.to = req->in_place ? vfsd_cursor_piece(&req->out, fill.room) : req->reply;
 	n = fill_reply(req, &fill);
-	vfsd_handle_put(fuse->handles, fill.handle);
+	vfsd_open_file_put(fuse->handles, fill.handle);
 	return n;
 }
 

@@ -193,7 +193,7 @@ static ssize_t dispatch(struct vfsd_request *req, const struct vfsd_fuse_row *ro
 		error = translate_caller(req, row);
 	if (error)
 		return error;
-	if (row->flags & WRITES && req->fuse->config.readonly)
+	if (row->flags & WRITES && req->fuse->config.options.readonly)
 		return -EROFS;
 	memset(req->worker->reply, 0, row->reply_bytes);
 	vfsd_faults_request(row->flags & WRITES || req->header.opcode == FUSE_OPEN);
@@ -329,7 +329,7 @@ static int make_rows(struct vfsd_fuse *fuse)
 
 int vfsd_fuse_create(const struct vfsd_fuse_config *config, const struct vfsd_fuse_hooks *hooks,
 		     const struct vfsd_hostfs_ops *ops, struct vfsd_hostfs *fs,
-		     struct vfsd_inodes *inodes, struct vfsd_handles *handles,
+		     struct vfsd_inodes *inodes, struct vfsd_open_files *handles,
 		     struct vfsd_fuse **ret)
 {
 	struct vfsd_fuse *fuse = calloc(1, sizeof(*fuse));

@@ -14,16 +14,16 @@ static const uint32_t open_flags_passed = O_ACCMODE | O_TRUNC | O_EXCL | O_NONBL
 
 int vfsd_fuse_open_flags(const struct vfsd_request *req, uint32_t flags)
 {
-	const struct vfsd_fuse_config *config = &req->fuse->config;
+	const struct vfsd_fuse_options *options = &req->fuse->config.options;
 	bool writes = (flags & O_ACCMODE) != O_RDONLY || flags & O_TRUNC;
 
-	if (config->readonly && writes)
+	if (options->readonly && writes)
 		return -EROFS;
 	/* O_APPEND is not passed: it may change, and mapped pages don't want it. WRITE applies it. */
 	flags &= open_flags_passed;
-	if (!config->allow_direct_io)
+	if (!options->allow_direct_io)
 		flags &= ~(uint32_t)O_DIRECT;
-	if (!config->preserve_noatime)
+	if (!options->preserve_noatime)
 		flags &= ~(uint32_t)O_NOATIME;
 	/* The guest's page cache reads what surrounds a partial write. */
 	if (req->granted & FUSE_WRITEBACK_CACHE && (flags & O_ACCMODE) == O_WRONLY)
@@ -33,7 +33,7 @@ int vfsd_fuse_open_flags(const struct vfsd_request *req, uint32_t flags)
 
 uint32_t vfsd_fuse_fopen_flags(const struct vfsd_fuse *fuse, bool directory)
 {
-	switch (fuse->config.cache) {
+	switch (fuse->config.options.cache) {
 	case VFSD_CACHE_ALWAYS:
 		return FOPEN_KEEP_CACHE | (directory ? FOPEN_CACHE_DIR : 0);
 	case VFSD_CACHE_METADATA:
@@ -67,7 +67,7 @@ ssize_t vfsd_fuse_open(struct vfsd_request *req)
 	struct fuse_open_out *out = req->reply;
 	struct vfsd_fuse *fuse = req->fuse;
 	int flags = vfsd_fuse_open_flags(req, in->flags);
-	struct vfsd_handle *handle;
+	struct vfsd_open_file *handle;
 	bool kill_priv;
 	int error;
 	int fd;
@@ -75,7 +75,7 @@ ssize_t vfsd_fuse_open(struct vfsd_request *req)
 	if (flags < 0)
 		return flags;
 	/* Before it truncates. */
-	error = vfsd_handle_reserve(fuse->handles, &handle);
+	error = vfsd_open_file_reserve(fuse->handles, &handle);
 	if (error)
 		return error;
 	kill_priv = kills_priv(req, flags, in->open_flags);
@@ -87,26 +87,26 @@ ssize_t vfsd_fuse_open(struct vfsd_request *req)
 	if (fd == -EPERM && in->flags & O_APPEND && (flags & O_ACCMODE) == O_WRONLY)
 		fd = fuse->ops->open(fuse->fs, req->inode, (flags & ~O_EXCL) | O_APPEND, kill_priv);
 	if (fd < 0) {
-		vfsd_handle_unreserve(fuse->handles, handle);
+		vfsd_open_file_unreserve(fuse->handles, handle);
 		return fd;
 	}
-	out->fh = vfsd_handle_fill(handle, fd, req->header.nodeid);
+	out->fh = vfsd_open_file_fill(handle, fd, req->header.nodeid);
 	out->open_flags = vfsd_fuse_fopen_flags(fuse, false);
 	return (ssize_t)sizeof(*out);
 }
 
 /* The end of CREATE and TMPFILE: a new @entry, open as @fd (consumed), unless there is an @error. */
 static ssize_t created(struct vfsd_request *req, int error, struct vfsd_entry *entry, int fd,
-		       struct vfsd_handle *reserved)
+		       struct vfsd_open_file *reserved)
 {
 	struct fuse_entry_out *entry_out = req->reply;
 	struct fuse_open_out *out = (struct fuse_open_out *)(entry_out + 1);
 
 	if (error) {
-		vfsd_handle_unreserve(req->fuse->handles, reserved);
+		vfsd_open_file_unreserve(req->fuse->handles, reserved);
 		return error;
 	}
-	out->fh = vfsd_handle_fill(reserved, fd, entry->inode->nodeid);
+	out->fh = vfsd_open_file_fill(reserved, fd, entry->inode->nodeid);
 	out->open_flags = vfsd_fuse_fopen_flags(req->fuse, false);
 	vfsd_fuse_fill_entry(req, entry, entry_out);
 	return (ssize_t)(sizeof(*entry_out) + sizeof(*out));
@@ -117,7 +117,7 @@ ssize_t vfsd_fuse_create_file(struct vfsd_request *req)
 	const struct fuse_create_in *in = req->args;
 	struct vfsd_fuse *fuse = req->fuse;
 	int flags = vfsd_fuse_open_flags(req, in->flags);
-	struct vfsd_handle *handle;
+	struct vfsd_open_file *handle;
 	struct vfsd_entry entry;
 	const char *name;
 	int error;
@@ -129,7 +129,7 @@ ssize_t vfsd_fuse_create_file(struct vfsd_request *req)
 	if (!error)
 		error = vfsd_request_creation(req, in->umask);
 	if (!error)
-		error = vfsd_handle_reserve(fuse->handles, &handle);
+		error = vfsd_open_file_reserve(fuse->handles, &handle);
 	if (error)
 		return error;
 	error = fuse->ops->create(fuse->fs, &req->caller, req->inode, name, flags, in->mode,
@@ -142,7 +142,7 @@ ssize_t vfsd_fuse_tmpfile(struct vfsd_request *req)
 	const struct fuse_create_in *in = req->args;
 	struct vfsd_fuse *fuse = req->fuse;
 	int flags = vfsd_fuse_open_flags(req, in->flags);
-	struct vfsd_handle *handle;
+	struct vfsd_open_file *handle;
 	struct vfsd_entry entry;
 	const char *ignored; /* whatever the guest calls what has no name: "/" */
 	int error;
@@ -154,7 +154,7 @@ ssize_t vfsd_fuse_tmpfile(struct vfsd_request *req)
 	if (!error)
 		error = vfsd_request_creation(req, in->umask);
 	if (!error)
-		error = vfsd_handle_reserve(fuse->handles, &handle);
+		error = vfsd_open_file_reserve(fuse->handles, &handle);
 	if (error)
 		return error;
 	error = fuse->ops->tmpfile(fuse->fs, &req->caller, req->inode, flags, in->mode, &entry,
@@ -169,17 +169,17 @@ ssize_t vfsd_fuse_read(struct vfsd_request *req)
 	const struct fuse_read_in *in = req->args;
 	struct vfsd_fuse *fuse = req->fuse;
 	struct iovec *iov = req->worker->iov;
-	struct vfsd_handle *handle;
+	struct vfsd_open_file *handle;
 	ssize_t n;
 	int n_iov = vfsd_cursor_take(&req->out, in->size, iov, VFSD_FUSE_IOV_MAX);
 
 	if (n_iov < 0)
 		return n_iov;
-	handle = vfsd_handle_get(fuse->handles, in->fh, req->header.nodeid);
+	handle = vfsd_open_file_get(fuse->handles, in->fh, req->header.nodeid);
 	if (!handle)
-		return vfsd_handle_missing(fuse->handles, in->fh, req->header.nodeid);
+		return vfsd_open_file_missing(fuse->handles, in->fh, req->header.nodeid);
 	n = fuse->ops->read(fuse->fs, handle->fd, iov, n_iov, (off_t)in->offset);
-	vfsd_handle_put(fuse->handles, handle);
+	vfsd_open_file_put(fuse->handles, handle);
 	req->in_place = true;
 	return n;
 }
@@ -190,7 +190,7 @@ ssize_t vfsd_fuse_write(struct vfsd_request *req)
 	struct fuse_write_out *out = req->reply;
 	struct vfsd_fuse *fuse = req->fuse;
 	struct iovec *iov = req->worker->iov;
-	struct vfsd_handle *handle;
+	struct vfsd_open_file *handle;
 	unsigned int flags = 0;
 	ssize_t n;
 	int n_iov;
@@ -205,11 +205,11 @@ ssize_t vfsd_fuse_write(struct vfsd_request *req)
 		flags |= VFSD_WRITE_APPEND;
 	if (in->write_flags & FUSE_WRITE_KILL_SUIDGID)
 		flags |= VFSD_WRITE_KILL_PRIV;
-	handle = vfsd_handle_get(fuse->handles, in->fh, req->header.nodeid);
+	handle = vfsd_open_file_get(fuse->handles, in->fh, req->header.nodeid);
 	if (!handle)
-		return vfsd_handle_missing(fuse->handles, in->fh, req->header.nodeid);
+		return vfsd_open_file_missing(fuse->handles, in->fh, req->header.nodeid);
 	n = fuse->ops->write(fuse->fs, handle->fd, iov, n_iov, (off_t)in->offset, flags);
-	vfsd_handle_put(fuse->handles, handle);
+	vfsd_open_file_put(fuse->handles, handle);
 	if (n < 0)
 		return n;
 	out->size = (uint32_t)n;
@@ -220,13 +220,14 @@ ssize_t vfsd_fuse_flush(struct vfsd_request *req)
 {
 	const struct fuse_flush_in *in = req->args;
 	struct vfsd_fuse *fuse = req->fuse;
-	struct vfsd_handle *handle = vfsd_handle_get(fuse->handles, in->fh, req->header.nodeid);
+	struct vfsd_open_file *handle =
+		vfsd_open_file_get(fuse->handles, in->fh, req->header.nodeid);
 	int error;
 
 	if (!handle)
-		return vfsd_handle_missing(fuse->handles, in->fh, req->header.nodeid);
+		return vfsd_open_file_missing(fuse->handles, in->fh, req->header.nodeid);
 	error = fuse->ops->flush(fuse->fs, handle->fd);
-	vfsd_handle_put(fuse->handles, handle);
+	vfsd_open_file_put(fuse->handles, handle);
 	return error;
 }
 
@@ -234,13 +235,14 @@ ssize_t vfsd_fuse_fsync(struct vfsd_request *req)
 {
 	const struct fuse_fsync_in *in = req->args;
 	struct vfsd_fuse *fuse = req->fuse;
-	struct vfsd_handle *handle = vfsd_handle_get(fuse->handles, in->fh, req->header.nodeid);
+	struct vfsd_open_file *handle =
+		vfsd_open_file_get(fuse->handles, in->fh, req->header.nodeid);
 	int error;
 
 	if (!handle)
-		return vfsd_handle_missing(fuse->handles, in->fh, req->header.nodeid);
+		return vfsd_open_file_missing(fuse->handles, in->fh, req->header.nodeid);
 	error = fuse->ops->fsync(fuse->fs, handle->fd, in->fsync_flags & FUSE_FSYNC_FDATASYNC);
-	vfsd_handle_put(fuse->handles, handle);
+	vfsd_open_file_put(fuse->handles, handle);
 	return error;
 }
 
@@ -253,5 +255,5 @@ ssize_t vfsd_fuse_release(struct vfsd_request *req)
 {
 	const struct fuse_release_in *in = req->args;
 
-	return vfsd_handle_release(req->fuse->handles, in->fh, req->header.nodeid);
+	return vfsd_open_file_release(req->fuse->handles, in->fh, req->header.nodeid);
 }

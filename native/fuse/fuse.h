@@ -17,9 +17,11 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
+#include "fuse/options.h"
+
 struct vfsd_inode;
 struct vfsd_inodes;
-struct vfsd_handles;
+struct vfsd_open_files;
 struct vfsd_hostfs;
 struct vfsd_hostfs_ops;
 struct vfsd_idmap;
@@ -28,8 +30,6 @@ struct vfsd_chain;
 struct vfsd_deferrals;
 struct vfsd_reply_ring;
 struct vfsd_xattrmap;
-
-enum vfsd_cache { VFSD_CACHE_AUTO, VFSD_CACHE_ALWAYS, VFSD_CACHE_METADATA, VFSD_CACHE_NEVER };
 
 /* Which events of an inode a guest, or one of its groups, wants. */
 struct vfsd_fuse_interest {
@@ -63,19 +63,7 @@ struct vfsd_fuse_hooks {
 };
 
 struct vfsd_fuse_config {
-	enum vfsd_cache cache;
-	bool readdirplus;
-	bool writeback;
-	bool readonly;
-	bool allow_direct_io;
-	bool preserve_noatime;
-	bool allow_project_ids; /* the guest may change them */
-	bool announce_submounts;
-	bool allow_mmap;		      /* shared mappings of files that are not cached */
-	bool killpriv_v2;		      /* the guest leaves it to us to end set-id bits */
-	bool xattr;			      /* else ENOSYS */
-	bool posix_acl;			      /* only with xattr, as the next */
-	bool security_label;		      /* new inodes get the label that the guest sends */
+	struct vfsd_fuse_options options;
 	bool rfc2021;			      /* the old dialect of remote fsnotify */
 	const struct vfsd_xattrmap *xattrmap; /* borrowed; NULL: names are the host's */
 	const struct vfsd_idmap *idmap;	      /* borrowed; NULL: ids are the host's */
@@ -98,7 +86,7 @@ enum vfsd_served {
 /* @config and @hooks are copied; the other pointers are borrowed and must outlive the session. */
 int vfsd_fuse_create(const struct vfsd_fuse_config *config, const struct vfsd_fuse_hooks *hooks,
 		     const struct vfsd_hostfs_ops *ops, struct vfsd_hostfs *fs,
-		     struct vfsd_inodes *inodes, struct vfsd_handles *handles,
+		     struct vfsd_inodes *inodes, struct vfsd_open_files *handles,
 		     struct vfsd_fuse **ret); /* -EINVAL: an opcode that cannot go up */
 void vfsd_fuse_destroy(struct vfsd_fuse *fuse);
 

@@ -8,29 +8,10 @@
 #ifndef VFSD_FUSE_ID_MAP_H
 #define VFSD_FUSE_ID_MAP_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
-enum vfsd_id_effect {
-	VFSD_ID_SHIFT,	/* first + n becomes to + n */
-	VFSD_ID_SQUASH, /* all become to */
-	VFSD_ID_FORBID, /* -EPERM */
-};
-
-struct vfsd_id_range {
-	uint32_t first;
-	uint32_t count;
-	uint32_t to;
-	enum vfsd_id_effect effect;
-};
-
-/* Which table. */
-enum vfsd_id_way {
-	VFSD_UID_TO_HOST,
-	VFSD_UID_TO_GUEST,
-	VFSD_GID_TO_HOST,
-	VFSD_GID_TO_GUEST,
-	VFSD_ID_WAYS,
-};
+#include "fuse/options.h"
 
 struct vfsd_idmap;
 

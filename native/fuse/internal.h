@@ -46,7 +46,7 @@ struct vfsd_fuse {
 	const struct vfsd_hostfs_ops *ops;
 	struct vfsd_hostfs *fs;
 	struct vfsd_inodes *inodes;
-	struct vfsd_handles *handles;
+	struct vfsd_open_files *handles;
 	struct vfsd_numbers *numbers;
 	struct vfsd_deferrals *deferrals;
 	_Atomic uint64_t stale_reported[VFSD_FUSE_STALE_REPORTED]; /* see vfsd_fuse_goes_on() */

@@ -37,40 +37,13 @@ static const struct command *find(uint32_t number)
 	return NULL;
 }
 
-/* Which project a file belongs to, what belongs to it that is made in there, and which device it is on. */
-static const uint32_t flags_of_hosts = FS_PROJINHERIT_FL;
-static const uint32_t xflags_of_hosts = FS_XFLAG_PROJINHERIT | FS_XFLAG_REALTIME |
-					FS_XFLAG_RTINHERIT;
-
-/* Does @command leave to the host what is the host's? 0 or -errno. */
-static int check_project(const struct vfsd_request *req, const struct vfsd_handle *handle,
-			 unsigned long command, const struct fsxattr *data)
-{
-	const bool flags = command == FS_IOC_SETFLAGS;
-	struct fsxattr now = {.fsx_xflags = 0};
-	uint32_t changed;
-	int error;
-
-	if (req->fuse->config.allow_project_ids)
-		return 0;
-	error = req->fuse->ops->ioctl(req->fuse->fs, &req->caller, handle->fd,
-				      flags ? FS_IOC_GETFLAGS : FS_IOC_FSGETXATTR, &now);
-	if (error)
-		return error;
-	/* Flags come first, also where they are all there is. */
-	changed = now.fsx_xflags ^ data->fsx_xflags;
-	if (flags)
-		return changed & flags_of_hosts ? -EPERM : 0;
-	return changed & xflags_of_hosts || now.fsx_projid != data->fsx_projid ? -EPERM : 0;
-}
-
 ssize_t vfsd_fuse_ioctl(struct vfsd_request *req)
 {
 	const struct fuse_ioctl_in *in = req->args;
 	struct fuse_ioctl_out *out = req->reply;
 	struct vfsd_fuse *fuse = req->fuse;
 	const struct command *command = find(in->cmd);
-	struct vfsd_handle *handle;
+	struct vfsd_open_file *handle;
 	struct fsxattr data = {.fsx_xflags = 0}; /* the largest, and aligned for the others */
 	size_t reply_bytes = sizeof(*out);
 	int error;
@@ -80,7 +53,7 @@ ssize_t vfsd_fuse_ioctl(struct vfsd_request *req)
 	if (req->text_left != in->in_size || in->in_size != (command->sets ? command->bytes : 0))
 		return -EINVAL;
 	if (command->sets) {
-		if (fuse->config.readonly)
+		if (fuse->config.options.readonly)
 			return -EROFS;
 		memcpy(&data, req->text, command->bytes);
 	} else {
@@ -88,13 +61,11 @@ ssize_t vfsd_fuse_ioctl(struct vfsd_request *req)
 		if (in->out_size < command->bytes || req->out.left < reply_bytes)
 			return -EINVAL;
 	}
-	handle = vfsd_handle_get(fuse->handles, in->fh, req->header.nodeid);
+	handle = vfsd_open_file_get(fuse->handles, in->fh, req->header.nodeid);
 	if (!handle)
-		return vfsd_handle_missing(fuse->handles, in->fh, req->header.nodeid);
-	error = command->sets ? check_project(req, handle, command->host, &data) : 0;
-	if (!error)
-		error = fuse->ops->ioctl(fuse->fs, &req->caller, handle->fd, command->host, &data);
-	vfsd_handle_put(fuse->handles, handle);
+		return vfsd_open_file_missing(fuse->handles, in->fh, req->header.nodeid);
+	error = fuse->ops->ioctl(fuse->fs, &req->caller, handle->fd, command->host, &data);
+	vfsd_open_file_put(fuse->handles, handle);
 	if (error)
 		return error;
 	if (!command->sets)

@@ -30,6 +30,22 @@ static bool is_text(const struct vfsd_request *req, const char *text)
 	return req->text_left == strlen(text) + 1 && memcmp(req->text, text, req->text_left) == 0;
 }
 
+/* The node of the header, held or forgotten. 0 or -errno. */
+static int look_up_self(struct vfsd_request *req, struct vfsd_entry *ret)
+{
+	const struct vfsd_fuse *fuse = req->fuse;
+	int error = -ESTALE;
+
+	if (req->inode)
+		error = fuse->ops->lookup_self(fuse->fs, req->inode, ret);
+	if (error != -ESTALE)
+		return error;
+	/* If a FORGET is ending it, that waits for this reference. */
+	vfsd_inode_put(fuse->inodes, req->inode);
+	req->inode = NULL;
+	return fuse->ops->lookup_forgotten(fuse->fs, req->header.nodeid, ret);
+}
+
 ssize_t vfsd_fuse_lookup(struct vfsd_request *req)
 {
 	const bool dots = req->granted & FUSE_EXPORT_SUPPORT;
@@ -38,18 +54,13 @@ ssize_t vfsd_fuse_lookup(struct vfsd_request *req)
 	int error;
 
 	/* A guest that opens a file handle asks for the node again, then for all above it. */
-	if (!req->inode)
-		error = dots && is_text(req, ".") ?
-				req->fuse->ops->forgotten(req->fuse->fs, req->header.nodeid,
-							  &entry) :
-				-ESTALE;
-	if (!req->inode)
-		return entry_reply(req, error, &entry);
 	if (dots && is_text(req, "."))
-		return entry_reply(req, req->fuse->ops->again(req->fuse->fs, req->inode, &entry),
-				   &entry);
+		return entry_reply(req, look_up_self(req, &entry), &entry);
+	if (!req->inode)
+		return -ESTALE;
 	if (dots && is_text(req, ".."))
-		return entry_reply(req, req->fuse->ops->parent(req->fuse->fs, req->inode, &entry),
+		return entry_reply(req,
+				   req->fuse->ops->lookup_parent(req->fuse->fs, req->inode, &entry),
 				   &entry);
 	error = only_name(req, &name);
 	if (!error)

@@ -21,14 +21,15 @@ ssize_t vfsd_fuse_fallocate(struct vfsd_request *req)
 {
 	const struct fuse_fallocate_in *in = req->args;
 	struct vfsd_fuse *fuse = req->fuse;
-	struct vfsd_handle *handle = vfsd_handle_get(fuse->handles, in->fh, req->header.nodeid);
+	struct vfsd_open_file *handle =
+		vfsd_open_file_get(fuse->handles, in->fh, req->header.nodeid);
 	int error;
 
 	if (!handle)
-		return vfsd_handle_missing(fuse->handles, in->fh, req->header.nodeid);
+		return vfsd_open_file_missing(fuse->handles, in->fh, req->header.nodeid);
 	error = fuse->ops->fallocate(fuse->fs, handle->fd, (int)in->mode, (off_t)in->offset,
 				     (off_t)in->length, kills_priv(req));
-	vfsd_handle_put(fuse->handles, handle);
+	vfsd_open_file_put(fuse->handles, handle);
 	return error;
 }
 
@@ -37,21 +38,21 @@ ssize_t vfsd_fuse_lseek(struct vfsd_request *req)
 	const struct fuse_lseek_in *in = req->args;
 	struct fuse_lseek_out *out = req->reply;
 	struct vfsd_fuse *fuse = req->fuse;
-	struct vfsd_handle *handle;
+	struct vfsd_open_file *handle;
 	off_t at;
 
 	/* Only what the guest's kernel cannot know; it keeps positions itself. */
 	if (in->whence != SEEK_DATA && in->whence != SEEK_HOLE)
 		return -EINVAL;
-	handle = vfsd_handle_get(fuse->handles, in->fh, req->header.nodeid);
+	handle = vfsd_open_file_get(fuse->handles, in->fh, req->header.nodeid);
 	if (!handle)
-		return vfsd_handle_missing(fuse->handles, in->fh, req->header.nodeid);
+		return vfsd_open_file_missing(fuse->handles, in->fh, req->header.nodeid);
 	/* A directory's position is its reader's. */
 	pthread_mutex_lock(&handle->dir_lock);
 	at = fuse->ops->lseek(fuse->fs, handle->fd, (off_t)in->offset, (int)in->whence);
 	handle->dir_offset = -1;
 	pthread_mutex_unlock(&handle->dir_lock);
-	vfsd_handle_put(fuse->handles, handle);
+	vfsd_open_file_put(fuse->handles, handle);
 	if (at < 0)
 		return at;
 	out->offset = (uint64_t)at;
@@ -63,21 +64,21 @@ static ssize_t copy(struct vfsd_request *req, uint64_t max_bytes)
 {
 	const struct fuse_copy_file_range_in *in = req->args;
 	struct vfsd_fuse *fuse = req->fuse;
-	struct vfsd_handle *from;
-	struct vfsd_handle *to;
+	struct vfsd_open_file *from;
+	struct vfsd_open_file *to;
 	ssize_t n = -EBADF;
 
 	if (in->flags > UINT32_MAX)
 		return -EINVAL;
-	from = vfsd_handle_get(fuse->handles, in->fh_in, req->header.nodeid);
-	to = vfsd_handle_get(fuse->handles, in->fh_out, in->nodeid_out);
+	from = vfsd_open_file_get(fuse->handles, in->fh_in, req->header.nodeid);
+	to = vfsd_open_file_get(fuse->handles, in->fh_out, in->nodeid_out);
 	if (from && to)
 		n = fuse->ops->copy_file_range(fuse->fs, from->fd, (off_t)in->off_in, to->fd,
 					       (off_t)in->off_out,
 					       in->len < max_bytes ? in->len : max_bytes,
 					       (unsigned int)in->flags, kills_priv(req));
-	vfsd_handle_put(fuse->handles, from);
-	vfsd_handle_put(fuse->handles, to);
+	vfsd_open_file_put(fuse->handles, from);
+	vfsd_open_file_put(fuse->handles, to);
 	return n;
 }
 

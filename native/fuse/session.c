@@ -28,23 +28,23 @@ static const uint64_t always_granted = FUSE_ASYNC_READ | FUSE_PARALLEL_DIROPS | 
 static const uint64_t posix_acl = FUSE_POSIX_ACL | FUSE_DONT_MASK | FUSE_SETXATTR_EXT;
 
 /* What is granted of what is @offered. */
-static uint64_t grantable(const struct vfsd_fuse_config *config, uint64_t offered)
+static uint64_t grantable(const struct vfsd_fuse_options *options, uint64_t offered)
 {
 	uint64_t flags = always_granted;
 
-	if (config->readdirplus && config->cache != VFSD_CACHE_NEVER)
+	if (options->readdirplus && options->cache != VFSD_CACHE_NEVER)
 		flags |= FUSE_DO_READDIRPLUS | FUSE_READDIRPLUS_AUTO;
-	if (config->writeback)
+	if (options->writeback)
 		flags |= FUSE_WRITEBACK_CACHE;
-	if (config->announce_submounts)
+	if (options->announce_submounts)
 		flags |= FUSE_SUBMOUNTS;
-	if (config->allow_mmap)
+	if (options->allow_mmap)
 		flags |= FUSE_DIRECT_IO_ALLOW_MMAP;
-	if (config->killpriv_v2)
+	if (options->killpriv_v2)
 		flags |= FUSE_HANDLE_KILLPRIV_V2;
-	if (config->posix_acl)
+	if (options->posix_acl)
 		flags |= posix_acl;
-	if (config->security_label)
+	if (options->security_label)
 		flags |= FUSE_SECURITY_CTX;
 	return flags & offered;
 }
@@ -53,17 +53,17 @@ static uint64_t grantable(const struct vfsd_fuse_config *config, uint64_t offere
  * Can this guest's kernel do what options demand? Without ACLs it would let users in whom the host's
  * ACLs keep out, so it had better not mount. 0 or -EPROTO.
  */
-static int check_demands(const struct vfsd_fuse_config *config, uint64_t offered)
+static int check_demands(const struct vfsd_fuse_options *options, uint64_t offered)
 {
 	static const char line[] = "fuse: this guest's kernel is too old for %s";
 
-	if (config->killpriv_v2 && !(offered & FUSE_HANDLE_KILLPRIV_V2))
+	if (options->killpriv_v2 && !(offered & FUSE_HANDLE_KILLPRIV_V2))
 		VFSD_LOG_LIMITED(VFSD_LOG_WARN, line, "killpriv-v2");
-	if (config->posix_acl && (offered & posix_acl) != posix_acl) {
+	if (options->posix_acl && (offered & posix_acl) != posix_acl) {
 		VFSD_LOG_LIMITED(VFSD_LOG_ERROR, line, "posix-acl");
 		return -EPROTO;
 	}
-	if (config->security_label && !(offered & FUSE_SECURITY_CTX)) {
+	if (options->security_label && !(offered & FUSE_SECURITY_CTX)) {
 		VFSD_LOG_LIMITED(VFSD_LOG_ERROR, line, "security-label");
 		return -EPROTO;
 	}
@@ -75,7 +75,7 @@ void vfsd_fuse_end_session(struct vfsd_fuse *fuse)
 {
 	atomic_store_explicit(&fuse->granted, 0, memory_order_release);
 	vfsd_deferrals_end_session(fuse->deferrals);
-	vfsd_handles_clear(fuse->handles);
+	vfsd_open_files_clear(fuse->handles);
 	vfsd_inodes_clear(fuse->inodes);
 }
 
@@ -86,7 +86,7 @@ uint64_t vfsd_fuse_session(const struct vfsd_fuse *fuse)
 
 int vfsd_fuse_resume(struct vfsd_fuse *fuse, uint64_t session)
 {
-	uint64_t possible = grantable(&fuse->config, UINT64_MAX) | FUSE_HAS_FSNOTIFY;
+	uint64_t possible = grantable(&fuse->config.options, UINT64_MAX) | FUSE_HAS_FSNOTIFY;
 
 	if (session && !(session & VFSD_FUSE_READY))
 		return -ENOTSUP;
@@ -163,12 +163,12 @@ ssize_t vfsd_fuse_init(struct vfsd_request *req)
 		return (ssize_t)sizeof(*out);
 	error = read_offer(req, &offered);
 	if (!error)
-		error = check_demands(&fuse->config, offered);
+		error = check_demands(&fuse->config.options, offered);
 	if (error)
 		return error;
 
 	vfsd_fuse_end_session(fuse);
-	granted = grantable(&fuse->config, offered);
+	granted = grantable(&fuse->config.options, offered);
 	fsnotify = wants_fsnotify(req, offered);
 	if (fuse->hooks.session_start &&
 	    fuse->hooks.session_start(fuse->hooks.ctx, fsnotify, &server_mask) && fsnotify) {
@@ -277,5 +277,5 @@ void vfsd_fuse_worker_destroy(struct vfsd_fuse_worker *worker)
 
 int vfsd_fuse_expire_fds(struct vfsd_fuse_worker *worker)
 {
-	return vfsd_inodes_tend(worker->fuse->inodes);
+	return vfsd_inodes_expire_fds(worker->fuse->inodes);
 }

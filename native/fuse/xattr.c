@@ -20,7 +20,7 @@ static int read_name(struct vfsd_request *req, const char **ret)
 	const char *name;
 	int error;
 
-	if (!req->fuse->config.xattr)
+	if (!req->fuse->config.options.xattr)
 		return -ENOSYS;
 	error = vfsd_request_text(req, &name);
 	*ret = req->worker->xattr_name;
@@ -104,7 +104,7 @@ ssize_t vfsd_fuse_listxattr(struct vfsd_request *req)
 	size_t bytes;
 	ssize_t n;
 
-	if (!req->fuse->config.xattr)
+	if (!req->fuse->config.options.xattr)
 		return -ENOSYS;
 	if (vfsd_request_end(req) || !has_room(req, in->size))
 		return -EINVAL;

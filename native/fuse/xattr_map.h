@@ -14,27 +14,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "fuse/options.h"
+
 enum { VFSD_XATTR_NAME_BYTES = 256 }; /* XATTR_NAME_MAX and the NUL */
-
-enum vfsd_xattr_type {
-	VFSD_XATTR_PREFIX,	/* the guest's "key..." is the host's "prependkey..." */
-	VFSD_XATTR_OK,		/* the same name on both sides */
-	VFSD_XATTR_BAD,		/* -EPERM, and hidden */
-	VFSD_XATTR_UNSUPPORTED, /* -ENOTSUP, and hidden */
-};
-
-enum vfsd_xattr_scope {
-	VFSD_XATTR_CLIENT = 1,
-	VFSD_XATTR_SERVER = 2,
-	VFSD_XATTR_ALL = 3,
-};
-
-struct vfsd_xattr_rule {
-	enum vfsd_xattr_type type;
-	enum vfsd_xattr_scope scope;
-	const char *key;
-	const char *prepend;
-};
 
 struct vfsd_xattrmap;
 

@@ -4,6 +4,8 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -21,8 +23,8 @@ int vfsd_hostfs_getattr(struct vfsd_hostfs *fs, struct vfsd_inode *inode, int fd
 	int error = path.fd < 0 ? path.fd : vfsd_statx_fd(path.fd, 0, VFSD_STATX_MASK, ret);
 
 	/* It has no name any more, unless the guest has just found it by one. */
-	if (VFSD_UNLIKELY(!error && ret->stx_nlink == 0) && !vfsd_inodes_hold_lookups(fs->inodes))
-		vfsd_inode_let_go(fs->inodes, inode);
+	if (VFSD_UNLIKELY(!error && ret->stx_nlink == 0) && !vfsd_inodes_cache_lookups(fs->inodes))
+		vfsd_inode_uncache_fd(fs->inodes, inode);
 	return error;
 }
 
@@ -64,6 +66,38 @@ int vfsd_hostfs_access(struct vfsd_hostfs *fs, const struct vfsd_caller *caller,
 	return mask & ~granted ? -EACCES : 0;
 }
 
+/* Which project a file belongs to, what belongs to it that is made in there, and which device it is on. */
+static const uint32_t flags_of_hosts = FS_PROJINHERIT_FL;
+static const uint32_t xflags_of_hosts = FS_XFLAG_PROJINHERIT | FS_XFLAG_REALTIME |
+					FS_XFLAG_RTINHERIT;
+
+/* Does @command, with @data, leave to the host what is the host's? 0 or -errno. */
+static int check_project(const struct vfsd_hostfs *fs, int fd, unsigned long command,
+			 const void *data)
+{
+	const struct fsxattr *wanted = data;
+	struct fsxattr now = {.fsx_xflags = 0};
+	uint32_t flags;
+
+	if (fs->options.allow_project_ids)
+		return 0;
+	if (command == FS_IOC_SETFLAGS) {
+		memcpy(&flags, data, sizeof(flags));
+		if (ioctl(fd, FS_IOC_GETFLAGS, &now) < 0)
+			return -errno;
+		/* Flags come first, also where they are all there is. */
+		return (now.fsx_xflags ^ flags) & flags_of_hosts ? -EPERM : 0;
+	}
+	if (command != FS_IOC_FSSETXATTR)
+		return 0;
+	if (ioctl(fd, FS_IOC_FSGETXATTR, &now) < 0)
+		return -errno;
+	return (now.fsx_xflags ^ wanted->fsx_xflags) & xflags_of_hosts ||
+			       now.fsx_projid != wanted->fsx_projid ?
+		       -EPERM :
+		       0;
+}
+
 int vfsd_hostfs_ioctl(struct vfsd_hostfs *fs, const struct vfsd_caller *caller, int fd,
 		      unsigned long command, void *data)
 {
@@ -73,7 +107,9 @@ int vfsd_hostfs_ioctl(struct vfsd_hostfs *fs, const struct vfsd_caller *caller, 
 	/* As the caller: not every guest's kernel has asked whether the file is his. */
 	if (error)
 		return error;
-	error = ioctl(fd, command, data) < 0 ? -errno : 0;
+	error = check_project(fs, fd, command, data);
+	if (!error && ioctl(fd, command, data) < 0)
+		error = -errno;
 	vfsd_creds_leave(fs, &creds);
 	return error;
 }

@@ -14,7 +14,7 @@
 enum { WORTH_READING_BYTES = 1024 };
 
 /* Whole records of struct dirent64; the handle's lock is held. */
-static ssize_t read_entries(struct vfsd_handle *handle, int64_t offset, void *buf, size_t size,
+static ssize_t read_entries(struct vfsd_open_file *handle, int64_t offset, void *buf, size_t size,
 			    size_t *ret_early)
 {
 	const struct dirent64 *entry;
@@ -47,7 +47,7 @@ static ssize_t read_entries(struct vfsd_handle *handle, int64_t offset, void *bu
 	return (ssize_t)rest + n;
 }
 
-ssize_t vfsd_hostfs_readdir(struct vfsd_hostfs *fs, struct vfsd_handle *handle, int64_t offset,
+ssize_t vfsd_hostfs_readdir(struct vfsd_hostfs *fs, struct vfsd_open_file *handle, int64_t offset,
 			    void *buf, size_t size, size_t *ret_early)
 {
 	ssize_t n;
@@ -59,16 +59,16 @@ ssize_t vfsd_hostfs_readdir(struct vfsd_hostfs *fs, struct vfsd_handle *handle, 
 	return n;
 }
 
-void vfsd_hostfs_list(struct vfsd_hostfs *fs, struct vfsd_inode *dir, int dir_fd, bool from_start,
-		      struct vfsd_list *ret)
+void vfsd_hostfs_readdirplus(struct vfsd_hostfs *fs, struct vfsd_inode *dir, int dir_fd,
+			     bool from_start, struct vfsd_list *ret)
 {
 	vfsd_listing_begin(fs->inodes, dir, from_start, &ret->listing);
 	ret->dir_fd = dir_fd;
 	ret->expect_new = false;
 }
 
-int vfsd_hostfs_list_entry(struct vfsd_hostfs *fs, struct vfsd_list *list, const char *name,
-			   uint64_t ino, struct vfsd_entry *ret)
+int vfsd_hostfs_readdirplus_entry(struct vfsd_hostfs *fs, struct vfsd_list *list, const char *name,
+				  uint64_t ino, struct vfsd_entry *ret)
 {
 	struct vfsd_inode *dir = list->listing.dir;
 	int error;
@@ -91,7 +91,8 @@ int vfsd_hostfs_list_entry(struct vfsd_hostfs *fs, struct vfsd_list *list, const
 	return 0;
 }
 
-int vfsd_hostfs_list_number(struct vfsd_hostfs *fs, int dir_fd, const char *name, struct statx *ret)
+int vfsd_hostfs_readdir_number(struct vfsd_hostfs *fs, int dir_fd, const char *name,
+			       struct statx *ret)
 {
 	const int flags = AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC;
 

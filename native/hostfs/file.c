@@ -114,9 +114,9 @@ static int create_file(struct vfsd_hostfs *fs, const struct vfsd_caller *caller,
 	return error;
 }
 
-int vfsd_hostfs_create_file(struct vfsd_hostfs *fs, const struct vfsd_caller *caller,
-			    struct vfsd_inode *parent, const char *name, int flags, mode_t mode,
-			    bool kill_priv, struct vfsd_entry *ret, int *ret_fd)
+int vfsd_hostfs_create(struct vfsd_hostfs *fs, const struct vfsd_caller *caller,
+		       struct vfsd_inode *parent, const char *name, int flags, mode_t mode,
+		       bool kill_priv, struct vfsd_entry *ret, int *ret_fd)
 {
 	VFSD_PATH_FD dir = vfsd_path_fd(fs, parent);
 	int error = dir.fd < 0 ? dir.fd : vfsd_inodes_reserve(fs->inodes, parent, false);

@@ -103,7 +103,7 @@ int vfsd_hostfs_error_in(int dir_fd, int error)
 int vfsd_hostfs_lookup_to_use(struct vfsd_hostfs *fs, const struct vfsd_inode *parent, int dir_fd,
 			      const char *name, struct vfsd_entry *ret)
 {
-	if (VFSD_UNLIKELY(vfsd_inodes_hold_lookups(fs->inodes)))
+	if (VFSD_UNLIKELY(vfsd_inodes_cache_lookups(fs->inodes)))
 		return open_and_look_up(fs, parent, dir_fd, name, ret);
 	return vfsd_hostfs_lookup_at(fs, parent, dir_fd, name, false, ret);
 }
@@ -140,14 +140,21 @@ int vfsd_hostfs_entry_of_fd(struct vfsd_hostfs *fs, const struct vfsd_inode *par
 	return entry_of_path_fd(fs, parent, path_fd, ret);
 }
 
-int vfsd_hostfs_again(struct vfsd_hostfs *fs, struct vfsd_inode *inode, struct vfsd_entry *ret)
+int vfsd_hostfs_lookup_self(struct vfsd_hostfs *fs, struct vfsd_inode *inode,
+			    struct vfsd_entry *ret)
 {
 	VFSD_PATH_FD path = vfsd_path_fd(fs, inode);
+	int error = path.fd < 0 ? path.fd : vfsd_statx_fd(path.fd, 0, VFSD_STATX_MASK, &ret->st);
 
-	return path.fd < 0 ? path.fd : vfsd_hostfs_entry_of_fd(fs, inode, path.fd, ret);
+	if (error)
+		return error;
+	/* Not by the indexes: while a FORGET ends the inode they would give it another id. */
+	ret->inode = vfsd_inode_lookup_again(inode);
+	ret->submount = ret->added = false;
+	return ret->inode ? 0 : -ESTALE;
 }
 
-int vfsd_hostfs_forgotten(struct vfsd_hostfs *fs, uint64_t nodeid, struct vfsd_entry *ret)
+int vfsd_hostfs_lookup_forgotten(struct vfsd_hostfs *fs, uint64_t nodeid, struct vfsd_entry *ret)
 {
 	int fd = vfsd_inode_open_forgotten(fs->inodes, nodeid);
 	int error;
@@ -167,7 +174,8 @@ int vfsd_hostfs_hold(struct vfsd_hostfs *fs, struct vfsd_inode *inode)
 	return vfsd_inode_hold(fs->inodes, inode, true);
 }
 
-int vfsd_hostfs_parent(struct vfsd_hostfs *fs, struct vfsd_inode *inode, struct vfsd_entry *ret)
+int vfsd_hostfs_lookup_parent(struct vfsd_hostfs *fs, struct vfsd_inode *inode,
+			      struct vfsd_entry *ret)
 {
 	VFSD_PATH_FD path = vfsd_path_fd(fs, inode);
 	int fd, error;
@@ -317,7 +325,7 @@ static void prepare_end(struct vfsd_hostfs *fs, int dir_fd, const char *name, bo
 
 	/* Without a descriptor to spare it ends here: removing must be possible. */
 	if (inode && !(hold && vfsd_inode_hold(fs->inodes, inode, false) == 0))
-		vfsd_inode_let_go(fs->inodes, inode);
+		vfsd_inode_uncache_fd(fs->inodes, inode);
 	vfsd_inode_put(fs->inodes, inode);
 }
 
@@ -329,7 +337,7 @@ static int remove_name(struct vfsd_hostfs *fs, struct vfsd_inode *parent, const 
 	if (dir.fd < 0)
 		return dir.fd;
 	hold = hold && vfsd_inodes_are_by_handle(fs->inodes);
-	if (hold || flags & AT_REMOVEDIR || vfsd_inodes_keep_files(fs->inodes))
+	if (hold || flags & AT_REMOVEDIR || vfsd_inodes_have_cached_files(fs->inodes))
 		prepare_end(fs, dir.fd, name, hold);
 	return unlinkat(dir.fd, name, flags) ? vfsd_hostfs_error_in(dir.fd, -errno) : 0;
 }

@@ -13,7 +13,7 @@
 #include "base/statx.h"
 #include "base/util.h"
 
-/* Room for a copy of @handle: in the slot if it fits. */
+/* Copy @handle into the slot, or into memory of its own if it does not fit. */
 static int slot_set_handle(struct vfsd_inode_slot *slot, const struct vfsd_file_handle *handle)
 {
 	slot->handle_outside = handle->bytes > VFSD_HANDLE_INLINE_BYTES;
@@ -29,8 +29,8 @@ static int slot_set_handle(struct vfsd_inode_slot *slot, const struct vfsd_file_
 }
 
 /*
- * A slot that nobody can see yet, with one reference. @nodeid 0: a new one. @mount is consumed on
- * success.
+ * Make a slot that nobody can see yet, with one reference. @nodeid 0: it gets a new id, or the one that is
+ * remembered. @mount is consumed on success.
  */
 static int slot_create(struct vfsd_inodes *inodes, uint64_t nodeid, const struct statx *st,
 		       struct vfsd_host_mount *mount, const struct vfsd_file_handle *handle,
@@ -80,14 +80,14 @@ static int slot_create(struct vfsd_inodes *inodes, uint64_t nodeid, const struct
 	slot->mount = mount;
 	slot->closing_fd = -1;
 	slot->reopenable = false;
-	slot->never_kept = false;
-	slot->kept_again = false;
+	slot->never_cached = false;
+	slot->cached_again = false;
 	slot->held = false;
 	slot->was_forgotten = false;
 	atomic_store_explicit(&slot->listings, 0, memory_order_relaxed);
 	atomic_store_explicit(&slot->uncovered, 0, memory_order_relaxed);
-	atomic_store_explicit(&slot->birth, 0, memory_order_relaxed);
-	vfsd_slot_note_birth(slot, st);
+	atomic_store_explicit(&slot->btime, 0, memory_order_relaxed);
+	vfsd_slot_note_btime(slot, st);
 	atomic_store_explicit(&slot->fd, -1, memory_order_relaxed);
 	atomic_store_explicit(&slot->nlookup, 0, memory_order_relaxed);
 	atomic_store_explicit(&slot->refs, 1, memory_order_release);
@@ -96,19 +96,19 @@ static int slot_create(struct vfsd_inodes *inodes, uint64_t nodeid, const struct
 }
 
 /*
- * Decide how @slot is held: by its handle alone, or by the guarded @fd. What has no name (yet) is
- * pinned: not every filesystem finds it by handle.
+ * Hold @slot by its handle alone, or by *fd, which is taken then. An inode without a name is held by a
+ * descriptor, because not every filesystem opens it by handle.
  */
 static int slot_hold(struct vfsd_inodes *inodes, struct vfsd_inode_slot *slot, int *fd,
 		     bool reopenable, bool nameless)
 {
-	/* Also where descriptors hold inodes: the base for unpin must not be what is to be unpinned. */
+	/* Also where descriptors hold inodes: the mount's descriptor must not be one that is to be unpinned. */
 	slot->reopenable = reopenable &&
 			   vfsd_host_mount_reopens(inodes, slot->mount, *fd, slot->inode.type,
 						   vfsd_slot_handle(slot));
 	if (inodes->by_handle && slot->reopenable && !nameless)
 		return 0;
-	if (inodes->config.handles == VFSD_HANDLES_MANDATORY && !slot->reopenable)
+	if (inodes->config.options.file_handles == VFSD_HANDLES_MANDATORY && !slot->reopenable)
 		return -EOPNOTSUPP;
 	if (!vfsd_reserve_fd(inodes))
 		return -ENFILE;
@@ -120,7 +120,7 @@ int vfsd_inode_add(struct vfsd_inodes *inodes, uint64_t nodeid, int *fd, const s
 		   struct vfsd_inode **ret)
 {
 	struct vfsd_file_handle handle = {.bytes = 0};
-	struct vfsd_wanted wanted = vfsd_wanted_ident(st);
+	struct vfsd_inode_key key = vfsd_inode_key_of(st);
 	struct vfsd_host_mount *mount;
 	struct vfsd_inode_slot *slot;
 	bool reopenable = false;
@@ -128,13 +128,13 @@ int vfsd_inode_add(struct vfsd_inodes *inodes, uint64_t nodeid, int *fd, const s
 	int error;
 
 	if (inodes->encode &&
-	    vfsd_host_handle_encode(*fd, "", true, &handle, &reopenable, &mnt_id) == 0) {
-		wanted.which = VFSD_BY_HANDLE;
-		wanted.handle = &handle;
+	    vfsd_file_handle_encode(*fd, "", true, &handle, &reopenable, &mnt_id) == 0) {
+		key.which = VFSD_BY_HANDLE;
+		key.handle = &handle;
 	} else {
-		wanted.certain = true;
+		key.ino_is_identity = true;
 	}
-	slot = vfsd_slot_find(inodes, &wanted, true);
+	slot = vfsd_slot_find(inodes, &key, true);
 	if (slot) {
 		*ret = &slot->inode;
 		return 0;
@@ -154,29 +154,29 @@ int vfsd_inode_add(struct vfsd_inodes *inodes, uint64_t nodeid, int *fd, const s
 		vfsd_slot_put(inodes, slot);
 		return error;
 	}
-	vfsd_slot_publish(inodes, slot, &wanted, &slot);
+	vfsd_slot_publish(inodes, slot, &key, &slot);
 	*ret = &slot->inode;
 	return 0;
 }
 
 /*
- * As vfsd_inode_add() for what its handle alone is to hold; @mount is consumed. *added: the guest has
- * not known it.
+ * As vfsd_inode_add() for an inode that is to be held by its handle alone; @mount is consumed. *added: it is
+ * new in the table.
  */
 static int add_by_handle(struct vfsd_inodes *inodes, const struct statx *st,
 			 struct vfsd_host_mount *mount, struct vfsd_file_handle *handle,
 			 struct vfsd_inode **ret, bool *added)
 {
-	struct vfsd_wanted wanted = vfsd_wanted_ident(st);
+	struct vfsd_inode_key key = vfsd_inode_key_of(st);
 	struct vfsd_inode_slot *slot;
 	int error;
 
-	wanted.which = VFSD_BY_HANDLE;
-	wanted.handle = handle;
-	slot = vfsd_slot_find(inodes, &wanted, true);
+	key.which = VFSD_BY_HANDLE;
+	key.handle = handle;
+	slot = vfsd_slot_find(inodes, &key, true);
 	*added = !slot;
 	if (slot) {
-		vfsd_slot_note_birth(slot, st);
+		vfsd_slot_note_btime(slot, st);
 		vfsd_host_mount_put(inodes, mount);
 	} else {
 		handle->fsid = mount->fsid;
@@ -186,7 +186,7 @@ static int add_by_handle(struct vfsd_inodes *inodes, const struct statx *st,
 			return error;
 		}
 		slot->reopenable = true;
-		vfsd_slot_publish(inodes, slot, &wanted, &slot);
+		vfsd_slot_publish(inodes, slot, &key, &slot);
 	}
 	*ret = &slot->inode;
 	return 0;
@@ -206,19 +206,19 @@ struct vfsd_inode *vfsd_inode_lookup_new(struct vfsd_inodes *inodes, int dir_fd,
 	if (!inodes->by_handle)
 		return NULL;
 	clock_gettime(CLOCK_REALTIME_COARSE, &before);
-	if (asked && !vfsd_statx_is_settled(st, &before))
+	if (asked && !vfsd_statx_btime_is_old(st, &before))
 		return NULL;
-	if (vfsd_host_handle_encode(dir_fd, name, false, &handle, &reopenable, &mnt_id) ||
+	if (vfsd_file_handle_encode(dir_fd, name, false, &handle, &reopenable, &mnt_id) ||
 	    statx(dir_fd, name, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, mask, st))
 		return NULL;
-	/* That is the handle's inode if it had its number before we asked for the handle. */
-	if (!vfsd_statx_is_settled(st, &before) || st->stx_nlink == 0 ||
+	/* It is the handle's inode if it had this number before the handle was encoded. */
+	if (!vfsd_statx_btime_is_old(st, &before) || st->stx_nlink == 0 ||
 	    mnt_id != vfsd_statx_mnt(st))
 		return NULL;
 	mount = vfsd_host_mount_find(inodes, vfsd_statx_dev(st), vfsd_statx_mnt(st));
 	if (!mount)
 		return NULL;
-	if (vfsd_host_handle_ino(mount->fs, &handle) != st->stx_ino) {
+	if (vfsd_file_handle_ino(mount->fs, &handle) != st->stx_ino) {
 		vfsd_host_mount_put(inodes, mount);
 		return NULL;
 	}
@@ -238,7 +238,7 @@ int vfsd_inode_lookup_open(struct vfsd_inodes *inodes, int fd, const struct stat
 	mount = vfsd_host_mount_find(inodes, vfsd_statx_dev(st), vfsd_statx_mnt(st));
 	if (!mount)
 		return -EAGAIN;
-	if (vfsd_host_handle_encode(fd, "", false, &handle, &reopenable, &mnt_id)) {
+	if (vfsd_file_handle_encode(fd, "", false, &handle, &reopenable, &mnt_id)) {
 		vfsd_host_mount_put(inodes, mount);
 		return -EAGAIN;
 	}
@@ -251,18 +251,18 @@ int vfsd_inode_lookup_fd(struct vfsd_inodes *inodes, int fd, const struct statx 
 	VFSD_FD_GUARD guard = fd;
 	int error = vfsd_inode_add(inodes, 0, &guard, st, ret);
 
-	if (!error && VFSD_UNLIKELY(vfsd_inodes_hold_lookups(inodes)))
-		vfsd_inode_keep_fd(inodes, *ret, &guard);
+	if (!error && VFSD_UNLIKELY(vfsd_inodes_cache_lookups(inodes)))
+		vfsd_inode_cache_opened_fd(inodes, *ret, &guard);
 	return error;
 }
 
 int vfsd_inode_add_lost(struct vfsd_inodes *inodes, uint64_t nodeid, uint32_t type,
 			struct vfsd_inode **ret)
 {
-	/* No such inode is on any host, and none that is asked for is found by this. */
+	/* No inode of the host has these numbers. */
 	const struct statx st = {.stx_mode = (uint16_t)type, .stx_ino = nodeid};
 	const struct vfsd_file_handle none = {.bytes = 0};
-	struct vfsd_wanted wanted = vfsd_wanted_ident(&st);
+	struct vfsd_inode_key key = vfsd_inode_key_of(&st);
 	struct vfsd_host_mount *mount = vfsd_host_mount_get(inodes, -1, &st);
 	struct vfsd_inode_slot *slot;
 	int error;
@@ -274,8 +274,8 @@ int vfsd_inode_add_lost(struct vfsd_inodes *inodes, uint64_t nodeid, uint32_t ty
 		vfsd_host_mount_put(inodes, mount);
 		return error;
 	}
-	wanted.certain = true;
-	vfsd_slot_publish(inodes, slot, &wanted, &slot);
+	key.ino_is_identity = true;
+	vfsd_slot_publish(inodes, slot, &key, &slot);
 	*ret = &slot->inode;
 	return 0;
 }
@@ -284,11 +284,12 @@ int vfsd_inode_add_root(struct vfsd_inodes *inodes, int fd)
 {
 	VFSD_FD_GUARD guard = fd;
 	struct vfsd_file_handle handle = {.bytes = 0};
-	bool encode = inodes->config.need_handles || inodes->config.handles != VFSD_HANDLES_NEVER;
+	bool encode = inodes->config.need_handles ||
+		      inodes->config.options.file_handles != VFSD_HANDLES_NEVER;
 	struct vfsd_host_mount *mount;
 	struct vfsd_inode_slot *slot;
 	bool reopenable = false;
-	struct vfsd_wanted wanted;
+	struct vfsd_inode_key key;
 	struct statx st;
 	uint64_t mnt_id;
 	int error;
@@ -297,15 +298,15 @@ int vfsd_inode_add_root(struct vfsd_inodes *inodes, int fd)
 	error = vfsd_statx_fd(fd, 0, STATX_BASIC_STATS | STATX_MNT_ID, &st);
 	if (error)
 		return error;
-	wanted = vfsd_wanted_ident(&st);
+	key = vfsd_inode_key_of(&st);
 	mount = vfsd_host_mount_get(inodes, fd, &st);
 	if (!mount)
 		return -ENOMEM;
 	inodes->encode = encode;
-	if (encode && vfsd_host_handle_encode(fd, "", true, &handle, &reopenable, &mnt_id) == 0) {
+	if (encode && vfsd_file_handle_encode(fd, "", true, &handle, &reopenable, &mnt_id) == 0) {
 		handle.fsid = mount->fsid;
-		wanted.which = VFSD_BY_HANDLE;
-		wanted.handle = &handle;
+		key.which = VFSD_BY_HANDLE;
+		key.handle = &handle;
 	}
 	error = slot_create(inodes, 0, &st, mount, &handle, &slot);
 	if (error) {
@@ -316,8 +317,9 @@ int vfsd_inode_add_root(struct vfsd_inodes *inodes, int fd)
 			   vfsd_host_mount_reopens(inodes, mount, fd, slot->inode.type,
 						   vfsd_slot_handle(slot));
 	inodes->can_unpin = slot->reopenable;
-	inodes->by_handle = inodes->config.handles != VFSD_HANDLES_NEVER && slot->reopenable;
-	if (inodes->config.handles == VFSD_HANDLES_MANDATORY && !inodes->by_handle) {
+	inodes->by_handle = inodes->config.options.file_handles != VFSD_HANDLES_NEVER &&
+			    slot->reopenable;
+	if (inodes->config.options.file_handles == VFSD_HANDLES_MANDATORY && !inodes->by_handle) {
 		vfsd_slot_put(inodes, slot);
 		return reopenable ? -EPERM : -EOPNOTSUPP;
 	}
@@ -326,7 +328,7 @@ int vfsd_inode_add_root(struct vfsd_inodes *inodes, int fd)
 		return -ENFILE;
 	}
 	atomic_store(&slot->fd, vfsd_fd_take(&guard));
-	vfsd_slot_publish(inodes, slot, &wanted, &slot);
+	vfsd_slot_publish(inodes, slot, &key, &slot);
 	vfsd_slot_put(inodes, slot);
 	return 0;
 }

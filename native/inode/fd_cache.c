@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Descriptors that are kept for a while.
+ * The cache of O_PATH descriptors of inodes that are held by their file handles.
  *
- * Whatever is done to an inode that its handle holds would open and close it each time. So what was
- * opened stays open for the next one, for a second at most: a removed file keeps its blocks no
- * longer than that, and an idle daemon has none. Nothing that is watched is pinned even so long.
+ * Without it each request would open the inode by its handle and close it again. A cached descriptor stays
+ * open for a second at most: a removed file keeps its blocks no longer than that, and an idle daemon has no
+ * cached descriptors. A watched inode is never cached, because the descriptor would pin it.
  *
- * What is looked up is held so too while the host replaces what the guest asks for, and then for half
- * a second at least: a guest that is told that its node id is gone looks the name up once more, and
- * what it finds has to be there when it comes with the new id.
+ * The cache also covers a race. A guest that gets ESTALE for a node id looks the name up again, but only once,
+ * and the inode that it finds must still be there when the next request comes with the new id. So for a while
+ * after an ESTALE, LOOKUP caches the descriptors of what it finds, for half a second at least.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -26,81 +26,82 @@ static uint64_t now_ms(void)
 	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
-static void let_go(struct vfsd_inodes *inodes, struct vfsd_inode_slot *slot)
+static void uncache(struct vfsd_inodes *inodes, struct vfsd_inode_slot *slot)
 {
 	int fd = -1;
 
 	pthread_mutex_lock(&inodes->unpin_lock);
-	if (atomic_load(&slot->fd) >= 0 && atomic_load(&slot->fd) & VFSD_FD_KEPT)
+	if (atomic_load(&slot->fd) >= 0 && atomic_load(&slot->fd) & VFSD_FD_CACHED)
 		fd = vfsd_slot_take_fd(slot);
 	pthread_mutex_unlock(&inodes->unpin_lock);
 	if (fd >= 0)
 		vfsd_host_fd_close(inodes, fd);
 }
 
-static void let_go_of(struct vfsd_inodes *inodes, uint64_t nodeid)
+static void uncache_id(struct vfsd_inodes *inodes, uint64_t nodeid)
 {
 	struct vfsd_inode *inode = vfsd_inode_get(inodes, nodeid);
 
 	if (inode)
-		let_go(inodes, vfsd_inode_slot(inode));
+		uncache(inodes, vfsd_inode_slot(inode));
 	vfsd_inode_put(inodes, inode);
 }
 
 /* unpin_lock is held, as for the next one. */
 static void drop_oldest(struct vfsd_inodes *inodes, uint32_t n)
 {
-	const uint32_t due = atomic_load_explicit(&inodes->kept_due, memory_order_relaxed);
-	const uint32_t kept = atomic_load_explicit(&inodes->n_kept, memory_order_relaxed);
+	const uint32_t n_due = atomic_load_explicit(&inodes->cached_due, memory_order_relaxed);
+	const uint32_t n_cached = atomic_load_explicit(&inodes->n_cached, memory_order_relaxed);
 
-	inodes->kept_at = (inodes->kept_at + n) % inodes->config.kept_max;
-	inodes->kept_old -= inodes->kept_old < n ? inodes->kept_old : n;
-	atomic_store_explicit(&inodes->kept_due, due < n ? 0 : due - n, memory_order_relaxed);
-	atomic_store_explicit(&inodes->n_kept, kept - n, memory_order_relaxed);
+	inodes->cached_at = (inodes->cached_at + n) % inodes->config.cached_fds_max;
+	inodes->cached_old -= inodes->cached_old < n ? inodes->cached_old : n;
+	atomic_store_explicit(&inodes->cached_due, n_due < n ? 0 : n_due - n, memory_order_relaxed);
+	atomic_store_explicit(&inodes->n_cached, n_cached - n, memory_order_relaxed);
 }
 
-/* What is returned (0: nothing) has to make room. */
-static uint64_t remember(struct vfsd_inodes *inodes, uint64_t nodeid)
+/* Returns the node id that has to be uncached to make room, 0: none. */
+static uint64_t append(struct vfsd_inodes *inodes, uint64_t nodeid)
 {
-	const uint32_t max = inodes->config.kept_max;
-	uint32_t n = atomic_load_explicit(&inodes->n_kept, memory_order_relaxed);
+	const uint32_t max = inodes->config.cached_fds_max;
+	uint32_t n = atomic_load_explicit(&inodes->n_cached, memory_order_relaxed);
 	uint64_t oldest = 0;
 
 	if (n == 0)
-		atomic_store_explicit(&inodes->kept_since_ms, now_ms(), memory_order_relaxed);
+		atomic_store_explicit(&inodes->cached_since_ms, now_ms(), memory_order_relaxed);
 	if (n == max) {
-		oldest = inodes->kept[inodes->kept_at];
+		oldest = inodes->cached[inodes->cached_at];
 		drop_oldest(inodes, 1);
 		n--;
 	}
-	inodes->kept[(inodes->kept_at + n) % max] = nodeid;
-	atomic_store_explicit(&inodes->n_kept, n + 1, memory_order_release);
+	inodes->cached[(inodes->cached_at + n) % max] = nodeid;
+	atomic_store_explicit(&inodes->n_cached, n + 1, memory_order_release);
 	return oldest;
 }
 
-/* True: @fd is the slot's now. *oldest (0: none) has to make room. */
-static bool keep(struct vfsd_inodes *inodes, struct vfsd_inode_slot *slot, int fd, uint64_t *oldest)
+/* True: the slot owns @fd now. *oldest has to be uncached to make room, 0: none. */
+static bool cache(struct vfsd_inodes *inodes, struct vfsd_inode_slot *slot, int fd,
+		  uint64_t *oldest)
 {
-	const int file = slot->inode.type == S_IFDIR ? 0 : VFSD_FD_KEPT_FILE;
+	const int file = slot->inode.type == S_IFDIR ? 0 : VFSD_FD_CACHED_FILE;
 	int none = -1;
 
 	*oldest = 0;
-	if (inodes->config.kept_max == 0 || slot->never_kept || slot->closing_fd >= 0)
+	if (inodes->config.cached_fds_max == 0 || slot->never_cached || slot->closing_fd >= 0)
 		return false;
-	/* Before it can be found: who removes a name looks at the count first. */
+	/* Count it before it can be found: whoever removes a name reads the count first. */
 	if (file)
-		atomic_fetch_add(&inodes->n_kept_files, 1);
-	if (!atomic_compare_exchange_strong(&slot->fd, &none, fd | VFSD_FD_KEPT | file)) {
+		atomic_fetch_add(&inodes->n_cached_files, 1);
+	if (!atomic_compare_exchange_strong(&slot->fd, &none, fd | VFSD_FD_CACHED | file)) {
 		if (file)
-			atomic_fetch_sub(&inodes->n_kept_files, 1);
+			atomic_fetch_sub(&inodes->n_cached_files, 1);
 		return false;
 	}
-	slot->kept_again = false;
-	*oldest = remember(inodes, slot->inode.nodeid);
+	slot->cached_again = false;
+	*oldest = append(inodes, slot->inode.nodeid);
 	return true;
 }
 
-int vfsd_inode_fd_borrow(struct vfsd_inodes *inodes, struct vfsd_inode *inode, bool *transient)
+int vfsd_inode_acquire_fd(struct vfsd_inodes *inodes, struct vfsd_inode *inode, bool *transient)
 {
 	int fd = vfsd_inode_fd_get(inodes, inode, transient);
 	uint64_t oldest;
@@ -110,10 +111,10 @@ int vfsd_inode_fd_borrow(struct vfsd_inodes *inodes, struct vfsd_inode *inode, b
 	if (!*transient || fd < 0)
 		return fd;
 	pthread_mutex_lock(&inodes->unpin_lock);
-	*transient = !keep(inodes, vfsd_inode_slot(inode), fd, &oldest);
+	*transient = !cache(inodes, vfsd_inode_slot(inode), fd, &oldest);
 	pthread_mutex_unlock(&inodes->unpin_lock);
 	if (oldest)
-		let_go_of(inodes, oldest);
+		uncache_id(inodes, oldest);
 	return fd;
 }
 
@@ -127,13 +128,13 @@ int vfsd_inode_open(struct vfsd_inodes *inodes, struct vfsd_inode *inode, int fl
 		return -EBADF;
 	flags &= ~O_NOFOLLOW;
 	fd = atomic_load(&slot->fd);
-	if (fd >= 0 && !(fd & VFSD_FD_KEPT))
+	if (fd >= 0 && !(fd & VFSD_FD_CACHED))
 		return vfsd_proc_reopen(inodes->config.proc_self_fd, fd, flags);
-	opened = vfsd_host_handle_open(atomic_load_explicit(&slot->mount->fd, memory_order_acquire),
+	opened = vfsd_file_handle_open(atomic_load_explicit(&slot->mount->fd, memory_order_acquire),
 				       vfsd_slot_handle(slot), flags);
 	if (VFSD_LIKELY(opened != -ESTALE))
 		return opened;
-	/* Not every filesystem finds what has no name any more, though it is held. */
+	/* Not every filesystem opens an inode without a name by handle, even if it is in use. */
 	if (fd >= 0)
 		return vfsd_proc_reopen(inodes->config.proc_self_fd, vfsd_fd_number(fd), flags);
 	vfsd_inodes_note_stale(inodes);
@@ -143,48 +144,48 @@ int vfsd_inode_open(struct vfsd_inodes *inodes, struct vfsd_inode *inode, int fl
 /* unpin_lock is held. */
 static bool has_room(const struct vfsd_inodes *inodes)
 {
-	return atomic_load_explicit(&inodes->n_kept, memory_order_relaxed) <
-	       inodes->config.kept_max;
+	return atomic_load_explicit(&inodes->n_cached, memory_order_relaxed) <
+	       inodes->config.cached_fds_max;
 }
 
-void vfsd_inode_keep(struct vfsd_inodes *inodes, struct vfsd_inode *inode)
+void vfsd_inode_cache_fd(struct vfsd_inodes *inodes, struct vfsd_inode *inode)
 {
 	struct vfsd_inode_slot *slot = vfsd_inode_slot(inode);
 	bool transient = false;
 	uint64_t none;
-	bool wanted;
+	bool cacheable;
 	int fd = -1;
 
 	pthread_mutex_lock(&inodes->unpin_lock);
-	wanted = !slot->never_kept && slot->closing_fd < 0 && has_room(inodes);
+	cacheable = !slot->never_cached && slot->closing_fd < 0 && has_room(inodes);
 	pthread_mutex_unlock(&inodes->unpin_lock);
-	if (wanted)
+	if (cacheable)
 		fd = vfsd_inode_fd_get(inodes, inode, &transient);
 	if (!transient || fd < 0)
 		return;
 	pthread_mutex_lock(&inodes->unpin_lock);
-	transient = !has_room(inodes) || !keep(inodes, slot, fd, &none);
+	transient = !has_room(inodes) || !cache(inodes, slot, fd, &none);
 	pthread_mutex_unlock(&inodes->unpin_lock);
 	vfsd_inode_fd_put(fd, transient);
 }
 
-void vfsd_inode_keep_fd(struct vfsd_inodes *inodes, struct vfsd_inode *inode, int *fd)
+void vfsd_inode_cache_opened_fd(struct vfsd_inodes *inodes, struct vfsd_inode *inode, int *fd)
 {
 	struct vfsd_inode_slot *slot = vfsd_inode_slot(inode);
 	uint64_t oldest = 0;
 	int held;
 
 	if (*fd < 0)
-		return; /* it has become the inode's own */
+		return; /* the inode has taken it */
 	pthread_mutex_lock(&inodes->unpin_lock);
 	held = atomic_load(&slot->fd);
-	if (held < 0 && keep(inodes, slot, *fd, &oldest))
+	if (held < 0 && cache(inodes, slot, *fd, &oldest))
 		(void)vfsd_fd_take(fd);
-	else if (held >= 0 && held & VFSD_FD_KEPT)
-		slot->kept_again = true;
+	else if (held >= 0 && held & VFSD_FD_CACHED)
+		slot->cached_again = true;
 	pthread_mutex_unlock(&inodes->unpin_lock);
 	if (oldest)
-		let_go_of(inodes, oldest);
+		uncache_id(inodes, oldest);
 }
 
 void vfsd_inodes_note_stale(struct vfsd_inodes *inodes)
@@ -192,7 +193,7 @@ void vfsd_inodes_note_stale(struct vfsd_inodes *inodes)
 	atomic_store_explicit(&inodes->stale_since_ms, now_ms(), memory_order_relaxed);
 }
 
-bool vfsd_inodes_hold_lookups(struct vfsd_inodes *inodes)
+bool vfsd_inodes_cache_lookups(struct vfsd_inodes *inodes)
 {
 	uint64_t since = atomic_load_explicit(&inodes->stale_since_ms, memory_order_relaxed);
 
@@ -200,22 +201,22 @@ bool vfsd_inodes_hold_lookups(struct vfsd_inodes *inodes)
 		return false;
 	if (now_ms() - since < VFSD_STALE_MS)
 		return true;
-	/* Let those who come next not ask for the time. */
+	/* Later calls need not read the clock. */
 	(void)atomic_compare_exchange_strong(&inodes->stale_since_ms, &since, 0);
 	return false;
 }
 
-bool vfsd_inodes_keep_files(struct vfsd_inodes *inodes)
+bool vfsd_inodes_have_cached_files(struct vfsd_inodes *inodes)
 {
-	return atomic_load(&inodes->n_kept_files) > 0;
+	return atomic_load(&inodes->n_cached_files) > 0;
 }
 
-void vfsd_inode_let_go(struct vfsd_inodes *inodes, struct vfsd_inode *inode)
+void vfsd_inode_uncache_fd(struct vfsd_inodes *inodes, struct vfsd_inode *inode)
 {
-	let_go(inodes, vfsd_inode_slot(inode));
+	uncache(inodes, vfsd_inode_slot(inode));
 }
 
-/* Its time has come, unless it was held once more. */
+/* Uncache it, unless it was cached again meanwhile. */
 static void expire(struct vfsd_inodes *inodes, uint64_t nodeid)
 {
 	struct vfsd_inode *inode = vfsd_inode_get(inodes, nodeid);
@@ -225,67 +226,68 @@ static void expire(struct vfsd_inodes *inodes, uint64_t nodeid)
 	if (!inode)
 		return;
 	pthread_mutex_lock(&inodes->unpin_lock);
-	again = slot->kept_again && atomic_load(&slot->fd) >= 0 && has_room(inodes);
-	slot->kept_again = false;
+	again = slot->cached_again && atomic_load(&slot->fd) >= 0 && has_room(inodes);
+	slot->cached_again = false;
 	if (again)
-		(void)remember(inodes, nodeid);
+		(void)append(inodes, nodeid);
 	pthread_mutex_unlock(&inodes->unpin_lock);
 	if (!again)
-		let_go(inodes, slot);
+		uncache(inodes, slot);
 	vfsd_inode_put(inodes, inode);
 }
 
 /*
- * Every half of the time, what was there the last time becomes due. Returns how many of those are in
- * @kept, no longer remembered.
+ * Each VFSD_FD_CACHED_MS / 2 the descriptors that were cached before the previous such moment become due. Take
+ * up to VFSD_FDS_EXPIRED_AT_ONCE of them off the list into @due. Returns how many.
  */
-static uint32_t take_due(struct vfsd_inodes *inodes, uint64_t kept[VFSD_KEPT_AT_ONCE])
+static uint32_t take_due(struct vfsd_inodes *inodes, uint64_t due[VFSD_FDS_EXPIRED_AT_ONCE])
 {
 	uint32_t n;
 
 	pthread_mutex_lock(&inodes->unpin_lock);
-	n = atomic_load_explicit(&inodes->kept_due, memory_order_relaxed);
+	n = atomic_load_explicit(&inodes->cached_due, memory_order_relaxed);
 	if (n == 0) {
-		n = inodes->kept_old;
-		atomic_store_explicit(&inodes->kept_due, n, memory_order_relaxed);
-		inodes->kept_old = atomic_load_explicit(&inodes->n_kept, memory_order_relaxed);
-		atomic_store_explicit(&inodes->kept_since_ms, now_ms(), memory_order_relaxed);
+		n = inodes->cached_old;
+		atomic_store_explicit(&inodes->cached_due, n, memory_order_relaxed);
+		inodes->cached_old = atomic_load_explicit(&inodes->n_cached, memory_order_relaxed);
+		atomic_store_explicit(&inodes->cached_since_ms, now_ms(), memory_order_relaxed);
 	}
-	if (n > VFSD_KEPT_AT_ONCE)
-		n = VFSD_KEPT_AT_ONCE;
+	if (n > VFSD_FDS_EXPIRED_AT_ONCE)
+		n = VFSD_FDS_EXPIRED_AT_ONCE;
 	for (uint32_t i = 0; i < n; i++)
-		kept[i] = inodes->kept[(inodes->kept_at + i) % inodes->config.kept_max];
+		due[i] = inodes->cached[(inodes->cached_at + i) % inodes->config.cached_fds_max];
 	if (n > 0)
 		drop_oldest(inodes, n);
 	pthread_mutex_unlock(&inodes->unpin_lock);
 	return n;
 }
 
-/* In how many ms something will be due; 0: now. */
+/* Returns in how many ms a descriptor will be due; 0: now. */
 static int due_in_ms(struct vfsd_inodes *inodes)
 {
 	uint64_t age_ms;
 
-	if (atomic_load_explicit(&inodes->kept_due, memory_order_relaxed) > 0)
+	if (atomic_load_explicit(&inodes->cached_due, memory_order_relaxed) > 0)
 		return 0;
-	age_ms = now_ms() - atomic_load_explicit(&inodes->kept_since_ms, memory_order_relaxed);
-	return age_ms < VFSD_KEPT_MS / 2 ? (int)(VFSD_KEPT_MS / 2 - age_ms) : 0;
+	age_ms = now_ms() - atomic_load_explicit(&inodes->cached_since_ms, memory_order_relaxed);
+	return age_ms < VFSD_FD_CACHED_MS / 2 ? (int)(VFSD_FD_CACHED_MS / 2 - age_ms) : 0;
 }
 
-int vfsd_inodes_tend(struct vfsd_inodes *inodes)
+int vfsd_inodes_expire_fds(struct vfsd_inodes *inodes)
 {
-	uint64_t kept[VFSD_KEPT_AT_ONCE];
+	uint64_t due[VFSD_FDS_EXPIRED_AT_ONCE];
 	int wait_ms;
 	uint32_t n;
 
-	if (atomic_load_explicit(&inodes->n_kept, memory_order_acquire) == 0)
+	if (atomic_load_explicit(&inodes->n_cached, memory_order_acquire) == 0)
 		return -1;
 	wait_ms = due_in_ms(inodes);
 	if (wait_ms > 0)
 		return wait_ms;
-	n = take_due(inodes, kept);
+	n = take_due(inodes, due);
 	for (uint32_t i = 0; i < n; i++)
-		expire(inodes, kept[i]);
-	return atomic_load_explicit(&inodes->n_kept, memory_order_acquire) == 0 ? -1 :
-										  due_in_ms(inodes);
+		expire(inodes, due[i]);
+	return atomic_load_explicit(&inodes->n_cached, memory_order_acquire) == 0 ?
+		       -1 :
+		       due_in_ms(inodes);
 }

@@ -40,7 +40,7 @@ static int encode(int dir_fd, const char *name, int flags, union kernel_handle *
 	return kernel->head.handle_bytes <= VFSD_HANDLE_BYTES_MAX ? 0 : -EOVERFLOW;
 }
 
-int vfsd_host_handle_encode(int dir_fd, const char *name, bool fid_too,
+int vfsd_file_handle_encode(int dir_fd, const char *name, bool fid_too,
 			    struct vfsd_file_handle *handle, bool *reopenable, uint64_t *mnt_id)
 {
 	int flags = name[0] ? 0 : AT_EMPTY_PATH;
@@ -66,11 +66,11 @@ bool vfsd_inode_handle_is_at(const struct vfsd_file_handle *handle, int dir_fd, 
 	bool reopenable;
 	uint64_t mnt_id;
 
-	return vfsd_host_handle_encode(dir_fd, name, true, &found, &reopenable, &mnt_id) == 0 &&
+	return vfsd_file_handle_encode(dir_fd, name, true, &found, &reopenable, &mnt_id) == 0 &&
 	       vfsd_file_handle_equal(&found, handle);
 }
 
-uint64_t vfsd_host_handle_ino(enum vfsd_host_fs fs, const struct vfsd_file_handle *handle)
+uint64_t vfsd_file_handle_ino(enum vfsd_host_fs fs, const struct vfsd_file_handle *handle)
 {
 	/* Types as in the kernel's include/linux/exportfs.h, and fs/xfs/xfs_export.h. */
 	enum { INO32_GEN = 1, BTRFS_WITHOUT_PARENT = 0x4d, XFS_INO64_GEN = 0x81 };
@@ -100,7 +100,7 @@ uint64_t vfsd_host_handle_ino(enum vfsd_host_fs fs, const struct vfsd_file_handl
  * While the number of a removed file is given to a new one, Linux answers ENOMEM for handles of the
  * old one. That takes a moment; memory that is really short stays so.
  */
-int vfsd_host_handle_open(int mount_fd, const struct vfsd_file_handle *handle, int flags)
+int vfsd_file_handle_open(int mount_fd, const struct vfsd_file_handle *handle, int flags)
 {
 	union kernel_handle kernel;
 	uint32_t tries = 0;

@@ -1,30 +1,32 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Node ids that outlive being forgotten.
+ * Node ids that are remembered after FORGET.
  *
- * A guest hands out file handles that are made of node ids (name_to_handle_at(), fanotify, an NFS
- * server), and its kernel forgets inodes as it likes. So what is forgotten, and can be opened by its
- * host handle, keeps its id for as long as there is room for its handle here: the id means this inode
- * and no other, and the inode gets this id again, whether it is asked for by LOOKUP "." or by its name.
- * The oldest make room. An entry takes memory alone: no descriptor, no mount, and of the slots its
- * number only. The memory comes with the first inode that is forgotten.
+ * A guest makes file handles out of node ids (name_to_handle_at(), fanotify, an NFS server), and its kernel
+ * forgets inodes whenever it likes. So an inode that can be opened by its host handle keeps its id after
+ * FORGET: the id means this inode and no other, and the inode gets this id again, whether the guest asks for it
+ * by LOOKUP "." or by name. When the table is full, the oldest entry makes room. An entry takes memory and the
+ * index of a slot, but no descriptor and no mount. The memory is mapped with the first entry.
  */
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 
+#include "base/util.h"
 #include "inode/internal.h"
 
 enum {
 	ENTRIES = 1 << 16,
 	BUCKETS = ENTRIES,
 	HANDLE_BYTES_MAX = 40, /* overlayfs over ext4 or XFS has 37 */
+	AWAIT_S = 1,
 };
 
 enum by { BY_ID, BY_HANDLE, BY_MAX };
 
 struct entry {
 	uint64_t nodeid;
-	uint64_t parent; /* the id of a directory that it was found in, 0: not known */
+	uint64_t parent; /* the id of the directory that it was found in, 0: not known */
 	uint64_t dev;
 	uint64_t mnt_id;
 	uint64_t fsid;
@@ -32,13 +34,13 @@ struct entry {
 	uint32_t handle_bytes;
 	uint32_t type; /* S_IFMT bits */
 	/* Numbers of entries, 0: none. */
-	uint32_t next[BY_MAX]; /* in the bucket; next[BY_ID] also of what is free */
+	uint32_t next[BY_MAX]; /* in the bucket; next[BY_ID] also among the free ones */
 	uint32_t older;
 	uint32_t newer;
 	uint8_t handle[HANDLE_BYTES_MAX];
 };
 
-/* Mapped as zeros, so that only what has been used takes memory. Entry 0 is none. */
+/* Mapped as zeros: only entries that have been used take memory. Number 0 means none. */
 struct vfsd_forgotten {
 	struct entry entries[ENTRIES + 1];
 	uint32_t buckets[BY_MAX][BUCKETS];
@@ -50,14 +52,15 @@ struct vfsd_forgotten {
 
 static uint32_t *bucket_of_id(struct vfsd_forgotten *table, uint64_t nodeid)
 {
-	/* Indices are given out from below, and are unique here. */
+	/* Indexes of slots are small numbers, and no two entries have the same. */
 	return &table->buckets[BY_ID][(uint32_t)nodeid % BUCKETS];
 }
 
 static uint32_t *bucket_of_handle(const struct vfsd_inodes *inodes,
 				  const struct vfsd_file_handle *handle)
 {
-	return &inodes->forgotten->buckets[BY_HANDLE][vfsd_handle_hash(inodes, handle) % BUCKETS];
+	return &inodes->forgotten
+			->buckets[BY_HANDLE][vfsd_file_handle_hash(inodes, handle) % BUCKETS];
 }
 
 static struct vfsd_file_handle handle_of(const struct entry *entry)
@@ -78,7 +81,7 @@ static void unchain(struct vfsd_forgotten *table, uint32_t *link, uint32_t n, en
 	*link = table->entries[n].next[by];
 }
 
-/* The lock is held. The index of its node id stays reserved. */
+/* Remove the entry. The lock is held. The index of its node id stays reserved. */
 static void take_out(struct vfsd_inodes *inodes, uint32_t n)
 {
 	struct vfsd_forgotten *table = inodes->forgotten;
@@ -103,7 +106,7 @@ static void drop(struct vfsd_inodes *inodes, uint32_t n)
 	vfsd_slot_unreserve(inodes, (uint32_t)nodeid);
 }
 
-/* The lock is held. 0: it is not here. */
+/* The number of the entry with that handle, 0: none. The lock is held. */
 static uint32_t find_handle(const struct vfsd_inodes *inodes, const struct vfsd_file_handle *handle,
 			    uint64_t dev, uint64_t mnt_id)
 {
@@ -121,7 +124,7 @@ static uint32_t find_handle(const struct vfsd_inodes *inodes, const struct vfsd_
 	return 0;
 }
 
-/* The lock is held. 0: there is no memory. */
+/* The number of an unused entry, 0: no memory. The lock is held. */
 static uint32_t allocate(struct vfsd_inodes *inodes)
 {
 	struct vfsd_forgotten *table = inodes->forgotten;
@@ -150,7 +153,7 @@ bool vfsd_forgotten_takes(const struct vfsd_inode_slot *slot)
 	return slot->reopenable && bytes > 0 && bytes <= HANDLE_BYTES_MAX;
 }
 
-/* The lock is held. The id that the directory with that index had, 0: it is not here. */
+/* The remembered id of the directory with that slot index, 0: none. The lock is held. */
 static uint64_t id_of_index(struct vfsd_forgotten *table, uint32_t index)
 {
 	uint32_t n = table ? *bucket_of_id(table, index) : 0;
@@ -176,7 +179,7 @@ bool vfsd_forgotten_add(struct vfsd_inodes *inodes, const struct vfsd_inode *ino
 
 		if (!parent && inode->found_in)
 			parent = id_of_index(table, inode->found_in);
-		/* It was looked up anew while its last request was under way. */
+		/* The inode was looked up again, and forgotten, during its last request: it has two ids. */
 		if (other)
 			drop(inodes, other);
 		entry = &table->entries[n];
@@ -252,25 +255,68 @@ void vfsd_forgotten_clear(struct vfsd_inodes *inodes)
 	pthread_mutex_unlock(&inodes->forgotten_lock);
 }
 
+void vfsd_forgotten_begin(struct vfsd_inodes *inodes)
+{
+	atomic_fetch_add(&inodes->n_ending, 1);
+}
+
+void vfsd_forgotten_end(struct vfsd_inodes *inodes)
+{
+	atomic_fetch_sub(&inodes->n_ending, 1);
+	if (VFSD_LIKELY(atomic_load(&inodes->n_awaiting) == 0))
+		return;
+	pthread_mutex_lock(&inodes->forgotten_lock);
+	pthread_cond_broadcast(&inodes->ended);
+	pthread_mutex_unlock(&inodes->forgotten_lock);
+}
+
+/* The number of the entry with that id, 0: none. The lock is held. */
+static uint32_t find_id(struct vfsd_inodes *inodes, uint64_t nodeid)
+{
+	struct vfsd_forgotten *table = inodes->forgotten;
+	uint32_t n = table ? *bucket_of_id(table, nodeid) : 0;
+
+	while (n && table->entries[n].nodeid != nodeid)
+		n = table->entries[n].next[BY_ID];
+	return n;
+}
+
+/* The same, after what ends at the moment has ended. The lock is held, but while this sleeps. */
+static uint32_t await_id(struct vfsd_inodes *inodes, uint64_t nodeid)
+{
+	struct timespec end;
+	uint32_t n;
+	int error = 0;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &end);
+	end.tv_sec += AWAIT_S;
+	atomic_fetch_add(&inodes->n_awaiting, 1);
+	while (error == 0 && atomic_load(&inodes->n_ending) > 0 && !find_id(inodes, nodeid))
+		error = pthread_cond_clockwait(&inodes->ended, &inodes->forgotten_lock,
+					       CLOCK_MONOTONIC, &end);
+	n = find_id(inodes, nodeid);
+	atomic_fetch_sub(&inodes->n_awaiting, 1);
+	return n;
+}
+
 bool vfsd_forgotten_find(struct vfsd_inodes *inodes, uint64_t nodeid, struct vfsd_forgotten_id *ret)
 {
-	uint32_t n = 0;
+	uint32_t n;
 
 	pthread_mutex_lock(&inodes->forgotten_lock);
-	if (inodes->forgotten) {
-		const struct entry *entries = inodes->forgotten->entries;
+	n = find_id(inodes, nodeid);
+	if (!n && atomic_load(&inodes->n_ending) > 0)
+		n = await_id(inodes, nodeid);
+	if (n) {
+		const struct entry *entry = &inodes->forgotten->entries[n];
 
-		n = *bucket_of_id(inodes->forgotten, nodeid);
-		while (n && entries[n].nodeid != nodeid)
-			n = entries[n].next[BY_ID];
-		if (n)
-			*ret = (struct vfsd_forgotten_id){
-				.handle = handle_of(&entries[n]),
-				.parent = entries[n].parent,
-				.dev = entries[n].dev,
-				.mnt_id = entries[n].mnt_id,
-				.type = entries[n].type,
-			};
+		*ret = (struct vfsd_forgotten_id){
+			.handle = handle_of(entry),
+			.parent = entry->parent,
+			.dev = entry->dev,
+			.mnt_id = entry->mnt_id,
+			.type = entry->type,
+		};
 	}
 	pthread_mutex_unlock(&inodes->forgotten_lock);
 	return n != 0;

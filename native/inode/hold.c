@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Inodes that a descriptor must hold, and those that it must not.
+ * Inodes that must be held by a descriptor, and inodes that must not.
  *
- * A handle finds nothing that has lost its last name, but the guest may have it as a working directory
- * or by O_PATH, of which nobody else knows. So what the guest removes while it holds it is held by a
- * descriptor until the guest forgets it. What is watched, on the other hand, is let go of.
+ * An inode that has lost its last name cannot be opened by its handle, but the guest may still use it, as a
+ * working directory or with O_PATH, which the daemon does not see. So when the guest removes an inode that it
+ * holds, a descriptor holds the inode until the guest forgets it. A watched inode, on the other hand, must not
+ * be pinned by a descriptor.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -13,15 +14,15 @@
 #include "inode/internal.h"
 #include "base/quota.h"
 
-/* unpin_lock is held. Is what was kept for a while, if anything was, the slot's for good now? */
-static bool hold_kept(struct vfsd_inodes *inodes, struct vfsd_inode_slot *slot)
+/* Make the cached descriptor, if there is one, the slot's own. unpin_lock is held. True: there was one. */
+static bool hold_cached(struct vfsd_inodes *inodes, struct vfsd_inode_slot *slot)
 {
 	int fd = atomic_load(&slot->fd);
 
-	if (fd < 0 || !(fd & VFSD_FD_KEPT))
+	if (fd < 0 || !(fd & VFSD_FD_CACHED))
 		return false;
-	if (fd & VFSD_FD_KEPT_FILE)
-		atomic_fetch_sub(&inodes->n_kept_files, 1);
+	if (fd & VFSD_FD_CACHED_FILE)
+		atomic_fetch_sub(&inodes->n_cached_files, 1);
 	atomic_store(&slot->fd, vfsd_fd_number(fd));
 	slot->held = true;
 	return true;
@@ -35,20 +36,20 @@ int vfsd_inode_hold(struct vfsd_inodes *inodes, struct vfsd_inode *inode, bool w
 	bool done;
 	int fd;
 
-	if (held >= 0 && !(held & VFSD_FD_KEPT))
+	if (held >= 0 && !(held & VFSD_FD_CACHED))
 		return 0;
 	if (!vfsd_quota_take(inodes->config.fd_quota))
 		return -ENFILE;
 	pthread_mutex_lock(&inodes->unpin_lock);
-	done = hold_kept(inodes, slot);
+	done = hold_cached(inodes, slot);
 	pthread_mutex_unlock(&inodes->unpin_lock);
 	if (done)
 		return 0;
-	fd = vfsd_host_handle_open(atomic_load_explicit(&slot->mount->fd, memory_order_acquire),
+	fd = vfsd_file_handle_open(atomic_load_explicit(&slot->mount->fd, memory_order_acquire),
 				   vfsd_slot_handle(slot), O_PATH);
 	pthread_mutex_lock(&inodes->unpin_lock);
-	if (fd >= 0 && (watched_too || !slot->never_kept)) {
-		done = hold_kept(inodes, slot);
+	if (fd >= 0 && (watched_too || !slot->never_cached)) {
+		done = hold_cached(inodes, slot);
 		if (!done && atomic_compare_exchange_strong(&slot->fd, &none, fd)) {
 			slot->held = done = true;
 			fd = -1;
@@ -77,7 +78,7 @@ bool vfsd_inode_unpin(struct vfsd_inodes *inodes, struct vfsd_inode *inode)
 		pthread_mutex_unlock(&inodes->unpin_lock);
 		return false;
 	}
-	slot->never_kept = true;
+	slot->never_cached = true;
 	if (slot->held) {
 		pthread_mutex_unlock(&inodes->unpin_lock);
 		return false;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The indexes of the node-id table: by (dev, ino, mnt), and by handle. See table.c for which of them
- * decides. Each is cut into shards with a lock of their own; the hash decides on the shard as well.
+ * The two hash indexes of the node-id table: by (dev, ino, mnt) and by handle. table.c says which of them
+ * identifies an inode. Each index has shards, each shard a lock; the top bits of the hash select the shard.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -13,13 +13,13 @@
 
 enum {
 	BUCKETS_MIN = 16,
-	BIRTH_PAST_S = 5,
+	BTIME_OLD_S = 5,
 };
 
 static uint64_t hash_ident(const struct vfsd_inodes *inodes, uint64_t dev, uint64_t ino,
 			   uint64_t mnt_id)
 {
-	/* Who could choose dev or mnt_id is not the guest. */
+	/* A guest cannot choose dev and mnt_id. */
 	return vfsd_hash_mix(inodes->seed ^ ino ^ dev * 0x9e3779b97f4a7c15ULL ^
 			     mnt_id * 0xc2b2ae3d27d4eb4fULL);
 }
@@ -28,7 +28,7 @@ static uint64_t slot_hash(const struct vfsd_inodes *inodes, const struct vfsd_in
 			  enum vfsd_index which)
 {
 	if (which == VFSD_BY_HANDLE)
-		return vfsd_handle_hash(inodes, vfsd_slot_handle(slot));
+		return vfsd_file_handle_hash(inodes, vfsd_slot_handle(slot));
 	return hash_ident(inodes, slot->inode.dev, slot->inode.ino, slot->inode.mnt_id);
 }
 
@@ -43,7 +43,7 @@ static uint32_t *bucket_of(const struct vfsd_inode_shard *shard, uint64_t hash)
 	return &shard->buckets[hash & (shard->n_buckets - 1)];
 }
 
-/* Best effort: without memory the chains just stay as they are. */
+/* Best effort: without memory the shard keeps its size. */
 static void shard_resize(struct vfsd_inodes *inodes, struct vfsd_inode_shard *shard,
 			 enum vfsd_index which, uint32_t n_buckets)
 {
@@ -102,41 +102,41 @@ static void index_remove(struct vfsd_inodes *inodes, struct vfsd_inode_slot *slo
 	pthread_mutex_unlock(&shard->lock);
 }
 
-static uint64_t statx_birth(const struct statx *st)
+static uint64_t statx_btime_ns(const struct statx *st)
 {
 	if (!(st->stx_mask & STATX_BTIME) || st->stx_btime.tv_sec <= 0)
 		return 0;
 	return (uint64_t)st->stx_btime.tv_sec * UINT64_C(1000000000) + st->stx_btime.tv_nsec;
 }
 
-struct vfsd_wanted vfsd_wanted_ident(const struct statx *st)
+struct vfsd_inode_key vfsd_inode_key_of(const struct statx *st)
 {
-	return (struct vfsd_wanted){
+	return (struct vfsd_inode_key){
 		.which = VFSD_BY_IDENT,
 		.match_dev_ino = true,
 		.match_mnt = true,
 		.dev = vfsd_statx_dev(st),
 		.ino = st->stx_ino,
 		.mnt_id = vfsd_statx_mnt(st),
-		.birth = statx_birth(st),
+		.btime = statx_btime_ns(st),
 	};
 }
 
-bool vfsd_statx_is_settled(const struct statx *st, const struct timespec *now)
+bool vfsd_statx_btime_is_old(const struct statx *st, const struct timespec *now)
 {
 	/* Clocks are coarse, and may be set back a little. */
-	return statx_birth(st) != 0 && now->tv_sec - BIRTH_PAST_S > st->stx_btime.tv_sec;
+	return statx_btime_ns(st) != 0 && now->tv_sec - BTIME_OLD_S > st->stx_btime.tv_sec;
 }
 
-void vfsd_slot_note_birth(struct vfsd_inode_slot *slot, const struct statx *st)
+void vfsd_slot_note_btime(struct vfsd_inode_slot *slot, const struct statx *st)
 {
 	struct timespec now;
 
 	if (slot->mount->fs == VFSD_FS_OTHER)
 		return;
 	clock_gettime(CLOCK_REALTIME_COARSE, &now);
-	if (vfsd_statx_is_settled(st, &now))
-		atomic_store_explicit(&slot->birth, statx_birth(st), memory_order_relaxed);
+	if (vfsd_statx_btime_is_old(st, &now))
+		atomic_store_explicit(&slot->btime, statx_btime_ns(st), memory_order_relaxed);
 }
 
 static bool handle_data_equal(const struct vfsd_file_handle *a, const struct vfsd_file_handle *b)
@@ -145,38 +145,38 @@ static bool handle_data_equal(const struct vfsd_file_handle *a, const struct vfs
 	       memcmp(a->data, b->data, a->bytes) == 0;
 }
 
-static bool slot_is(const struct vfsd_inode_slot *slot, const struct vfsd_wanted *wanted)
+static bool slot_is(const struct vfsd_inode_slot *slot, const struct vfsd_inode_key *key)
 {
 	const struct vfsd_inode *inode = &slot->inode;
 
-	if (wanted->match_dev_ino && (inode->dev != wanted->dev || inode->ino != wanted->ino))
+	if (key->match_dev_ino && (inode->dev != key->dev || inode->ino != key->ino))
 		return false;
-	if (wanted->match_mnt && inode->mnt_id != wanted->mnt_id)
+	if (key->match_mnt && inode->mnt_id != key->mnt_id)
 		return false;
-	if (wanted->certain && atomic_load_explicit(&slot->fd, memory_order_relaxed) < 0) {
-		uint64_t birth = atomic_load_explicit(&slot->birth, memory_order_relaxed);
+	if (key->ino_is_identity && atomic_load_explicit(&slot->fd, memory_order_relaxed) < 0) {
+		uint64_t btime = atomic_load_explicit(&slot->btime, memory_order_relaxed);
 
-		if (birth == 0 || birth != wanted->birth)
+		if (btime == 0 || btime != key->btime)
 			return false;
 	}
-	if (!wanted->handle)
+	if (!key->handle)
 		return true;
-	if (wanted->match_fsid && vfsd_slot_handle(slot)->fsid != wanted->handle->fsid)
+	if (key->match_fsid && vfsd_slot_handle(slot)->fsid != key->handle->fsid)
 		return false;
-	return handle_data_equal(vfsd_slot_handle(slot), wanted->handle);
+	return handle_data_equal(vfsd_slot_handle(slot), key->handle);
 }
 
-static uint64_t wanted_hash(const struct vfsd_inodes *inodes, const struct vfsd_wanted *wanted)
+static uint64_t key_hash(const struct vfsd_inodes *inodes, const struct vfsd_inode_key *key)
 {
-	if (wanted->which == VFSD_BY_HANDLE)
-		return vfsd_handle_hash(inodes, wanted->handle);
-	return hash_ident(inodes, wanted->dev, wanted->ino, wanted->mnt_id);
+	if (key->which == VFSD_BY_HANDLE)
+		return vfsd_file_handle_hash(inodes, key->handle);
+	return hash_ident(inodes, key->dev, key->ino, key->mnt_id);
 }
 
 /* The shard's lock is held. Takes a reference, and a lookup if @count. */
 static struct vfsd_inode_slot *shard_find(struct vfsd_inodes *inodes,
 					  struct vfsd_inode_shard *shard,
-					  const struct vfsd_wanted *wanted, uint64_t hash,
+					  const struct vfsd_inode_key *key, uint64_t hash,
 					  bool count)
 {
 	uint32_t index = *bucket_of(shard, hash);
@@ -184,38 +184,38 @@ static struct vfsd_inode_slot *shard_find(struct vfsd_inodes *inodes,
 	while (index) {
 		struct vfsd_inode_slot *slot = vfsd_slot_at(inodes, index);
 
-		if (slot_is(slot, wanted) &&
+		if (slot_is(slot, key) &&
 		    (count ? vfsd_slot_count_lookup(slot) : atomic_load(&slot->nlookup) > 0)) {
 			/* Linked, so the table still holds its reference. */
 			atomic_fetch_add(&slot->refs, 1);
 			return slot;
 		}
-		index = slot->next[wanted->which];
+		index = slot->next[key->which];
 	}
 	return NULL;
 }
 
-struct vfsd_inode_slot *vfsd_slot_find(struct vfsd_inodes *inodes, const struct vfsd_wanted *wanted,
+struct vfsd_inode_slot *vfsd_slot_find(struct vfsd_inodes *inodes, const struct vfsd_inode_key *key,
 				       bool count)
 {
-	uint64_t hash = wanted_hash(inodes, wanted);
-	struct vfsd_inode_shard *shard = shard_of(inodes, wanted->which, hash);
+	uint64_t hash = key_hash(inodes, key);
+	struct vfsd_inode_shard *shard = shard_of(inodes, key->which, hash);
 	struct vfsd_inode_slot *slot;
 
 	pthread_mutex_lock(&shard->lock);
-	slot = shard_find(inodes, shard, wanted, hash, count);
+	slot = shard_find(inodes, shard, key, hash, count);
 	pthread_mutex_unlock(&shard->lock);
 	return slot;
 }
 
 void vfsd_slot_publish(struct vfsd_inodes *inodes, struct vfsd_inode_slot *slot,
-		       const struct vfsd_wanted *wanted, struct vfsd_inode_slot **ret)
+		       const struct vfsd_inode_key *key, struct vfsd_inode_slot **ret)
 {
-	uint64_t hash = wanted_hash(inodes, wanted);
-	struct vfsd_inode_shard *shard = shard_of(inodes, wanted->which, hash);
+	uint64_t hash = key_hash(inodes, key);
+	struct vfsd_inode_shard *shard = shard_of(inodes, key->which, hash);
 	struct vfsd_inode_slot *other;
 
-	if (wanted->which == VFSD_BY_HANDLE) {
+	if (key->which == VFSD_BY_HANDLE) {
 		uint64_t ident = slot_hash(inodes, slot, VFSD_BY_IDENT);
 		struct vfsd_inode_shard *second = shard_of(inodes, VFSD_BY_IDENT, ident);
 
@@ -224,9 +224,9 @@ void vfsd_slot_publish(struct vfsd_inodes *inodes, struct vfsd_inode_slot *slot,
 		pthread_mutex_unlock(&second->lock);
 	}
 	pthread_mutex_lock(&shard->lock);
-	other = shard_find(inodes, shard, wanted, hash, true);
+	other = shard_find(inodes, shard, key, hash, true);
 	if (!other) {
-		index_insert(inodes, shard, slot, wanted->which, hash);
+		index_insert(inodes, shard, slot, key->which, hash);
 		atomic_fetch_add(&slot->refs, 1); /* the caller's, besides the table's */
 		atomic_fetch_add_explicit(&inodes->count, 1, memory_order_relaxed);
 		atomic_store(&slot->nlookup, 1);
@@ -235,7 +235,7 @@ void vfsd_slot_publish(struct vfsd_inodes *inodes, struct vfsd_inode_slot *slot,
 	*ret = other ? other : slot;
 	if (!other)
 		return;
-	if (wanted->which == VFSD_BY_HANDLE)
+	if (key->which == VFSD_BY_HANDLE)
 		index_remove(inodes, slot, VFSD_BY_IDENT);
 	vfsd_slot_put(inodes, slot);
 }

@@ -1,22 +1,22 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * inode/internal - what the files of the node-id table share. Each calls only those before it:
+ * inode/internal - what the files of the node-id table share. Each file calls only those above it:
  *
- *   file_handle     handles, by which the host finds inodes
- *   mounts          through which it opens them
+ *   file_handle     encoding, comparing and opening file handles
+ *   mounts          the mounts that handles are opened through
  *   slot_alloc      the memory of slots
- *   forgotten       ids for later
+ *   forgotten       node ids that are remembered after FORGET
  *   slot            one inode: its references and its descriptor
- *   index           finding inodes
- *   fd_cache        descriptors for a while
- *   hold            inodes that a descriptor holds, or must not
- *   place           where directories are
- *   open_forgotten  inodes by ids for later
- *   readdir_cache   directories that are listed often
- *   reserve         what a new inode needs, taken ahead
+ *   index           the hash indexes: by inode number and by handle
+ *   fd_cache        the cache of O_PATH descriptors
+ *   hold            inodes that must be held by a descriptor, and those that must not
+ *   place           whether a directory is below the root
+ *   open_forgotten  opening an inode by a remembered id
+ *   readdir_cache   READDIRPLUS of directories that are listed often
+ *   reserve         slot, memory and quota of an inode that is about to be made
  *   add             inodes that come into the table
- *   table           the table: what asks it, what is forgotten, how it is made
- *   restore, scan   all that is in it, for a migration
+ *   table           lookups, FORGET, creation of the table
+ *   restore         iterating over all inodes; migration
  *
  * Nobody else includes this.
  */
@@ -33,68 +33,65 @@
 
 enum {
 	VFSD_INODE_SHARDS = 64,
-	VFSD_INODE_CHUNK_SLOTS = 512,  /* 64 KiB */
-	VFSD_INODE_CHUNKS_MAX = 32768, /* 16 M inodes */
-	VFSD_HANDLE_INLINE_BYTES = 20, /* ext4 8, xfs and tmpfs 12, btrfs 20 */
-	VFSD_KEPT_AT_ONCE = 256,       /* closed by one call of vfsd_inodes_tend() */
-	VFSD_KEPT_MS = 1000,	       /* at most; at least half of it */
-	VFSD_STALE_MS = 2000,	       /* so long after an ESTALE, lookups hold what they find */
+	VFSD_INODE_CHUNK_SLOTS = 512,	/* 64 KiB */
+	VFSD_INODE_CHUNKS_MAX = 32768,	/* 16 M inodes */
+	VFSD_HANDLE_INLINE_BYTES = 20,	/* ext4 8, xfs and tmpfs 12, btrfs 20 */
+	VFSD_FDS_EXPIRED_AT_ONCE = 256, /* closed by one call of vfsd_inodes_expire_fds() */
+	VFSD_FD_CACHED_MS = 1000,	/* at most; at least half of it */
+	VFSD_STALE_MS = 2000,		/* so long after an ESTALE, lookups cache descriptors */
 };
 
-/* Set in vfsd_inode_slot.refs while closing_fd waits for its last borrower. */
+/* Set in vfsd_inode_slot.refs while somebody may still use closing_fd. */
 #define VFSD_INODE_CLOSING 0x80000000u
 
-/* Set in vfsd_inode_slot.fd and closing_fd of a descriptor that is only kept for a while. */
-#define VFSD_FD_KEPT 0x40000000
-/* Besides, if it is not a directory's. */
-#define VFSD_FD_KEPT_FILE 0x20000000
+/* Set in vfsd_inode_slot.fd and closing_fd if the descriptor is a cached one. */
+#define VFSD_FD_CACHED 0x40000000
+/* Set in addition if it is not a directory's. */
+#define VFSD_FD_CACHED_FILE 0x20000000
 
 static inline int vfsd_fd_number(int fd)
 {
-	return fd & ~(VFSD_FD_KEPT | VFSD_FD_KEPT_FILE);
+	return fd & ~(VFSD_FD_CACHED | VFSD_FD_CACHED_FILE);
 }
 
-/* Those whose birth times are this host's clock's, and whose handles we can read. */
+/* Filesystems whose btime comes from this host's clock, and whose handles have a known layout. */
 enum vfsd_host_fs { VFSD_FS_OTHER, VFSD_FS_EXT4, VFSD_FS_XFS, VFSD_FS_BTRFS, VFSD_FS_TMPFS };
 
-/* One mounted filesystem (one st_dev of it) that inodes of the table live on. */
+/* One mount (one st_dev of it) that has inodes in the table. */
 struct vfsd_host_mount {
 	struct vfsd_host_mount *next; /* protected by mounts_lock, as is refs */
 	uint64_t mnt_id;
 	uint64_t dev;
 	uint64_t fsid;
 	uint64_t refs;
-	_Atomic int fd;	      /* base for open_by_handle_at(), -1: none yet */
-	bool no_reopen;	      /* open_by_handle_at() was tried in vain; protected by mounts_lock */
+	_Atomic int fd;	      /* for open_by_handle_at(), -1: none yet */
+	bool no_reopen;	      /* open_by_handle_at() has failed; protected by mounts_lock */
 	enum vfsd_host_fs fs; /* constant */
 };
 
 enum vfsd_index { VFSD_BY_IDENT, VFSD_BY_HANDLE, VFSD_INDEXES };
 
-/*
- * 128 bytes. All zeros is a free slot (refs == 0). The table holds one of refs as long as the slot
- * is linked in an index.
- */
+/* All zeros is a free slot (refs == 0). The table holds one reference while the slot is in an index. */
 struct vfsd_inode_slot {
 	struct vfsd_inode inode; /* first: a vfsd_inode is cast to its slot */
 	_Atomic uint32_t refs;
 	uint32_t next[VFSD_INDEXES]; /* slot index or 0; protected by the shard's lock */
-	_Atomic int fd;		     /* our O_PATH descriptor, -1: the handle alone holds it */
-	int closing_fd;		     /* was fd until it was let go; protected by unpin_lock */
-	bool reopenable : 1;	     /* the handle is good for open_by_handle_at(); constant */
-	bool handle_outside : 1;     /* handle_space holds a pointer to it, malloc()ed; constant */
+	_Atomic int fd;		     /* O_PATH, -1: the handle alone holds the inode */
+	int closing_fd;		     /* was fd, to be closed; protected by unpin_lock */
+	bool reopenable : 1;	     /* open_by_handle_at() takes the handle; constant */
+	bool handle_outside : 1;     /* handle_space has a pointer to a malloc()ed one; constant */
 	uint8_t : 0;
-	bool never_kept
+	bool never_cached
 		: 1; /* no descriptor may pin it; protected by unpin_lock, as the next two */
-	bool kept_again : 1;	  /* held once more since it was kept */
+	bool cached_again : 1;	  /* cached once more meanwhile */
 	bool held : 1;		  /* fd stays until the guest forgets the inode */
-	bool was_forgotten;	  /* the guest may ask for its id; set by who forgets it */
-	_Atomic uint8_t listings; /* of a directory: how many lately, see readdir_cache.c */
-	_Atomic uint64_t nlookup; /* the guest's count; 0: not (or no more) held */
+	bool was_forgotten;	  /* remember the id; set by FORGET */
+	_Atomic uint8_t listings; /* of a directory: how many lately; readdir_cache.c */
+	_Atomic uint64_t nlookup; /* the guest's count; 0: not held */
 	struct vfsd_host_mount *mount;
-	_Atomic uint64_t birth; /* ns since 1970, 0: tells nothing; see vfsd_slot_note_birth() */
+	_Atomic uint64_t btime; /* ns since 1970, 0: not to be used; see vfsd_slot_note_btime() */
 	_Alignas(uint64_t) uint8_t handle_space[36];
-	_Atomic uint32_t uncovered; /* as of so many mount changes nothing was upon its name */
+	_Atomic uint32_t uncovered; /* mount changes when its name was no mount point */
 };
 
 _Static_assert(sizeof(struct vfsd_inode_slot) == 128, "two cache lines an inode");
@@ -118,10 +115,10 @@ struct vfsd_inode_chunk {
 
 struct vfsd_inodes {
 	struct vfsd_inodes_config config;
-	bool by_handle; /* new inodes are held by handle where possible */
+	bool by_handle; /* new inodes are held by their handles where possible */
 	bool can_unpin; /* the root's handle can be reopened */
 	bool encode;	/* handles are computed at all */
-	uint64_t seed;	/* of the hash, so that nobody can aim at a bucket */
+	uint64_t seed;	/* of the hash, so that a guest cannot choose buckets */
 	_Atomic uint64_t count;
 	_Atomic uint32_t generation;
 
@@ -135,24 +132,28 @@ struct vfsd_inodes {
 	struct vfsd_host_mount *mounts;
 
 	pthread_mutex_t unpin_lock;
-	/* Whose descriptors are kept, the oldest at kept_at; protected by unpin_lock. */
-	uint64_t *kept; /* config.kept_max of them */
-	uint32_t kept_at;
-	uint32_t kept_old;	   /* so many of the oldest were there half of VFSD_KEPT_MS ago */
-	_Atomic uint32_t kept_due; /* so many of those are to be closed now */
-	_Atomic uint32_t n_kept;
-	_Atomic uint32_t n_kept_files;	 /* kept and open, but for directories */
-	_Atomic uint64_t kept_since_ms;	 /* monotonic; when kept_old was counted */
-	_Atomic uint64_t stale_since_ms; /* likewise; the last ESTALE of a handle. 0: long ago */
+	/* A ring of node ids with cached descriptors, the oldest at cached_at; protected by unpin_lock. */
+	uint64_t *cached; /* config.cached_fds_max of them */
+	uint32_t cached_at;
+	uint32_t cached_old;	     /* so many were there VFSD_FD_CACHED_MS / 2 ago */
+	_Atomic uint32_t cached_due; /* so many of the oldest are to be closed now */
+	_Atomic uint32_t n_cached;
+	_Atomic uint32_t n_cached_files;  /* cached and open, without directories */
+	_Atomic uint64_t cached_since_ms; /* monotonic: when cached_old was set */
+	_Atomic uint64_t stale_since_ms;  /* likewise: the last ESTALE. 0: long ago */
 
 	pthread_mutex_t forgotten_lock;
-	struct vfsd_forgotten *forgotten; /* NULL: nothing has been forgotten yet */
+	struct vfsd_forgotten *forgotten; /* NULL: nothing is remembered */
 	_Atomic uint32_t n_forgotten;
+	/* Inodes whose lookup count has gone to 0 and whose ids are not remembered yet. */
+	_Atomic uint32_t n_ending;
+	_Atomic uint32_t n_awaiting; /* threads that wait until one of these has ended */
+	pthread_cond_t ended;
 	_Atomic bool remember;
 
 	pthread_mutex_t mount_changes_lock;
 	int mount_table_fd;	/* /proc/self/mountinfo, polled with the lock; -1: none */
-	uint32_t mount_changes; /* at least so many, never 0; protected by mount_changes_lock */
+	uint32_t mount_changes; /* never 0; protected by mount_changes_lock */
 };
 
 static inline struct vfsd_inode_slot *vfsd_inode_slot(const struct vfsd_inode *inode)
@@ -160,7 +161,7 @@ static inline struct vfsd_inode_slot *vfsd_inode_slot(const struct vfsd_inode *i
 	return (struct vfsd_inode_slot *)(uintptr_t)inode;
 }
 
-/* Truncated to its bytes. */
+/* The handle in @slot: only its @bytes of data are there. */
 static inline struct vfsd_file_handle *vfsd_slot_handle(const struct vfsd_inode_slot *slot)
 {
 	const void *space = slot->handle_space;
@@ -178,9 +179,9 @@ static inline uint64_t vfsd_hash_mix(uint64_t h)
 	return h ^ (h >> 31);
 }
 
-/* The fsid is left out: find_name() does not know it. */
-static inline uint64_t vfsd_handle_hash(const struct vfsd_inodes *inodes,
-					const struct vfsd_file_handle *handle)
+/* The fsid is left out: vfsd_inode_find_name() does not know it. */
+static inline uint64_t vfsd_file_handle_hash(const struct vfsd_inodes *inodes,
+					     const struct vfsd_file_handle *handle)
 {
 	uint64_t h = inodes->seed ^ (uint32_t)handle->type ^ (uint64_t)handle->bytes << 32;
 	uint32_t at = 0;
@@ -199,8 +200,8 @@ static inline uint64_t vfsd_handle_hash(const struct vfsd_inodes *inodes,
 /* add.c */
 int vfsd_inode_add_root(struct vfsd_inodes *inodes, int fd);
 /*
- * As vfsd_inode_lookup_fd(); as @nodeid unless that is 0 or the inode has an id already. *fd is taken
- * if it is to hold the inode.
+ * As vfsd_inode_lookup_fd(). A new inode gets the id @nodeid, unless that is 0. *fd is taken if the inode is
+ * held by it.
  */
 int vfsd_inode_add(struct vfsd_inodes *inodes, uint64_t nodeid, int *fd, const struct statx *st,
 		   struct vfsd_inode **ret);
@@ -209,112 +210,121 @@ int vfsd_inode_add_lost(struct vfsd_inodes *inodes, uint64_t nodeid, uint32_t ty
 
 /* index.c */
 
-/* What to look for; a field that is not asked for matches anything. */
-struct vfsd_wanted {
+/* The key of a lookup in an index. A field that is not asked for matches anything. */
+struct vfsd_inode_key {
 	enum vfsd_index which;
 	bool match_dev_ino; /* dev and ino */
 	bool match_mnt;
-	bool match_fsid; /* of handle */
-	bool certain; /* its number means this inode: pinned by a descriptor, or as old as @birth */
-	uint64_t birth; /* 0: unknown */
+	bool match_fsid;      /* of handle */
+	bool ino_is_identity; /* only an inode that a descriptor pins, or whose btime is @btime */
+	uint64_t btime;	      /* 0: unknown */
 	uint64_t dev;
 	uint64_t ino;
 	uint64_t mnt_id;
 	const struct vfsd_file_handle *handle; /* all but fsid; NULL: not asked for */
 };
 
-/* What has the identity of @st. */
-struct vfsd_wanted vfsd_wanted_ident(const struct statx *st);
+/* The key of an inode by its numbers in @st. */
+struct vfsd_inode_key vfsd_inode_key_of(const struct statx *st);
 
-/* Is the birth in @st so long before @now that an inode of that number was born by then? */
-bool vfsd_statx_is_settled(const struct statx *st, const struct timespec *now);
+/* Is the btime of @st some seconds before @now, so that the inode existed then? */
+bool vfsd_statx_btime_is_old(const struct statx *st, const struct timespec *now);
 
 /*
- * @st is sure to be the statx of @slot's inode: let its birth tell, from now on, whether an inode of
- * that number is still this one. That holds where births are the host's clock's and this one is long
- * past: another inode can only get the number after the end of this one, and is younger.
+ * Let the btime of @st, which is the statx of @slot's inode, tell from now on whether an inode with its number
+ * is this inode. That works on filesystems that take btime from the host's clock, if this btime is some
+ * seconds old: another inode gets the number only after this one was removed, and its btime is later.
  */
-void vfsd_slot_note_birth(struct vfsd_inode_slot *slot, const struct statx *st);
+void vfsd_slot_note_btime(struct vfsd_inode_slot *slot, const struct statx *st);
 
-/* Takes a reference, and a lookup if @count. NULL: there is none. */
-struct vfsd_inode_slot *vfsd_slot_find(struct vfsd_inodes *inodes, const struct vfsd_wanted *wanted,
+/* Takes a reference, and counts a lookup if @count. NULL: there is no such inode. */
+struct vfsd_inode_slot *vfsd_slot_find(struct vfsd_inodes *inodes, const struct vfsd_inode_key *key,
 				       bool count);
 
-/* Make @slot visible, or find that somebody else was faster: then *ret is theirs. */
+/* Make @slot visible. If another thread was faster, *ret is that thread's slot. */
 void vfsd_slot_publish(struct vfsd_inodes *inodes, struct vfsd_inode_slot *slot,
-		       const struct vfsd_wanted *wanted, struct vfsd_inode_slot **ret);
+		       const struct vfsd_inode_key *key, struct vfsd_inode_slot **ret);
 
-/* The guest holds it no more: unlink it and drop the table's reference. */
+/* Remove @slot from the indexes and drop the table's reference: the guest does not hold it any more. */
 void vfsd_slot_unpublish(struct vfsd_inodes *inodes, struct vfsd_inode_slot *slot);
 
-/* 0 or -ENOMEM; destroy them also then. */
+/* 0 or -ENOMEM; call destroy in either case. */
 int vfsd_inode_shards_create(struct vfsd_inodes *inodes);
 void vfsd_inode_shards_destroy(struct vfsd_inodes *inodes);
 
 /* readdir_cache.c */
 
-/* As config.mount_table_fd says; close mount_table_fd if it is not -1. */
+/* Open config.mount_table_fd anew as mount_table_fd, which the caller closes if it is not -1. */
 void vfsd_inodes_open_mount_table(struct vfsd_inodes *inodes);
 
 /* fd_cache.c */
 
-/* Keep a descriptor of what a handle holds, unless others would have to make room. */
-void vfsd_inode_keep(struct vfsd_inodes *inodes, struct vfsd_inode *inode);
+/* Cache a descriptor of @inode if a handle holds it and the cache is not full. */
+void vfsd_inode_cache_fd(struct vfsd_inodes *inodes, struct vfsd_inode *inode);
 
-/* Keep *fd (O_PATH, of @inode; taken) where a handle holds it, or what is kept already, anew. */
-void vfsd_inode_keep_fd(struct vfsd_inodes *inodes, struct vfsd_inode *inode, int *fd);
+/* Cache *fd (O_PATH, of @inode; taken) if a handle holds it. If one is cached already, cache it longer. */
+void vfsd_inode_cache_opened_fd(struct vfsd_inodes *inodes, struct vfsd_inode *inode, int *fd);
 
-/* A guest's request has found that a handle leads nowhere any more. */
+/* A request has failed with ESTALE. */
 void vfsd_inodes_note_stale(struct vfsd_inodes *inodes);
 
-/* reserve.c: as without the reserve, if this thread has none. */
+/* reserve.c. These take from this thread's reserve; without one, from the table, quota and heap. */
 
-/* Reserve a slot. 0 or -ENOMEM. */
+/* Take a slot. 0 or -ENOMEM. */
 int vfsd_reserve_slot(struct vfsd_inodes *inodes, uint32_t *ret);
-/* One of the guest's descriptors. False: there is none left. */
+/* Count one descriptor of the guest's quota. False: there is none left. */
 bool vfsd_reserve_fd(struct vfsd_inodes *inodes);
-/* Memory for a handle that does not fit a slot, to be freed. NULL: there is none. */
+/* Memory for a handle that does not fit into a slot; free() it. NULL: there is none. */
 struct vfsd_file_handle *vfsd_reserve_handle(uint32_t bytes);
 
-/* forgotten.c: the lock may be held around slots_lock */
+/* forgotten.c; its lock may be held around slots_lock */
 
-/* Is there any use in remembering the id of @slot? */
+/* Can the id of @slot be remembered? It needs a handle that can be opened. */
 bool vfsd_forgotten_takes(const struct vfsd_inode_slot *slot);
 
 /*
- * Remember the id of @inode, whose index is reserved, and is given back with it. @parent: the id of the
- * directory that it was found in, if the guest knows that still, else 0. False: no memory.
+ * Remember the id of @inode. Its index is reserved, and is unreserved when the id is dropped. @parent: the id
+ * of the directory that it was found in if the guest holds that, else 0. False: no memory.
  */
 bool vfsd_forgotten_add(struct vfsd_inodes *inodes, const struct vfsd_inode *inode, uint64_t parent,
 			const struct vfsd_file_handle *handle);
 
-/* What is known of an id that the guest has forgotten. */
+/* A remembered id. */
 struct vfsd_forgotten_id {
 	struct vfsd_file_handle handle;
-	uint64_t parent; /* the id of a directory that it was found in, 0: not known */
+	uint64_t parent; /* the id of the directory that it was found in, 0: not known */
 	uint64_t dev;
 	uint64_t mnt_id;
 	uint32_t type; /* S_IFMT bits */
 };
 
-/* False: it is not known any more. The id stays. */
+/*
+ * Look an id up. It stays remembered. False: it is not remembered. Between the FORGET and the end of the last
+ * request that uses the inode, its id is neither in the table nor remembered: while there are such inodes this
+ * waits, a second at most. The caller holds no reference to an inode that may be one.
+ */
 bool vfsd_forgotten_find(struct vfsd_inodes *inodes, uint64_t nodeid,
 			 struct vfsd_forgotten_id *ret);
 
+/* The lookup count of an inode may go to 0 next. */
+void vfsd_forgotten_begin(struct vfsd_inodes *inodes);
+/* It has not, or what there is to remember is remembered. */
+void vfsd_forgotten_end(struct vfsd_inodes *inodes);
+
 /*
- * The id that an inode had, 0: none; its index stays reserved for the caller. *found_in is set to the
- * index of the directory that it was found in, if there is an id.
+ * Remove the remembered id of an inode and return it, 0: none. Its index stays reserved, for the caller.
+ * *found_in is set, if there is an id, to the index of the directory that the inode was found in.
  */
 uint64_t vfsd_forgotten_take(struct vfsd_inodes *inodes, const struct vfsd_file_handle *handle,
 			     uint64_t dev, uint64_t mnt_id, uint32_t type, uint32_t *found_in);
 
-/* False: there is none. */
+/* False: nothing is remembered. */
 bool vfsd_forgotten_drop_oldest(struct vfsd_inodes *inodes);
 void vfsd_forgotten_clear(struct vfsd_inodes *inodes);
 
 /* slot_alloc.c */
 
-/* NULL if no inode ever had this index. */
+/* NULL: no inode ever had this index. */
 static inline struct vfsd_inode_slot *vfsd_slot_at(const struct vfsd_inodes *inodes, uint32_t index)
 {
 	uint32_t chunk = index / VFSD_INODE_CHUNK_SLOTS;
@@ -331,67 +341,68 @@ static inline uint32_t vfsd_slot_index(const struct vfsd_inode_slot *slot)
 	return (uint32_t)slot->inode.nodeid;
 }
 
-/* Reserve a slot, the lowest that is free. 0 or -ENOMEM. */
+/* Allocate the lowest free slot. 0 or -ENOMEM. */
 int vfsd_slot_alloc(struct vfsd_inodes *inodes, uint32_t *ret);
-/* Reserve that very slot. 0, -EINVAL if it is taken or beyond the table, or -ENOMEM. */
+/* Allocate this slot. 0, -EINVAL if it is in use or beyond the table, or -ENOMEM. */
 int vfsd_slot_alloc_at(struct vfsd_inodes *inodes, uint32_t index);
 void vfsd_slot_free(struct vfsd_inodes *inodes, uint32_t index);
 
-/* The slot goes, but no other may have its index until it is wanted again, or unreserved. */
+/* Free the slot, but give its index to nobody until alloc_reserved or unreserve is called. */
 void vfsd_slot_reserve(struct vfsd_inodes *inodes, uint32_t index);
 void vfsd_slot_alloc_reserved(struct vfsd_inodes *inodes, uint32_t index);
 void vfsd_slot_unreserve(struct vfsd_inodes *inodes, uint32_t index);
 
-/* No slot of this chunk is taken: do not touch its pages, of which there may be many. */
+/* Is no slot of this chunk in use? Then its pages are not to be touched. */
 bool vfsd_slot_chunk_empty(struct vfsd_inodes *inodes, uint32_t chunk);
 
 /* slot.c */
 
-/* Take a reference, unless the slot is free. What is in it must be looked at afterwards. */
+/* Take a reference, unless the slot is free. Check what is in the slot only afterwards. */
 bool vfsd_slot_ref(struct vfsd_inode_slot *slot);
 
-/* Drop a reference; the last one gives back all that the slot owns, and the slot. */
+/* Drop a reference. The last one frees the slot and all that it owns. */
 void vfsd_slot_put(struct vfsd_inodes *inodes, struct vfsd_inode_slot *slot);
 
-/* Count one lookup. False: the guest does not hold the inode (any more). */
+/* Count one lookup. False: the guest does not hold the inode. */
 bool vfsd_slot_count_lookup(struct vfsd_inode_slot *slot);
 
-/* Close the descriptor (as slots have it) an inode was held by. */
+/* Close a descriptor that was a slot's fd, and give back its quota. */
 void vfsd_host_fd_close(struct vfsd_inodes *inodes, int fd);
 
 /*
- * @slot gives up its descriptor; the caller, who has a reference, does not borrow it. The lock is
- * unpin_lock. Returns what the caller is to close without the lock, or -1.
+ * Take the descriptor out of @slot. unpin_lock is held; the caller has a reference and does not use the
+ * descriptor. Returns the fd, which the caller closes after it has released the lock. -1: there was none, or
+ * somebody uses it, and the last one closes it.
  */
 int vfsd_slot_take_fd(struct vfsd_inode_slot *slot);
 
 /* file_handle.c */
 
 /*
- * Encode the handle of @name in @dir_fd (of @dir_fd itself if @name is empty); fsid is not set.
- * With @fid_too a handle that identifies but cannot be opened will do; *reopenable tells.
- * 0 or -errno; *mnt_id is the mount it is on.
+ * Encode the handle of @name in @dir_fd, or of @dir_fd itself if @name is empty; fsid is not set. @fid_too:
+ * also accept a handle that identifies the inode but cannot be opened; *reopenable tells which it is. *mnt_id
+ * is the mount that the inode is on. 0 or -errno.
  */
-int vfsd_host_handle_encode(int dir_fd, const char *name, bool fid_too,
+int vfsd_file_handle_encode(int dir_fd, const char *name, bool fid_too,
 			    struct vfsd_file_handle *handle, bool *reopenable, uint64_t *mnt_id);
 
-/* The inode number in @handle, 0 if we don't know where it is. */
-uint64_t vfsd_host_handle_ino(enum vfsd_host_fs fs, const struct vfsd_file_handle *handle);
+/* The inode number in @handle, 0: the layout is not known. */
+uint64_t vfsd_file_handle_ino(enum vfsd_host_fs fs, const struct vfsd_file_handle *handle);
 
-/* Open what @handle means on the mount that @mount_fd is of. The fd or -errno; -ESTALE: gone. */
-int vfsd_host_handle_open(int mount_fd, const struct vfsd_file_handle *handle, int flags);
+/* Open @handle on the mount of @mount_fd. The fd or -errno; -ESTALE: the inode is gone. */
+int vfsd_file_handle_open(int mount_fd, const struct vfsd_file_handle *handle, int flags);
 
 /* mounts.c */
 
 /* Find or add the mount of @fd (whose statx is @st) and take a reference. NULL: no memory. */
 struct vfsd_host_mount *vfsd_host_mount_get(struct vfsd_inodes *inodes, int fd,
 					    const struct statx *st);
-/* The same, only where inodes can be opened by handle already. NULL: not there. */
+/* Find a mount that inodes have been opened by handle on, and take a reference. NULL: none. */
 struct vfsd_host_mount *vfsd_host_mount_find(struct vfsd_inodes *inodes, uint64_t dev,
 					     uint64_t mnt_id);
 void vfsd_host_mount_put(struct vfsd_inodes *inodes, struct vfsd_host_mount *mount);
 
-/* Can inodes of @mount be reopened by handle? @fd and @handle are one of them, to try with. */
+/* Can inodes of @mount be opened by handle? Tries @handle, the handle of @fd, if that is not known. */
 bool vfsd_host_mount_reopens(struct vfsd_inodes *inodes, struct vfsd_host_mount *mount, int fd,
 			     uint32_t type, const struct vfsd_file_handle *handle);
 

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The mounts to open file handles through.
+ * The mounts that file handles are opened through.
  *
- * open_by_handle_at() needs some descriptor of the mount that was really opened, not just O_PATH.
- * The first inode seen of a mount gives it (normally the mount point); it is kept as long as an
- * inode of that mount is. That pins the mount, as every O_PATH descriptor would.
+ * open_by_handle_at() needs a descriptor on the mount that was not opened with O_PATH. It is made from the
+ * first inode of the mount that is seen, normally the mount point, and stays open as long as the table has an
+ * inode of that mount. It pins the mount, as an O_PATH descriptor would.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -125,7 +125,7 @@ bool vfsd_host_mount_reopens(struct vfsd_inodes *inodes, struct vfsd_host_mount 
 
 	if (atomic_load_explicit(&mount->fd, memory_order_acquire) >= 0)
 		return true;
-	/* Opening anything else may have effects; the next inode of this mount may do. */
+	/* Opening anything else may have effects. Another inode of this mount will do. */
 	if (type != S_IFDIR && type != S_IFREG)
 		return false;
 
@@ -133,7 +133,7 @@ bool vfsd_host_mount_reopens(struct vfsd_inodes *inodes, struct vfsd_host_mount 
 	if (atomic_load(&mount->fd) < 0 && !mount->no_reopen) {
 		base = vfsd_proc_reopen(inodes->config.proc_self_fd, fd,
 					O_RDONLY | O_NONBLOCK | O_NOCTTY);
-		tried = base < 0 ? base : vfsd_host_handle_open(base, handle, O_PATH);
+		tried = base < 0 ? base : vfsd_file_handle_open(base, handle, O_PATH);
 		if (tried >= 0) {
 			(void)close(tried);
 			atomic_store_explicit(&mount->fd, base, memory_order_release);
@@ -163,7 +163,7 @@ int vfsd_inode_handle_open_nth(struct vfsd_inodes *inodes, const struct vfsd_fil
 
 		if (mount->fsid != handle->fsid || mount_fd < 0 || nth-- > 0)
 			continue;
-		fd = vfsd_host_handle_open(mount_fd, handle, O_PATH | O_NOFOLLOW);
+		fd = vfsd_file_handle_open(mount_fd, handle, O_PATH | O_NOFOLLOW);
 		if (fd == -ENOENT)
 			fd = -ESTALE;
 		break;

@@ -10,7 +10,7 @@
 
 enum {
 	INO_BITS = 48,
-	DEVICES = 1 << 14, /* 0 is the share's; more than anybody mounts, else they are counted */
+	DEVICES = 1 << 14, /* 0 is the share's; numbers of devices beyond this are counted */
 	ENTRIES_MIN = 1 << 10,
 };
 
@@ -94,7 +94,7 @@ static uint32_t device_index(struct vfsd_numbers *numbers, uint64_t dev)
 
 /* Counted numbers */
 
-/* Its entry, or the free one where it would be. */
+/* The entry of that inode, or the free one where it would be. */
 static struct entry *find(const struct table *table, uint64_t dev, uint64_t ino)
 {
 	uint64_t at = mix(ino ^ mix(dev));
@@ -114,7 +114,7 @@ struct move {
 	struct table to;
 };
 
-/* What the guest holds. */
+/* Keep the number of an inode that the guest holds. */
 static int keep(void *ctx, struct vfsd_inode *inode, uint64_t nlookup)
 {
 	struct move *move = ctx;
@@ -130,8 +130,8 @@ static int keep(void *ctx, struct vfsd_inode *inode, uint64_t nlookup)
 }
 
 /*
- * Room for one more: what the guest does not hold is forgotten, which takes as long as looking at all
- * that it holds, so the table is then as large that this is rare. False: no memory.
+ * Make room for one more entry. Entries of inodes that the guest does not hold are dropped. That iterates over
+ * all inodes, so the new table is large enough that it is rare. False: no memory.
  */
 static bool make_room(struct vfsd_numbers *numbers)
 {

@@ -13,26 +13,26 @@
 enum {
 	CHUNK_SLOTS = 256,
 	CHUNKS_MAX = 4096, /* 1 M open files */
-	/* What programs that list directories at the same time leave for their next calls, many times over. */
+	/* Many times what programs that list directories at the same time need. */
 	RESTS_BYTES_MAX = 8 << 20,
 };
 
 /*
- * Slots never move or go, so get() can raise the count of whatever is in one, unless that is zero
- * (free), and look at it afterwards. The table itself holds one reference until release.
+ * Slots are never moved or freed, so get() takes a reference unless the count is zero (a free slot), and checks
+ * what is in the slot only afterwards. The table itself holds one reference until release.
  */
 struct slot {
-	struct vfsd_handle handle; /* first: a vfsd_handle is cast to its slot */
+	struct vfsd_open_file file; /* first: a vfsd_open_file is cast to its slot */
 	_Atomic uint32_t refs;
 	_Atomic bool open; /* cleared by the one RELEASE that counts */
 	uint32_t index;
 	uint32_t generation; /* changes with every use */
-	uint32_t next_free;  /* protected by vfsd_handles.lock */
+	uint32_t next_free;  /* protected by vfsd_open_files.lock */
 };
 
-struct vfsd_handles {
+struct vfsd_open_files {
 	struct vfsd_quota *fd_quota;
-	struct vfsd_quota rest_quota; /* in bytes, of all that is left of directories */
+	struct vfsd_quota rest_quota; /* in bytes, of the rests of all directories */
 	_Atomic uint64_t used;
 	pthread_mutex_t lock;
 	uint32_t first_free; /* slot index + 1, 0: none; protected by lock, as is n_slots */
@@ -41,81 +41,81 @@ struct vfsd_handles {
 	_Atomic(struct slot *) chunks[CHUNKS_MAX];
 };
 
-static struct slot *slot_of(struct vfsd_handle *handle)
+static struct slot *slot_of(struct vfsd_open_file *file)
 {
-	return (struct slot *)handle;
+	return (struct slot *)file;
 }
 
-static struct slot *slot_at(struct vfsd_handles *handles, uint32_t index)
+static struct slot *slot_at(struct vfsd_open_files *files, uint32_t index)
 {
 	struct slot *slots;
 
 	if (index / CHUNK_SLOTS >= CHUNKS_MAX)
 		return NULL;
-	slots = atomic_load_explicit(&handles->chunks[index / CHUNK_SLOTS], memory_order_acquire);
+	slots = atomic_load_explicit(&files->chunks[index / CHUNK_SLOTS], memory_order_acquire);
 	return slots ? &slots[index % CHUNK_SLOTS] : NULL;
 }
 
 /* The lock is held. */
-static int grow(struct vfsd_handles *handles)
+static int grow(struct vfsd_open_files *files)
 {
 	struct slot *slots;
 
-	if (handles->n_slots == CHUNKS_MAX * CHUNK_SLOTS)
+	if (files->n_slots == CHUNKS_MAX * CHUNK_SLOTS)
 		return -ENFILE;
 	slots = calloc(CHUNK_SLOTS, sizeof(*slots));
 	if (!slots)
 		return -ENOMEM;
 	for (uint32_t i = CHUNK_SLOTS; i-- > 0;) {
-		pthread_mutex_init(&slots[i].handle.dir_lock, NULL);
-		slots[i].handle.rest_quota = &handles->rest_quota;
-		slots[i].index = handles->n_slots + i;
-		slots[i].generation = handles->first_generation;
-		slots[i].next_free = handles->first_free;
-		handles->first_free = slots[i].index + 1;
+		pthread_mutex_init(&slots[i].file.dir_lock, NULL);
+		slots[i].file.rest_quota = &files->rest_quota;
+		slots[i].index = files->n_slots + i;
+		slots[i].generation = files->first_generation;
+		slots[i].next_free = files->first_free;
+		files->first_free = slots[i].index + 1;
 	}
-	atomic_store_explicit(&handles->chunks[handles->n_slots / CHUNK_SLOTS], slots,
+	atomic_store_explicit(&files->chunks[files->n_slots / CHUNK_SLOTS], slots,
 			      memory_order_release);
-	handles->n_slots += CHUNK_SLOTS;
+	files->n_slots += CHUNK_SLOTS;
 	return 0;
 }
 
-static int slot_alloc(struct vfsd_handles *handles, struct slot **ret)
+static int slot_alloc(struct vfsd_open_files *files, struct slot **ret)
 {
 	int error = 0;
 
 	if (vfsd_faults_refuse())
 		return -ENOMEM;
-	pthread_mutex_lock(&handles->lock);
-	if (!handles->first_free)
-		error = grow(handles);
+	pthread_mutex_lock(&files->lock);
+	if (!files->first_free)
+		error = grow(files);
 	if (!error) {
-		*ret = slot_at(handles, handles->first_free - 1);
-		handles->first_free = (*ret)->next_free;
+		*ret = slot_at(files, files->first_free - 1);
+		files->first_free = (*ret)->next_free;
 	}
-	pthread_mutex_unlock(&handles->lock);
+	pthread_mutex_unlock(&files->lock);
 	return error;
 }
 
-/* What the slot has counted, and the slot. */
-static void slot_free(struct vfsd_handles *handles, struct slot *slot)
+/* Free the slot and give back its quota. */
+static void slot_free(struct vfsd_open_files *files, struct slot *slot)
 {
-	vfsd_quota_give(handles->fd_quota);
-	atomic_fetch_sub_explicit(&handles->used, 1, memory_order_relaxed);
-	pthread_mutex_lock(&handles->lock);
-	slot->next_free = handles->first_free;
-	handles->first_free = slot->index + 1;
-	pthread_mutex_unlock(&handles->lock);
+	vfsd_quota_give(files->fd_quota);
+	atomic_fetch_sub_explicit(&files->used, 1, memory_order_relaxed);
+	pthread_mutex_lock(&files->lock);
+	slot->next_free = files->first_free;
+	files->first_free = slot->index + 1;
+	pthread_mutex_unlock(&files->lock);
 }
 
-static void slot_put(struct vfsd_handles *handles, struct slot *slot)
+static void slot_put(struct vfsd_open_files *files, struct slot *slot)
 {
 	if (atomic_fetch_sub_explicit(&slot->refs, 1, memory_order_acq_rel) != 1)
 		return;
-	if (slot->handle.fd >= 0)
-		(void)close(slot->handle.fd);
-	vfsd_dir_drop_rest(&slot->handle);
-	slot_free(handles, slot);
+	if (slot->file.fd >= 0)
+		(void)close(slot->file.fd);
+	vfsd_dir_drop_rest(&slot->file);
+	slot_free(files, slot);
 }
 
 static bool slot_ref(struct slot *slot)
@@ -130,45 +130,45 @@ static bool slot_ref(struct slot *slot)
 	return true;
 }
 
-/* A reference to what is open as @fh, lost or not. NULL: nothing. */
-static struct slot *slot_get(struct vfsd_handles *handles, uint64_t fh, uint64_t nodeid)
+/* A reference to the open file @fh, lost or not. NULL: there is none. */
+static struct slot *slot_get(struct vfsd_open_files *files, uint64_t fh, uint64_t nodeid)
 {
-	struct slot *slot = slot_at(handles, (uint32_t)fh);
+	struct slot *slot = slot_at(files, (uint32_t)fh);
 
 	if (!slot || !slot_ref(slot))
 		return NULL;
-	if (slot->generation == fh >> 32 && slot->handle.nodeid == nodeid &&
+	if (slot->generation == fh >> 32 && slot->file.nodeid == nodeid &&
 	    atomic_load_explicit(&slot->open, memory_order_relaxed))
 		return slot;
-	slot_put(handles, slot);
+	slot_put(files, slot);
 	return NULL;
 }
 
-int vfsd_handle_reserve(struct vfsd_handles *handles, struct vfsd_handle **ret)
+int vfsd_open_file_reserve(struct vfsd_open_files *files, struct vfsd_open_file **ret)
 {
 	struct slot *slot;
 	int error;
 
-	if (!vfsd_quota_take(handles->fd_quota))
+	if (!vfsd_quota_take(files->fd_quota))
 		return -ENFILE;
-	error = slot_alloc(handles, &slot);
+	error = slot_alloc(files, &slot);
 	if (error) {
-		vfsd_quota_give(handles->fd_quota);
+		vfsd_quota_give(files->fd_quota);
 		return error;
 	}
-	atomic_fetch_add_explicit(&handles->used, 1, memory_order_relaxed);
-	*ret = &slot->handle;
+	atomic_fetch_add_explicit(&files->used, 1, memory_order_relaxed);
+	*ret = &slot->file;
 	return 0;
 }
 
-uint64_t vfsd_handle_fill(struct vfsd_handle *reserved, int fd, uint64_t nodeid)
+uint64_t vfsd_open_file_fill(struct vfsd_open_file *reserved, int fd, uint64_t nodeid)
 {
 	struct slot *slot = slot_of(reserved);
 	uint64_t fh;
 
-	slot->handle.fd = fd;
-	slot->handle.nodeid = nodeid;
-	slot->handle.dir_offset = 0;
+	slot->file.fd = fd;
+	slot->file.nodeid = nodeid;
+	slot->file.dir_offset = 0;
 	slot->generation++;
 	fh = (uint64_t)slot->generation << 32 | slot->index;
 	atomic_store_explicit(&slot->open, true, memory_order_relaxed);
@@ -176,200 +176,202 @@ uint64_t vfsd_handle_fill(struct vfsd_handle *reserved, int fd, uint64_t nodeid)
 	return fh;
 }
 
-void vfsd_handle_unreserve(struct vfsd_handles *handles, struct vfsd_handle *reserved)
+void vfsd_open_file_unreserve(struct vfsd_open_files *files, struct vfsd_open_file *reserved)
 {
-	slot_free(handles, slot_of(reserved));
+	slot_free(files, slot_of(reserved));
 }
 
-int vfsd_handle_add(struct vfsd_handles *handles, int fd, uint64_t nodeid, uint64_t *ret_fh)
+int vfsd_open_file_add(struct vfsd_open_files *files, int fd, uint64_t nodeid, uint64_t *ret_fh)
 {
 	VFSD_FD_GUARD guard = fd;
-	struct vfsd_handle *reserved;
-	int error = vfsd_handle_reserve(handles, &reserved);
+	struct vfsd_open_file *reserved;
+	int error = vfsd_open_file_reserve(files, &reserved);
 
 	if (error)
 		return error;
-	*ret_fh = vfsd_handle_fill(reserved, vfsd_fd_take(&guard), nodeid);
+	*ret_fh = vfsd_open_file_fill(reserved, vfsd_fd_take(&guard), nodeid);
 	return 0;
 }
 
-struct vfsd_handle *vfsd_handle_get(struct vfsd_handles *handles, uint64_t fh, uint64_t nodeid)
+struct vfsd_open_file *vfsd_open_file_get(struct vfsd_open_files *files, uint64_t fh,
+					  uint64_t nodeid)
 {
-	struct slot *slot = slot_get(handles, fh, nodeid);
+	struct slot *slot = slot_get(files, fh, nodeid);
 
 	if (!slot)
 		return NULL;
-	if (VFSD_LIKELY(slot->handle.fd >= 0))
-		return &slot->handle;
-	slot_put(handles, slot);
+	if (VFSD_LIKELY(slot->file.fd >= 0))
+		return &slot->file;
+	slot_put(files, slot);
 	return NULL;
 }
 
-int vfsd_handle_missing(struct vfsd_handles *handles, uint64_t fh, uint64_t nodeid)
+int vfsd_open_file_missing(struct vfsd_open_files *files, uint64_t fh, uint64_t nodeid)
 {
-	struct slot *slot = slot_get(handles, fh, nodeid);
+	struct slot *slot = slot_get(files, fh, nodeid);
 
 	if (!slot)
 		return -EBADF;
-	slot_put(handles, slot);
+	slot_put(files, slot);
 	return -ESTALE;
 }
 
-void vfsd_handle_put(struct vfsd_handles *handles, struct vfsd_handle *handle)
+void vfsd_open_file_put(struct vfsd_open_files *files, struct vfsd_open_file *file)
 {
-	if (handle)
-		slot_put(handles, slot_of(handle));
+	if (file)
+		slot_put(files, slot_of(file));
 }
 
-int vfsd_handle_release(struct vfsd_handles *handles, uint64_t fh, uint64_t nodeid)
+int vfsd_open_file_release(struct vfsd_open_files *files, uint64_t fh, uint64_t nodeid)
 {
-	struct slot *slot = slot_get(handles, fh, nodeid);
+	struct slot *slot = slot_get(files, fh, nodeid);
 
 	if (!slot)
 		return -EBADF;
 	if (atomic_exchange(&slot->open, false))
-		slot_put(handles, slot); /* the table's */
-	slot_put(handles, slot);
+		slot_put(files, slot); /* the table's */
+	slot_put(files, slot);
 	return 0;
 }
 
-void vfsd_handles_clear(struct vfsd_handles *handles)
+void vfsd_open_files_clear(struct vfsd_open_files *files)
 {
-	if (atomic_load(&handles->used) == 0)
+	if (atomic_load(&files->used) == 0)
 		return;
 	for (uint32_t i = 0;; i++) {
-		struct slot *slot = slot_at(handles, i);
+		struct slot *slot = slot_at(files, i);
 
 		if (!slot) /* chunks are added in order */
 			return;
 		if (!slot_ref(slot))
 			continue;
 		if (atomic_exchange(&slot->open, false))
-			slot_put(handles, slot);
-		slot_put(handles, slot);
+			slot_put(files, slot);
+		slot_put(files, slot);
 	}
 }
 
-int vfsd_handles_each(struct vfsd_handles *handles,
-		      int (*each)(void *ctx, const struct vfsd_open_file *file), void *ctx)
+int vfsd_open_files_each(struct vfsd_open_files *files,
+			 int (*each)(void *ctx, const struct vfsd_open_file_state *state),
+			 void *ctx)
 {
 	struct slot *slot;
 	int result = 0;
 
-	for (uint32_t i = 0; !result && (slot = slot_at(handles, i)) != NULL; i++) {
-		struct vfsd_open_file file;
+	for (uint32_t i = 0; !result && (slot = slot_at(files, i)) != NULL; i++) {
+		struct vfsd_open_file_state state;
 
 		if (!slot_ref(slot))
 			continue;
-		file = (struct vfsd_open_file){
+		state = (struct vfsd_open_file_state){
 			.fh = (uint64_t)slot->generation << 32 | slot->index,
-			.nodeid = slot->handle.nodeid,
-			.fd = slot->handle.fd,
+			.nodeid = slot->file.nodeid,
+			.fd = slot->file.fd,
 		};
 		if (atomic_load(&slot->open))
-			result = each(ctx, &file);
-		slot_put(handles, slot);
+			result = each(ctx, &state);
+		slot_put(files, slot);
 	}
 	return result;
 }
 
-uint32_t vfsd_handles_generation(struct vfsd_handles *handles)
+uint32_t vfsd_open_files_generation(struct vfsd_open_files *files)
 {
-	uint32_t generation = handles->first_generation;
+	uint32_t generation = files->first_generation;
 	struct slot *slot;
 
-	for (uint32_t i = 0; (slot = slot_at(handles, i)) != NULL; i++)
+	for (uint32_t i = 0; (slot = slot_at(files, i)) != NULL; i++)
 		if (slot->generation > generation)
 			generation = slot->generation;
 	return generation;
 }
 
-static int restore_one(struct vfsd_handles *handles, struct vfsd_open_file *file)
+static int restore_one(struct vfsd_open_files *files, struct vfsd_open_file_state *state)
 {
-	uint32_t index = (uint32_t)file->fh;
+	uint32_t index = (uint32_t)state->fh;
 	struct slot *slot;
 
-	while (index >= handles->n_slots) {
-		int error = grow(handles);
+	while (index >= files->n_slots) {
+		int error = grow(files);
 
 		if (error)
 			return error == -ENFILE ? -EINVAL : error;
 	}
-	slot = slot_at(handles, index);
+	slot = slot_at(files, index);
 	if (atomic_load(&slot->refs) != 0)
 		return -EINVAL;
-	if (!vfsd_quota_take(handles->fd_quota))
+	if (!vfsd_quota_take(files->fd_quota))
 		return -ENFILE;
-	atomic_fetch_add(&handles->used, 1);
-	slot->handle.fd = vfsd_fd_take(&file->fd);
-	slot->handle.nodeid = file->nodeid;
-	slot->handle.dir_offset = 0;
-	slot->generation = (uint32_t)(file->fh >> 32);
+	atomic_fetch_add(&files->used, 1);
+	slot->file.fd = vfsd_fd_take(&state->fd);
+	slot->file.nodeid = state->nodeid;
+	slot->file.dir_offset = 0;
+	slot->generation = (uint32_t)(state->fh >> 32);
 	atomic_store(&slot->open, true);
 	atomic_store(&slot->refs, 1);
 	return 0;
 }
 
-int vfsd_handles_restore(struct vfsd_handles *handles, struct vfsd_open_file *files, size_t n,
-			 uint32_t generation)
+int vfsd_open_files_restore(struct vfsd_open_files *files, struct vfsd_open_file_state *states,
+			    size_t n, uint32_t generation)
 {
 	struct slot *slot;
 	int error = 0;
 
-	pthread_mutex_lock(&handles->lock);
-	handles->first_generation = generation;
-	for (uint32_t i = 0; (slot = slot_at(handles, i)) != NULL; i++)
+	pthread_mutex_lock(&files->lock);
+	files->first_generation = generation;
+	for (uint32_t i = 0; (slot = slot_at(files, i)) != NULL; i++)
 		slot->generation = generation;
 	for (size_t i = 0; i < n && !error; i++)
-		error = restore_one(handles, &files[i]);
-	/* What is free now; in the order of growth. */
-	handles->first_free = 0;
-	for (uint32_t i = handles->n_slots; i-- > 0;) {
-		slot = slot_at(handles, i);
+		error = restore_one(files, &states[i]);
+	/* Rebuild the list of free slots, the lowest first. */
+	files->first_free = 0;
+	for (uint32_t i = files->n_slots; i-- > 0;) {
+		slot = slot_at(files, i);
 		if (atomic_load(&slot->refs) != 0)
 			continue;
-		slot->next_free = handles->first_free;
-		handles->first_free = i + 1;
+		slot->next_free = files->first_free;
+		files->first_free = i + 1;
 	}
-	pthread_mutex_unlock(&handles->lock);
+	pthread_mutex_unlock(&files->lock);
 	for (size_t i = 0; i < n; i++)
-		if (files[i].fd >= 0)
-			(void)close(files[i].fd);
+		if (states[i].fd >= 0)
+			(void)close(states[i].fd);
 	if (error)
-		vfsd_handles_clear(handles);
+		vfsd_open_files_clear(files);
 	return error;
 }
 
-uint64_t vfsd_handles_count(const struct vfsd_handles *handles)
+uint64_t vfsd_open_files_count(const struct vfsd_open_files *files)
 {
-	return atomic_load_explicit(&handles->used, memory_order_relaxed);
+	return atomic_load_explicit(&files->used, memory_order_relaxed);
 }
 
-int vfsd_handles_create(struct vfsd_quota *fd_quota, struct vfsd_handles **ret)
+int vfsd_open_files_create(struct vfsd_quota *fd_quota, struct vfsd_open_files **ret)
 {
-	struct vfsd_handles *handles = calloc(1, sizeof(*handles));
+	struct vfsd_open_files *files = calloc(1, sizeof(*files));
 
-	if (!handles)
+	if (!files)
 		return -ENOMEM;
-	handles->fd_quota = fd_quota;
-	handles->rest_quota.limit = RESTS_BYTES_MAX;
-	pthread_mutex_init(&handles->lock, NULL);
-	*ret = handles;
+	files->fd_quota = fd_quota;
+	files->rest_quota.limit = RESTS_BYTES_MAX;
+	pthread_mutex_init(&files->lock, NULL);
+	*ret = files;
 	return 0;
 }
 
-void vfsd_handles_destroy(struct vfsd_handles *handles)
+void vfsd_open_files_destroy(struct vfsd_open_files *files)
 {
-	if (!handles)
+	if (!files)
 		return;
-	vfsd_handles_clear(handles);
+	vfsd_open_files_clear(files);
 	for (uint32_t c = 0; c < CHUNKS_MAX; c++) {
-		struct slot *slots = atomic_load(&handles->chunks[c]);
+		struct slot *slots = atomic_load(&files->chunks[c]);
 
 		for (uint32_t i = 0; slots && i < CHUNK_SLOTS; i++)
-			pthread_mutex_destroy(&slots[i].handle.dir_lock);
+			pthread_mutex_destroy(&slots[i].file.dir_lock);
 		free(slots);
 	}
-	pthread_mutex_destroy(&handles->lock);
-	free(handles);
+	pthread_mutex_destroy(&files->lock);
+	free(files);
 }

@@ -1,15 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Inodes that the guest asks for by an id that it has forgotten: they are opened by their handle, and
- * must be below the root, or where they were found.
+ * Opening the inode of a remembered id. It is opened by its handle, and must be below the root, or in the
+ * directory where it was found.
  */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <linux/openat2.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/proc_fd.h"
@@ -19,38 +17,12 @@
 
 enum { DENTS_BYTES = 32 << 10 };
 
-/* The path that the host's cache knows of what is open as @fd. False: none. */
-static bool path_of(const struct vfsd_inodes *inodes, int fd, char path[PATH_MAX])
-{
-	ssize_t n =
-		readlinkat(inodes->config.proc_self_fd, vfsd_proc_name(fd).name, path, PATH_MAX);
-
-	if (n <= 0 || n == PATH_MAX || path[0] != '/')
-		return false;
-	path[n] = '\0';
-	return true;
-}
-
-static bool is_same(int a, int b)
-{
-	struct statx at, bt;
-
-	return statx(a, "", AT_EMPTY_PATH, STATX_INO | STATX_MNT_ID, &at) == 0 &&
-	       statx(b, "", AT_EMPTY_PATH, STATX_INO | STATX_MNT_ID, &bt) == 0 &&
-	       at.stx_ino == bt.stx_ino && vfsd_statx_dev(&at) == vfsd_statx_dev(&bt) &&
-	       vfsd_statx_mnt(&at) == vfsd_statx_mnt(&bt);
-}
-
 /*
- * Does a path that the host knows lead from the root to what is open as @fd (O_PATH), of @type? Of a
- * directory always, of anything else only while its name is in the host's cache.
+ * Is @fd (O_PATH), an inode of @type, below the root by what the host's dentry cache knows? For a directory the
+ * answer is certain. For anything else "no" may only mean that its name is not in the cache.
  */
 static bool is_found_below_root(struct vfsd_inodes *inodes, int fd, uint32_t type)
 {
-	const struct open_how how = {
-		.flags = O_PATH | O_NOFOLLOW | O_CLOEXEC,
-		.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS,
-	};
 	const int root = vfsd_fd_number(atomic_load(&vfsd_slot_at(inodes, VFSD_NODEID_ROOT)->fd));
 	char path[PATH_MAX], top[PATH_MAX];
 	VFSD_FD_GUARD found = -1;
@@ -58,17 +30,18 @@ static bool is_found_below_root(struct vfsd_inodes *inodes, int fd, uint32_t typ
 
 	if (type == S_IFDIR)
 		return vfsd_inode_is_below_root(inodes, fd);
-	if (!path_of(inodes, fd, path) || !path_of(inodes, root, top))
+	if (vfsd_proc_path(inodes->config.proc_self_fd, fd, path) < 0 ||
+	    vfsd_proc_path(inodes->config.proc_self_fd, root, top) < 0)
 		return false;
 	n = strcmp(top, "/") == 0 ? 0 : strlen(top);
 	if (strncmp(path, top, n) != 0 || path[n] != '/')
 		return false;
-	/* A name is taken at its word only if it leads there. */
-	found = (int)syscall(SYS_openat2, root, path + n + 1, &how, sizeof(how));
-	return found >= 0 && is_same(found, fd);
+	/* Check that this path leads to @fd: the text may be out of date. */
+	found = vfsd_open_beneath(root, path + n + 1);
+	return found >= 0 && vfsd_statx_same(found, fd);
 }
 
-/* Is @handle, which is open as @fd, called something in the directory @dir_fd? Reads all of it. */
+/* Has the directory @dir_fd an entry with @handle, which is open as @fd? Reads the whole directory. */
 static bool is_in(const struct vfsd_inodes *inodes, const struct vfsd_file_handle *handle, int fd,
 		  int dir_fd)
 {
@@ -93,7 +66,7 @@ static bool is_in(const struct vfsd_inodes *inodes, const struct vfsd_file_handl
 	return false;
 }
 
-/* Open (O_PATH) the directory with that id, known or forgotten. The fd or -errno. */
+/* Open (O_PATH) the directory with that id, held by the guest or remembered. The fd or -errno. */
 static int open_directory(struct vfsd_inodes *inodes, uint64_t nodeid)
 {
 	struct vfsd_inode *inode = vfsd_inode_get(inodes, nodeid);
@@ -110,7 +83,7 @@ static int open_directory(struct vfsd_inodes *inodes, uint64_t nodeid)
 	return own;
 }
 
-/* Is @handle, which is open as @fd, below the root, and in the directory @parent if the host forgot? */
+/* Is @fd, which has @handle, below the root: by the dentry cache, or as an entry of @parent? */
 static bool is_below_root(struct vfsd_inodes *inodes, const struct vfsd_file_handle *handle,
 			  uint64_t parent, int fd, uint32_t type)
 {
@@ -132,12 +105,12 @@ int vfsd_inode_open_forgotten(struct vfsd_inodes *inodes, uint64_t nodeid)
 
 	if (!vfsd_forgotten_find(inodes, nodeid, &id))
 		return -ESTALE;
-	/* Numbers of mounts and devices are used anew: the filesystem must be the same besides. */
+	/* The host may have reused the numbers of mount and device: compare the filesystem, too. */
 	mount = vfsd_host_mount_find(inodes, id.dev, id.mnt_id);
 	if (!mount)
 		return -ESTALE;
 	fd = mount->fsid == id.handle.fsid ?
-		     vfsd_host_handle_open(atomic_load(&mount->fd), &id.handle,
+		     vfsd_file_handle_open(atomic_load(&mount->fd), &id.handle,
 					   O_PATH | O_NOFOLLOW) :
 		     -ESTALE;
 	vfsd_host_mount_put(inodes, mount);

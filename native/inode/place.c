@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Where directories are: below the root, upon another mount, or outside by now.
+ * Where directories are: below the root, on a mount of their own, or outside of the share.
  *
- * The root is known by its numbers here. That is safe for it alone: a descriptor of ours holds it, and
- * with it its mount, as long as the table is there, so nothing else can have these numbers.
+ * The root is recognised by its inode and device numbers. That is safe, because the table's descriptor pins the
+ * root and its mount, so that nothing else can have these numbers.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -34,7 +34,7 @@ bool vfsd_inode_is_below_root(struct vfsd_inodes *inodes, int fd)
 		    vfsd_statx_mnt(&st) == root->mnt_id)
 			return true;
 		if (own >= 0 && st.stx_ino == below.stx_ino && is_same_mount(&st, &below))
-			return false; /* the top of all */
+			return false; /* "/" */
 		below = st;
 		up = openat(fd, "..", O_PATH | O_DIRECTORY | O_CLOEXEC);
 		if (own >= 0)
@@ -46,8 +46,8 @@ bool vfsd_inode_is_below_root(struct vfsd_inodes *inodes, int fd)
 	return false;
 }
 
-/* Is the directory @fd, whose statx is @st, what another mount or filesystem shows in its place? */
-static bool is_upon_another(int fd, const struct statx *st)
+/* Is the directory @fd, whose statx is @st, on another mount or filesystem than its parent? */
+static bool is_on_another_mount(int fd, const struct statx *st)
 {
 	VFSD_FD_GUARD up = openat(fd, "..", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	struct statx above;
@@ -69,7 +69,7 @@ bool vfsd_inode_is_mounted(struct vfsd_inodes *inodes, struct vfsd_inode *inode)
 		return false;
 	mounted = statx(fd, "", AT_EMPTY_PATH, PLACE_MASK, &st) == 0 && st.stx_nlink > 0 &&
 		  (inode->nodeid == VFSD_NODEID_ROOT ||
-		   (is_upon_another(fd, &st) && vfsd_inode_is_below_root(inodes, fd)));
+		   (is_on_another_mount(fd, &st) && vfsd_inode_is_below_root(inodes, fd)));
 	vfsd_inode_fd_put(fd, transient);
 	return mounted;
 }
@@ -88,7 +88,7 @@ int vfsd_inode_check_place(struct vfsd_inodes *inodes, struct vfsd_inode *inode,
 	int fd;
 
 	*lost = NULL;
-	/* Besides the event's lookup there is one of the guest's: it holds the directory, as any other. */
+	/* The guest has looked it up, too: it may use the directory wherever that is. */
 	if (atomic_load(&slot->nlookup) > by_event)
 		return 0;
 	fd = vfsd_inode_fd_get(inodes, inode, &transient);
@@ -96,13 +96,13 @@ int vfsd_inode_check_place(struct vfsd_inodes *inodes, struct vfsd_inode *inode,
 	vfsd_inode_fd_put(fd, transient);
 	if (below)
 		return 0;
-	(void)vfsd_slot_ref(slot); /* never fails: the caller has one */
+	(void)vfsd_slot_ref(slot); /* cannot fail: the caller has a reference */
 	if (atomic_compare_exchange_strong(&slot->nlookup, &by_event, 0)) {
 		vfsd_slot_unpublish(inodes, slot);
 		*lost = inode;
 		return -ESTALE;
 	}
 	vfsd_slot_put(inodes, slot);
-	/* Looked up, or forgotten, this very moment. */
+	/* It was looked up, or forgotten, just now. */
 	return by_event > 1 ? 0 : -ESTALE;
 }

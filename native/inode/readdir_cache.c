@@ -1,18 +1,16 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Directories that are listed over and over.
+ * READDIRPLUS of directories that are listed over and over, without a lookup of each name.
  *
- * A listing tells the inode number of each name, so a name need not be looked up again to know what it
- * leads to, if
+ * getdents64() returns the inode number of each name. READDIRPLUS finds the inode by that number, and calls
+ * statx() on a descriptor, which takes half as long as by name. That is correct if
  *
- *  - the number is that of an inode which we hold open: what is held has its attributes for a system
- *    call that is half as long as one by name (descriptors are kept as fd_cache.c has it);
- *  - it was born some seconds ago: so the number was that inode's when the directory was read;
- *  - nothing is mounted upon the name, which a listing does not tell. It was not when the name was
- *    last looked up, the inode had and has no other name, and no mount has changed since: nothing at
- *    all is mounted or moved where that is so, or the kernel says that the table has changed.
+ *  - the table has a descriptor of the inode, its own or a cached one (fd_cache.c);
+ *  - the inode's btime is some seconds old, so that the number was its number when the directory was read;
+ *  - nothing is mounted on the name, which getdents64() does not show. Nothing was when the name was last
+ *    looked up, the inode had and has no other name, and the mount table has not changed since.
  *
- * None of it is done for a directory that is read now and then: the descriptors have to be opened.
+ * Only directories that are listed often are served so, because the descriptors have to be opened first.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -24,7 +22,7 @@
 #include "base/statx.h"
 
 enum {
-	/* So often within a second or two. */
+	/* so often within a second or two */
 	LISTINGS_HOT = 3,
 	LISTINGS_BITS = 2,
 	LISTINGS_MASK = (1 << LISTINGS_BITS) - 1,
@@ -38,13 +36,12 @@ void vfsd_inodes_open_mount_table(struct vfsd_inodes *inodes)
 	inodes->mount_table_fd = -1;
 	if (inodes->config.mount_table_fd <= 0)
 		return;
-	/* Our own: the kernel tells each open file once of each change. */
+	/* An open file of its own: poll() reports each change once to each open file. */
 	inodes->mount_table_fd = vfsd_proc_reopen(inodes->config.proc_self_fd,
 						  inodes->config.mount_table_fd, O_RDONLY);
 	inodes->mount_changes = 1;
 }
 
-/* How often the mount table has changed. */
 uint32_t vfsd_inodes_mount_changes(struct vfsd_inodes *inodes)
 {
 	struct pollfd table = {.fd = inodes->mount_table_fd, .events = POLLPRI};
@@ -52,7 +49,7 @@ uint32_t vfsd_inodes_mount_changes(struct vfsd_inodes *inodes)
 
 	if (table.fd < 0)
 		return 0;
-	/* Also while it is counted: whoever finds nothing new has to find the new count. */
+	/* The lock covers the count too: a thread for which poll() reports nothing must see the new count. */
 	pthread_mutex_lock(&inodes->mount_changes_lock);
 	if (poll(&table, 1, 0) != 0 && ++inodes->mount_changes == 0)
 		inodes->mount_changes = 1;
@@ -61,7 +58,7 @@ uint32_t vfsd_inodes_mount_changes(struct vfsd_inodes *inodes)
 	return changes;
 }
 
-/* Is the directory listed so often that descriptors of what is in it pay? */
+/* Is the directory listed so often that it pays to cache descriptors of its entries? */
 static bool is_hot(struct vfsd_inode_slot *dir, bool from_start)
 {
 	uint8_t noted = atomic_load_explicit(&dir->listings, memory_order_relaxed);
@@ -87,16 +84,16 @@ void vfsd_listing_begin(struct vfsd_inodes *inodes, struct vfsd_inode *dir, bool
 {
 	struct vfsd_inode_slot *slot = vfsd_inode_slot(dir);
 	const enum vfsd_host_fs fs = slot->mount->fs;
-	/* Those where the numbers in directories are those of inodes; subvolumes have others. */
+	/* On these filesystems the numbers in directories are those of inodes. Subvolumes of Btrfs differ. */
 	const bool numbers = fs == VFSD_FS_EXT4 || fs == VFSD_FS_XFS || fs == VFSD_FS_TMPFS;
 
 	ret->dir = dir;
 	ret->mount_changes = 0;
-	if (numbers && inodes->config.kept_max > 0 && is_hot(slot, from_start))
+	if (numbers && inodes->config.cached_fds_max > 0 && is_hot(slot, from_start))
 		ret->mount_changes = vfsd_inodes_mount_changes(inodes);
 }
 
-/* With its one name, or a directory, which has never more. */
+/* A directory has one name at most. */
 static bool has_one_name(const struct statx *st)
 {
 	return S_ISDIR(st->stx_mode) ? st->stx_nlink > 0 : st->stx_nlink == 1;
@@ -105,7 +102,7 @@ static bool has_one_name(const struct statx *st)
 struct vfsd_inode *vfsd_listing_find(struct vfsd_inodes *inodes, const struct vfsd_listing *listing,
 				     uint64_t ino, unsigned int mask, struct statx *st)
 {
-	const struct vfsd_wanted wanted = {
+	const struct vfsd_inode_key key = {
 		.which = VFSD_BY_IDENT,
 		.match_dev_ino = true,
 		.match_mnt = true,
@@ -118,11 +115,11 @@ struct vfsd_inode *vfsd_listing_find(struct vfsd_inodes *inodes, const struct vf
 
 	if (listing->mount_changes == 0)
 		return NULL;
-	slot = vfsd_slot_find(inodes, &wanted, false);
+	slot = vfsd_slot_find(inodes, &key, false);
 	if (!slot)
 		return NULL;
 	fd = atomic_load(&slot->fd); /* after the reference: pairs with unpin */
-	if (fd >= 0 && atomic_load_explicit(&slot->birth, memory_order_relaxed) != 0 &&
+	if (fd >= 0 && atomic_load_explicit(&slot->btime, memory_order_relaxed) != 0 &&
 	    atomic_load_explicit(&slot->uncovered, memory_order_relaxed) ==
 		    listing->mount_changes &&
 	    vfsd_statx_fd(vfsd_fd_number(fd), 0, mask, st) == 0 && has_one_name(st) &&
@@ -142,5 +139,5 @@ void vfsd_listing_note(struct vfsd_inodes *inodes, const struct vfsd_listing *li
 		return;
 	atomic_store_explicit(&vfsd_inode_slot(inode)->uncovered, listing->mount_changes,
 			      memory_order_relaxed);
-	vfsd_inode_keep(inodes, inode);
+	vfsd_inode_cache_fd(inodes, inode);
 }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * What a new inode needs, taken before something is made that is to be it.
+ * The reserve: slot, quota and memory of an inode, taken before the host's file is made.
  *
- * It belongs to a thread, for the length of one operation, so that the lookup at its end need not be
- * told: that is one function or another, by what the host can do.
+ * It is thread-local and lasts for one operation. So it need not be passed to the lookup at the end of the
+ * operation, which is done by one of several functions.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -25,7 +25,7 @@ int vfsd_inodes_reserve(struct vfsd_inodes *inodes, const struct vfsd_inode *dir
 
 	if (error)
 		return error;
-	/* What is held by its handle, on the same filesystem, needs no descriptor. */
+	/* An inode that its handle holds needs no descriptor; handles work here if they do for the directory. */
 	reserve.fd = nameless || !inodes->by_handle || !slot->reopenable;
 	if (reserve.fd && !vfsd_quota_take(inodes->config.fd_quota)) {
 		reserve.fd = false;
@@ -64,7 +64,7 @@ int vfsd_reserve_slot(struct vfsd_inodes *inodes, uint32_t *ret)
 	if (vfsd_faults_refuse())
 		return -ENOMEM;
 	error = vfsd_slot_alloc(inodes, ret);
-	/* Room for what the guest uses goes before ids that it may ask for. */
+	/* Inodes that the guest uses go before remembered ids. */
 	return error && vfsd_forgotten_drop_oldest(inodes) ? vfsd_slot_alloc(inodes, ret) : error;
 }
 

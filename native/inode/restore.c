@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The node-id table on its way to another daemon: what is in it, and how it is filled again. The
- * rings rest meanwhile.
+ * Iterating over all inodes, and migration: restoring a table while no ring runs.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -35,6 +34,32 @@ int vfsd_inodes_each(struct vfsd_inodes *inodes,
 	return result;
 }
 
+/* Finding inodes by a number that the host may have reused, which no index has. */
+struct search {
+	uint64_t dev;
+	uint64_t ino;
+	void (*each)(void *ctx, const struct vfsd_inode *inode);
+	void *ctx;
+};
+
+static int compare(void *ctx, struct vfsd_inode *inode, uint64_t nlookup)
+{
+	const struct search *search = ctx;
+
+	(void)nlookup;
+	if (inode->dev == search->dev && inode->ino == search->ino)
+		search->each(search->ctx, inode);
+	return 0;
+}
+
+void vfsd_inodes_find_ident(struct vfsd_inodes *inodes, uint64_t dev, uint64_t ino,
+			    void (*each)(void *ctx, const struct vfsd_inode *inode), void *ctx)
+{
+	struct search search = {.dev = dev, .ino = ino, .each = each, .ctx = ctx};
+
+	(void)vfsd_inodes_each(inodes, compare, &search);
+}
+
 uint32_t vfsd_inodes_generation(const struct vfsd_inodes *inodes)
 {
 	return atomic_load(&inodes->generation);
@@ -47,7 +72,7 @@ void vfsd_inodes_set_generation(struct vfsd_inodes *inodes, uint32_t generation)
 
 static bool is_restorable(uint64_t nodeid, uint64_t nlookup)
 {
-	/* Nobody has id 0, the root is there already, and only it is of the generation 0. */
+	/* Index 0 is no id, the root is there already, and only the root has generation 0. */
 	return (uint32_t)nodeid > VFSD_NODEID_ROOT && nodeid >> 32 != 0 && nlookup > 0;
 }
 
@@ -94,7 +119,7 @@ int vfsd_inode_encode(int fd, struct vfsd_file_handle *handle, bool *reopenable)
 	uint64_t mnt_id;
 
 	handle->fsid = 0;
-	return vfsd_host_handle_encode(fd, "", true, handle, reopenable, &mnt_id);
+	return vfsd_file_handle_encode(fd, "", true, handle, reopenable, &mnt_id);
 }
 
 int vfsd_inode_decode(struct vfsd_inodes *inodes, const struct vfsd_file_handle *handle)
@@ -109,7 +134,7 @@ int vfsd_inode_decode(struct vfsd_inodes *inodes, const struct vfsd_file_handle 
 	vfsd_inode_put(inodes, root);
 	if (base < 0)
 		return base;
-	fd = vfsd_host_handle_open(base, handle, O_PATH | O_NOFOLLOW);
+	fd = vfsd_file_handle_open(base, handle, O_PATH | O_NOFOLLOW);
 	(void)close(base);
 	return fd;
 }

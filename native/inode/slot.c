@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * One slot of the node-id table, with the inode in it: its references, its descriptor, and what goes
- * with the last reference.
+ * One slot of the node-id table with the inode in it: its references, its descriptor, and its end with the last
+ * reference.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -15,10 +15,10 @@
 void vfsd_host_fd_close(struct vfsd_inodes *inodes, int fd)
 {
 	(void)close(vfsd_fd_number(fd));
-	if (!(fd & VFSD_FD_KEPT))
+	if (!(fd & VFSD_FD_CACHED))
 		vfsd_quota_give(inodes->config.fd_quota);
-	if (fd & VFSD_FD_KEPT_FILE)
-		atomic_fetch_sub(&inodes->n_kept_files, 1);
+	if (fd & VFSD_FD_CACHED_FILE)
+		atomic_fetch_sub(&inodes->n_cached_files, 1);
 }
 
 static bool has_name(int fd)
@@ -28,7 +28,7 @@ static bool has_name(int fd)
 	return fd >= 0 && vfsd_statx_fd(fd, 0, STATX_NLINK, &st) == 0 && st.stx_nlink > 0;
 }
 
-/* The id of the directory that it was found in, if the guest has not forgotten that yet; else 0. */
+/* The id of the directory that @inode was found in, if the guest still holds that; else 0. */
 static uint64_t known_parent(struct vfsd_inodes *inodes, const struct vfsd_inode *inode)
 {
 	struct vfsd_inode_slot *slot = vfsd_slot_at(inodes, inode->found_in);
@@ -42,11 +42,27 @@ static uint64_t known_parent(struct vfsd_inodes *inodes, const struct vfsd_inode
 	return nodeid;
 }
 
-/* The last reference is gone: give back all that the slot owns. */
+/* Free the slot, or keep its index reserved with the id that is remembered. @handle NULL: nothing is. */
+static void slot_end(struct vfsd_inodes *inodes, const struct vfsd_inode *inode,
+		     const struct vfsd_file_handle *handle)
+{
+	const uint32_t index = (uint32_t)inode->nodeid;
+
+	if (!handle) {
+		vfsd_slot_free(inodes, index);
+		return;
+	}
+	vfsd_slot_reserve(inodes, index);
+	if (!vfsd_forgotten_add(inodes, inode, known_parent(inodes, inode), handle))
+		vfsd_slot_unreserve(inodes, index);
+}
+
+/* The last reference is gone: free the slot and all that it owns. */
 static void slot_destroy(struct vfsd_inodes *inodes, struct vfsd_inode_slot *slot)
 {
 	const struct vfsd_inode inode = slot->inode;
-	bool remember = slot->was_forgotten && vfsd_forgotten_takes(slot);
+	const bool was_forgotten = slot->was_forgotten;
+	bool remember = was_forgotten && vfsd_forgotten_takes(slot);
 	struct vfsd_file_handle handle;
 	int fd = atomic_load(&slot->fd);
 
@@ -63,13 +79,9 @@ static void slot_destroy(struct vfsd_inodes *inodes, struct vfsd_inode_slot *slo
 		free(vfsd_slot_handle(slot));
 	vfsd_host_mount_put(inodes, slot->mount);
 	atomic_store_explicit(&slot->refs, 0, memory_order_relaxed);
-	if (!remember) {
-		vfsd_slot_free(inodes, (uint32_t)inode.nodeid);
-		return;
-	}
-	vfsd_slot_reserve(inodes, (uint32_t)inode.nodeid);
-	if (!vfsd_forgotten_add(inodes, &inode, known_parent(inodes, &inode), &handle))
-		vfsd_slot_unreserve(inodes, (uint32_t)inode.nodeid);
+	slot_end(inodes, &inode, remember ? &handle : NULL);
+	if (was_forgotten)
+		vfsd_forgotten_end(inodes);
 }
 
 bool vfsd_slot_ref(struct vfsd_inode_slot *slot)
@@ -89,7 +101,7 @@ void vfsd_slot_put(struct vfsd_inodes *inodes, struct vfsd_inode_slot *slot)
 	uint32_t refs = atomic_load_explicit(&slot->refs, memory_order_relaxed);
 	int closing = -1;
 
-	/* After the decrement the slot is not ours to look at: the flag travels in the count. */
+	/* The flag is in the count, because the slot may be gone after the decrement. */
 	while (!(refs & VFSD_INODE_CLOSING)) {
 		if (!atomic_compare_exchange_weak_explicit(&slot->refs, &refs, refs - 1,
 							   memory_order_acq_rel,
@@ -103,7 +115,7 @@ void vfsd_slot_put(struct vfsd_inodes *inodes, struct vfsd_inode_slot *slot)
 	refs = atomic_fetch_sub(&slot->refs, 1);
 	if ((refs & ~VFSD_INODE_CLOSING) == 2 && slot->closing_fd >= 0 &&
 	    atomic_load(&slot->nlookup) > 0) {
-		/* The one left is the table's: nobody borrows the old descriptor any more. */
+		/* Only the table's reference is left: nobody uses the old descriptor any more. */
 		closing = slot->closing_fd;
 		slot->closing_fd = -1;
 		atomic_fetch_and(&slot->refs, ~VFSD_INODE_CLOSING);
@@ -124,6 +136,16 @@ bool vfsd_slot_count_lookup(struct vfsd_inode_slot *slot)
 			return false;
 	} while (!atomic_compare_exchange_weak(&slot->nlookup, &n, n < UINT64_MAX ? n + 1 : n));
 	return true;
+}
+
+struct vfsd_inode *vfsd_inode_lookup_again(struct vfsd_inode *inode)
+{
+	struct vfsd_inode_slot *slot = vfsd_inode_slot(inode);
+
+	if (!vfsd_slot_count_lookup(slot))
+		return NULL;
+	(void)vfsd_slot_ref(slot); /* cannot fail: the caller has a reference */
+	return inode;
 }
 
 struct vfsd_inode *vfsd_inode_get(struct vfsd_inodes *inodes, uint64_t nodeid)
@@ -163,7 +185,7 @@ int vfsd_inode_fd_get(struct vfsd_inodes *inodes, struct vfsd_inode *inode, bool
 	*transient = fd < 0;
 	if (fd >= 0)
 		return vfsd_fd_number(fd);
-	return vfsd_host_handle_open(atomic_load_explicit(&slot->mount->fd, memory_order_acquire),
+	return vfsd_file_handle_open(atomic_load_explicit(&slot->mount->fd, memory_order_acquire),
 				     vfsd_slot_handle(slot), O_PATH);
 }
 
@@ -181,8 +203,9 @@ int vfsd_slot_take_fd(struct vfsd_inode_slot *slot)
 	if (fd < 0)
 		return -1;
 	/*
-	 * Who takes a reference from now on finds no descriptor; who had one before may be using it.
-	 * Besides the table's and our own there is nobody, or the last one closes.
+	 * Whoever takes a reference from now on finds no descriptor, but whoever had one before may be using
+	 * it. If there are only the table's reference and the caller's, nobody is; otherwise the last one
+	 * closes it.
 	 */
 	refs = atomic_load(&slot->refs);
 	if (refs == 2 && atomic_load(&slot->nlookup) > 0)

@@ -2,9 +2,9 @@
 /*
  * The memory of the node-id table.
  *
- * Slots live in chunks that stay mapped, so a slot can be looked at without a lock: raise the
- * reference count of whatever is in it, unless that is zero, and only then look whether it is what
- * was wanted. A chunk without inodes gives its pages back (they read as zeros: free slots).
+ * Slots are in chunks that stay mapped, so a slot can be read without a lock: take a reference unless the count
+ * is zero, and only then check whether the slot has the inode that is looked for. A chunk without inodes gives
+ * its pages back; they read as zeros, which are free slots.
  */
 #include <errno.h>
 #include <sys/mman.h>
@@ -51,7 +51,7 @@ int vfsd_slot_alloc(struct vfsd_inodes *inodes, uint32_t *ret)
 	return error;
 }
 
-/* Chunks are mapped in order, up to the one of that slot. */
+/* Map the chunks up to the one with the number @last, in order. */
 static int map_up_to(struct vfsd_inodes *inodes, uint32_t last)
 {
 	uint32_t c = last + 1;
@@ -105,7 +105,7 @@ static void leave(struct vfsd_inodes *inodes, uint32_t index)
 	struct vfsd_inode_chunk *chunk = &inodes->chunks[c];
 
 	chunk->n_live--;
-	/* The chunk that will be filled next keeps its pages. */
+	/* The chunk that is filled next keeps its pages. */
 	if (chunk->n_live == 0 && c > inodes->first_free)
 		(void)madvise(atomic_load_explicit(&chunk->slots, memory_order_relaxed),
 			      VFSD_INODE_CHUNK_SLOTS * sizeof(struct vfsd_inode_slot),

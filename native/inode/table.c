@@ -2,10 +2,10 @@
 /*
  * The node-id table.
  *
- * Every inode is linked in the index by (dev, ino, mnt) and, if it has a handle, in the index by
- * handle. The latter, or the former without a handle, is the one that decides what is the same
- * inode: under its shard's lock a new inode is made visible by setting nlookup. An inode whose
- * nlookup is 0 is invisible: on its way in or out.
+ * Every inode is in the index by (dev, ino, mnt) and, if it has a handle, in the index by handle. The index by
+ * handle identifies the inode; without a handle, the other one does. A new inode becomes visible when its
+ * nlookup is set, under the lock of its shard of that index. An inode whose nlookup is 0 is invisible: it is
+ * being added or removed.
  */
 #include "inode/inode.h"
 
@@ -29,42 +29,42 @@ static struct vfsd_inode *inode_of(struct vfsd_inode_slot *slot)
 
 struct vfsd_inode *vfsd_inode_lookup_known(struct vfsd_inodes *inodes, const struct statx *st)
 {
-	struct vfsd_wanted wanted = vfsd_wanted_ident(st);
+	struct vfsd_inode_key key = vfsd_inode_key_of(st);
 
-	wanted.certain = true;
-	return inode_of(vfsd_slot_find(inodes, &wanted, true));
+	key.ino_is_identity = true;
+	return inode_of(vfsd_slot_find(inodes, &key, true));
 }
 
 struct vfsd_inode *vfsd_inode_lookup_name(struct vfsd_inodes *inodes, int dir_fd, const char *name,
 					  const struct statx *st)
 {
 	struct vfsd_file_handle handle = {.bytes = 0};
-	struct vfsd_wanted wanted = vfsd_wanted_ident(st);
+	struct vfsd_inode_key key = vfsd_inode_key_of(st);
 	struct vfsd_inode_slot *slot;
 	bool reopenable;
 	uint64_t mnt_id;
 
 	if (!inodes->encode)
 		return NULL;
-	/* Don't ask the host about what the guest has not seen yet. */
-	slot = vfsd_slot_find(inodes, &wanted, false);
+	/* Without such a number in the table there is no need to ask the host. */
+	slot = vfsd_slot_find(inodes, &key, false);
 	if (!slot)
 		return NULL;
 	vfsd_slot_put(inodes, slot);
-	if (vfsd_host_handle_encode(dir_fd, name, false, &handle, &reopenable, &mnt_id))
+	if (vfsd_file_handle_encode(dir_fd, name, false, &handle, &reopenable, &mnt_id))
 		return NULL;
-	wanted.which = VFSD_BY_HANDLE;
-	wanted.handle = &handle;
-	slot = vfsd_slot_find(inodes, &wanted, true);
+	key.which = VFSD_BY_HANDLE;
+	key.handle = &handle;
+	slot = vfsd_slot_find(inodes, &key, true);
 	if (slot)
-		vfsd_slot_note_birth(slot, st);
+		vfsd_slot_note_btime(slot, st);
 	return inode_of(slot);
 }
 
 struct vfsd_inode *vfsd_inode_find_handle(struct vfsd_inodes *inodes,
 					  const struct vfsd_file_handle *handle)
 {
-	struct vfsd_wanted wanted = {
+	struct vfsd_inode_key key = {
 		.which = VFSD_BY_HANDLE,
 		.match_fsid = true,
 		.handle = handle,
@@ -72,30 +72,30 @@ struct vfsd_inode *vfsd_inode_find_handle(struct vfsd_inodes *inodes,
 
 	if (handle->bytes == 0 || handle->bytes > VFSD_HANDLE_BYTES_MAX)
 		return NULL;
-	return inode_of(vfsd_slot_find(inodes, &wanted, false));
+	return inode_of(vfsd_slot_find(inodes, &key, false));
 }
 
 struct vfsd_inode *vfsd_inode_find_name(struct vfsd_inodes *inodes, int dir_fd, const char *name,
 					bool *exists)
 {
 	struct vfsd_file_handle handle = {.bytes = 0};
-	struct vfsd_wanted wanted;
+	struct vfsd_inode_key key;
 	struct statx st;
 	bool reopenable;
 	uint64_t mnt_id;
 	int error = -EOPNOTSUPP;
 
 	if (inodes->encode)
-		error = vfsd_host_handle_encode(dir_fd, name, true, &handle, &reopenable, &mnt_id);
+		error = vfsd_file_handle_encode(dir_fd, name, true, &handle, &reopenable, &mnt_id);
 	if (error == 0) {
-		wanted = (struct vfsd_wanted){
+		key = (struct vfsd_inode_key){
 			.which = VFSD_BY_HANDLE,
 			.match_mnt = true,
 			.mnt_id = mnt_id,
 			.handle = &handle,
 		};
 		*exists = true;
-		return inode_of(vfsd_slot_find(inodes, &wanted, false));
+		return inode_of(vfsd_slot_find(inodes, &key, false));
 	}
 	if (error == -ENOENT || error == -ENOTDIR) {
 		*exists = false;
@@ -105,9 +105,9 @@ struct vfsd_inode *vfsd_inode_find_name(struct vfsd_inodes *inodes, int dir_fd, 
 			STATX_TYPE | STATX_INO | STATX_MNT_ID, &st) == 0;
 	if (!*exists)
 		return NULL;
-	wanted = vfsd_wanted_ident(&st);
-	wanted.certain = true;
-	return inode_of(vfsd_slot_find(inodes, &wanted, false));
+	key = vfsd_inode_key_of(&st);
+	key.ino_is_identity = true;
+	return inode_of(vfsd_slot_find(inodes, &key, false));
 }
 
 /* Forgetting */
@@ -116,6 +116,7 @@ struct vfsd_inode *vfsd_inode_forget(struct vfsd_inodes *inodes, uint64_t nodeid
 {
 	struct vfsd_inode *inode;
 	struct vfsd_inode_slot *slot;
+	bool remember;
 	uint64_t n;
 
 	/* The root is never forgotten, however often a guest asks. */
@@ -125,16 +126,21 @@ struct vfsd_inode *vfsd_inode_forget(struct vfsd_inodes *inodes, uint64_t nodeid
 	if (!inode)
 		return NULL;
 	slot = vfsd_inode_slot(inode);
+	remember = atomic_load_explicit(&inodes->remember, memory_order_relaxed);
+	if (remember)
+		vfsd_forgotten_begin(inodes);
 	n = atomic_load(&slot->nlookup);
 	do {
-		if (n == 0) /* somebody else just did */
+		if (n == 0) /* another thread was faster */
 			break;
 	} while (!atomic_compare_exchange_weak(&slot->nlookup, &n, n > nlookup ? n - nlookup : 0));
 	if (n == 0 || n > nlookup) {
+		if (remember)
+			vfsd_forgotten_end(inodes);
 		vfsd_slot_put(inodes, slot);
 		return NULL;
 	}
-	slot->was_forgotten = atomic_load_explicit(&inodes->remember, memory_order_relaxed);
+	slot->was_forgotten = remember;
 	vfsd_slot_unpublish(inodes, slot);
 	return inode;
 }
@@ -201,12 +207,13 @@ int vfsd_inodes_create(const struct vfsd_inodes_config *config, int root_fd,
 	pthread_mutex_init(&inodes->unpin_lock, NULL);
 	pthread_mutex_init(&inodes->mount_changes_lock, NULL);
 	pthread_mutex_init(&inodes->forgotten_lock, NULL);
+	pthread_cond_init(&inodes->ended, NULL);
 	vfsd_inodes_open_mount_table(inodes);
 	(void)getrandom(&inodes->seed, sizeof(inodes->seed), GRND_NONBLOCK);
-	/* The root gets generation 0 and index 1 for being the first, after id 0 was reserved. */
+	/* The root is allocated first, after index 0 was reserved: it gets index 1 and generation 0. */
 	inodes->chunks = calloc(VFSD_INODE_CHUNKS_MAX, sizeof(*inodes->chunks));
-	inodes->kept = calloc((size_t)config->kept_max + 1, sizeof(*inodes->kept));
-	error = inodes->chunks && inodes->kept ? vfsd_inode_shards_create(inodes) : -ENOMEM;
+	inodes->cached = calloc((size_t)config->cached_fds_max + 1, sizeof(*inodes->cached));
+	error = inodes->chunks && inodes->cached ? vfsd_inode_shards_create(inodes) : -ENOMEM;
 	if (!error)
 		error = vfsd_slot_alloc(inodes, &reserved);
 	if (!error)
@@ -242,13 +249,14 @@ void vfsd_inodes_destroy(struct vfsd_inodes *inodes)
 		}
 		free(inodes->chunks);
 	}
-	free(inodes->kept);
+	free(inodes->cached);
 	vfsd_inode_shards_destroy(inodes);
 	pthread_mutex_destroy(&inodes->slots_lock);
 	pthread_mutex_destroy(&inodes->mounts_lock);
 	pthread_mutex_destroy(&inodes->unpin_lock);
 	pthread_mutex_destroy(&inodes->mount_changes_lock);
 	pthread_mutex_destroy(&inodes->forgotten_lock);
+	pthread_cond_destroy(&inodes->ended);
 	if (inodes->mount_table_fd >= 0)
 		(void)close(inodes->mount_table_fd);
 	free(inodes);

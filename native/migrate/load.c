@@ -18,22 +18,22 @@
 #include "base/util.h"
 #include "fuse/wire.h"
 
-/* What a file may be opened again with. It has been created and truncated already. */
+/* Flags that are kept when a file is opened again: it has been created and truncated already. */
 static const uint32_t flags_kept = O_ACCMODE | O_NONBLOCK | O_DSYNC | O_SYNC | O_DIRECT | O_NOATIME;
 
 struct loading {
 	const struct vfsd_state_config *config;
 	struct vfsd_state_header header;
 	struct vfsd_state_root root;
-	struct vfsd_state_search search; /* for inodes that have no path that anybody knows */
+	struct vfsd_state_search search; /* for inodes whose path is not known */
 	const uint8_t *at;
 	size_t left;
-	struct vfsd_open_file *files;
+	struct vfsd_open_file_state *files;
 	size_t n_files;
 	uint64_t lost;
 };
 
-/* The next @bytes, or NULL if there are fewer. Records begin aligned: so does the block. */
+/* The next @bytes, or NULL if there are fewer. The block is aligned, and so is each record. */
 static const void *take(struct loading *loading, size_t bytes)
 {
 	const void *at = loading->at;
@@ -45,13 +45,13 @@ static const void *take(struct loading *loading, size_t bytes)
 	return at;
 }
 
-/* 0 if what is lost may be, else -ENOENT. */
+/* Count something as lost. 0 with --migration-on-error=guest-error, else -ENOENT. */
 static int lose(struct loading *loading, const char *what, uint64_t nodeid, int error)
 {
 	loading->lost++;
 	VFSD_LOG_LIMITED(VFSD_LOG_WARN, "state: %s not found again nodeid=%llu errno=%d", what,
 			 (unsigned long long)nodeid, -error);
-	return loading->config->guest_error ? 0 : -ENOENT;
+	return loading->config->options.on_error == VFSD_MIGRATION_GUEST_ERROR ? 0 : -ENOENT;
 }
 
 static bool is_type(uint32_t type)
@@ -60,13 +60,15 @@ static bool is_type(uint32_t type)
 	       type == S_IFCHR || type == S_IFIFO || type == S_IFSOCK;
 }
 
-/* Is what we found what the other end meant? 0 or -errno. */
+/* Check that @fd is the inode of @record. 0 or -errno. */
 static int check_found(const struct loading *loading, const struct vfsd_state_inode *record,
-		       const struct vfsd_file_handle *wanted, int fd, struct statx *st)
+		       const struct vfsd_file_handle *expected, int fd, struct statx *st)
 {
-	/* Where a handle is not opened it can be compared. */
-	bool verify = loading->config->verify || loading->header.flags & VFSD_STATE_VERIFY ||
-		      (record->how == VFSD_STATE_BY_HANDLE && !loading->config->by_handle);
+	/* A handle that is not opened is compared. */
+	bool verify = loading->config->options.verify_handles ||
+		      loading->header.flags & VFSD_STATE_VERIFY ||
+		      (record->how == VFSD_STATE_BY_HANDLE &&
+		       loading->config->options.mode != VFSD_MIGRATION_FILE_HANDLES);
 	struct vfsd_file_handle handle = {.bytes = 0};
 	bool reopenable;
 	int error;
@@ -77,11 +79,11 @@ static int check_found(const struct loading *loading, const struct vfsd_state_in
 		return -ESTALE;
 	if (!verify)
 		return 0;
-	error = wanted->bytes ? vfsd_inode_encode(fd, &handle, &reopenable) : -EOPNOTSUPP;
+	error = expected->bytes ? vfsd_inode_encode(fd, &handle, &reopenable) : -EOPNOTSUPP;
 	if (error)
 		return error;
-	handle.fsid = wanted->fsid; /* told to differ between hosts */
-	return vfsd_file_handle_equal(&handle, wanted) ? 0 : -ESTALE;
+	handle.fsid = expected->fsid; /* it may differ between hosts */
+	return vfsd_file_handle_equal(&handle, expected) ? 0 : -ESTALE;
 }
 
 static int search_for(struct loading *loading, const struct vfsd_state_inode *record, int fd)
@@ -101,8 +103,8 @@ static int search_for(struct loading *loading, const struct vfsd_state_inode *re
 }
 
 /*
- * What @handle means may be anywhere on the file system: open it where a path below the share leads to
- * it. The fd or -errno; *later: only a search can tell.
+ * Open the inode of @handle by a path below the share, because a handle may mean any inode of the filesystem.
+ * The fd or -errno; *later: it was added to the search.
  */
 static int open_handle(struct loading *loading, const struct vfsd_state_inode *record,
 		       const char *hint, const struct vfsd_file_handle *handle, bool *later)
@@ -111,7 +113,7 @@ static int open_handle(struct loading *loading, const struct vfsd_state_inode *r
 	VFSD_FD_GUARD anywhere = -1;
 	int fd;
 
-	if (!config->by_handle) {
+	if (config->options.mode != VFSD_MIGRATION_FILE_HANDLES) {
 		fd = hint[0] ? vfsd_state_open_path(config->inodes, hint) : -EPERM;
 		if (fd < 0)
 			VFSD_LOG_LIMITED(VFSD_LOG_WARN,
@@ -132,13 +134,13 @@ static int open_handle(struct loading *loading, const struct vfsd_state_inode *r
 		*later = fd == 0;
 		return fd;
 	}
-	/* A directory says where it is, even if that is deeper than a path reaches. */
+	/* ".." tells where a directory is, even if its path is too long. */
 	if (fd == -ENAMETOOLONG && vfsd_inode_is_below_root(config->inodes, anywhere))
 		return vfsd_fd_take(&anywhere);
 	return fd;
 }
 
-/* Have the guest's id mean what is open as @fd (consumed), or else nothing. 0 or -errno. */
+/* Restore the id of @record with the inode of @fd (consumed), or as a lost one. 0 or -errno. */
 static int restore_found(struct loading *loading, const struct vfsd_state_inode *record,
 			 const struct vfsd_file_handle *handle, int fd)
 {
@@ -147,7 +149,7 @@ static int restore_found(struct loading *loading, const struct vfsd_state_inode 
 	struct statx st;
 	int error = fd < 0 ? fd : check_found(loading, record, handle, fd, &st);
 
-	if (record->nodeid == VFSD_NODEID_ROOT) /* without it nothing would be right */
+	if (record->nodeid == VFSD_NODEID_ROOT) /* there is no session without it */
 		return error ? -ENOENT : 0;
 	if (!error)
 		error = vfsd_inode_restore(inodes, record->nodeid, record->nlookup,
@@ -216,19 +218,19 @@ static int load_inode(struct loading *loading, bool root)
 	return restore_inode(loading, record, path, &handle);
 }
 
-/* Open what was found of @one, if it still is what @handle means. The fd or -errno. */
+/* Open @one, which the search has found, and compare it with @handle. The fd or -errno. */
 static int open_found(struct vfsd_inodes *inodes, const struct vfsd_state_missing *one,
 		      const struct vfsd_file_handle *handle)
 {
 	VFSD_FD_GUARD fd = vfsd_state_search_open(inodes, one);
 	VFSD_FD_GUARD meant = fd < 0 ? -1 : vfsd_inode_decode(inodes, handle);
 
-	if (fd >= 0 && (meant < 0 || !vfsd_state_same_inode(fd, meant)))
+	if (fd >= 0 && (meant < 0 || !vfsd_statx_same(fd, meant)))
 		return -ESTALE;
 	return fd < 0 ? fd : vfsd_fd_take(&fd);
 }
 
-/* Those that only a directory which the guest holds can tell the name of. */
+/* Restore the inodes that have to be searched for. */
 static int load_missing(struct loading *loading)
 {
 	struct vfsd_inodes *inodes = loading->config->inodes;
@@ -249,12 +251,12 @@ static int open_again(const struct loading *loading, struct vfsd_inode *inode, u
 {
 	bool writes = (flags & O_ACCMODE) != O_RDONLY;
 
-	if (loading->config->readonly && writes)
+	if (loading->config->open.readonly && writes)
 		return -EROFS;
 	flags = (flags & flags_kept) | O_NOCTTY;
-	if (!loading->config->allow_direct_io)
+	if (!loading->config->open.allow_direct_io)
 		flags &= ~(uint32_t)O_DIRECT;
-	if (!loading->config->preserve_noatime)
+	if (!loading->config->open.preserve_noatime)
 		flags &= ~(uint32_t)O_NOATIME;
 	if (inode->type == S_IFDIR)
 		flags |= O_DIRECTORY;
@@ -264,7 +266,7 @@ static int open_again(const struct loading *loading, struct vfsd_inode *inode, u
 static int load_file(struct loading *loading)
 {
 	const struct vfsd_state_file *record = take(loading, sizeof(*record));
-	struct vfsd_open_file *file = &loading->files[loading->n_files];
+	struct vfsd_open_file_state *file = &loading->files[loading->n_files];
 	struct vfsd_inode *inode;
 	int fd = -ESTALE;
 
@@ -276,19 +278,19 @@ static int load_file(struct loading *loading)
 	if (!record->lost)
 		fd = open_again(loading, inode, record->flags);
 	vfsd_inode_put(loading->config->inodes, inode);
-	*file = (struct vfsd_open_file){
+	*file = (struct vfsd_open_file_state){
 		.fh = record->fh, .nodeid = record->nodeid, .fd = fd < 0 ? -1 : fd};
 	loading->n_files++;
 	return fd < 0 ? lose(loading, "open file", record->nodeid, fd) : 0;
 }
 
-/* In the old dialect owners are groups of the guest's; its masks are told to differ. */
+/* In the dialect of 2021 owners are groups of the guest. It is recognised by its server mask. */
 static bool is_group(const struct loading *loading)
 {
 	return loading->header.server_mask == UINT32_MAX;
 }
 
-/* Has the guest been told that a file system begins with @inode? */
+/* Is @inode the root of a filesystem, as the guest sees it? */
 static bool is_filesystem(const struct loading *loading, struct vfsd_inode *inode)
 {
 	struct vfsd_inodes *inodes = loading->config->inodes;
@@ -315,7 +317,7 @@ static int load_watch(struct loading *loading)
 	int error = -EPERM;
 
 	if (!record || record->mask == 0 || record->reserved != 0 ||
-	    (record->owner != 0 && record->owner != VFSD_EVENTS_WHOLE && !is_group(loading)))
+	    (record->owner != 0 && record->owner != VFSD_EVENTS_FILESYSTEM && !is_group(loading)))
 		return -EBADMSG;
 	inode = vfsd_inode_get(loading->config->inodes, record->nodeid);
 	if (!inode)
@@ -351,7 +353,7 @@ static int load_header(struct loading *loading)
 	return loading->files ? 0 : -ENOMEM;
 }
 
-/* Host events as the guest was told at INIT. 0 or -errno. */
+/* Resume host events as they were granted at INIT. 0 or -errno. */
 static int resume_events(const struct loading *loading)
 {
 	int error = -ENOTSUP;
@@ -379,13 +381,13 @@ static int load(struct loading *loading)
 		error = load_inode(loading, i == 0);
 	if (!error)
 		error = load_missing(loading);
-	/* Opened before anything is watched: nobody is to hear of that. */
+	/* Files are opened before anything is watched, so that no watcher receives their OPEN. */
 	for (uint64_t i = 0; i < loading->header.files && !error; i++)
 		error = load_file(loading);
 	if (error)
 		return error;
-	error = vfsd_handles_restore(config->handles, loading->files, loading->n_files,
-				     loading->header.handle_generation);
+	error = vfsd_open_files_restore(config->open_files, loading->files, loading->n_files,
+					loading->header.file_generation);
 	loading->n_files = 0; /* consumed */
 	if (error)
 		return error == -EINVAL ? -EBADMSG : error;
@@ -398,7 +400,7 @@ static int load(struct loading *loading)
 	if (error)
 		return error;
 	if (loading->header.watches > 0)
-		vfsd_events_tell_loss(config->events);
+		vfsd_events_report_loss(config->events);
 	error = vfsd_fuse_resume(config->fuse, loading->header.session);
 	if (error)
 		vfsd_log(VFSD_LOG_ERROR,

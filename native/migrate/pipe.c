@@ -27,7 +27,7 @@ struct vfsd_transfer {
 	size_t max;
 };
 
-/* Until @fd has something to say. False: nobody waits for us any more. */
+/* Wait until the pipe is ready. False: vfsd_transfer_end() was called before. */
 static bool wait_for(const struct vfsd_transfer *transfer, short events)
 {
 	struct pollfd fds[] = {

@@ -14,6 +14,7 @@
 #include "migrate/state.h"
 #include "migrate/path.h"
 #include "migrate/search.h"
+#include "base/statx.h"
 #include "base/util.h"
 
 struct blob {
@@ -62,19 +63,20 @@ static void align(struct blob *blob)
 }
 
 /*
- * Does @handle lead the other end to @fd? Not on another file system than the root, where it would
- * mean something else. And what has no name any more is not shown to be below the share.
+ * Can the other end open @fd by @handle? Not if it is on another filesystem than the root, where the handle
+ * would mean something else, and not without a name, because it could not be shown to be below the share.
  */
-static bool is_decoded(const struct saving *saving, int fd, const struct vfsd_file_handle *handle)
+static bool is_found_by_handle(const struct saving *saving, int fd,
+			       const struct vfsd_file_handle *handle)
 {
 	VFSD_FD_GUARD found = vfsd_inode_decode(saving->config->inodes, handle);
 	struct statx st;
 
-	return found >= 0 && vfsd_state_same_inode(fd, found) &&
+	return found >= 0 && vfsd_statx_same(fd, found) &&
 	       statx(fd, "", AT_EMPTY_PATH, STATX_NLINK, &st) == 0 && st.stx_nlink > 0;
 }
 
-/* Find out how the other end is to find @inode, open as @fd. -errno: it cannot. */
+/* Decide how the other end opens @inode, which is open as @fd. 0, or -errno: it cannot. */
 static int locate(const struct saving *saving, const struct vfsd_inode *inode, int fd,
 		  bool transient, struct vfsd_state_inode *record, struct vfsd_file_handle *handle,
 		  char *path, const char **relative)
@@ -90,14 +92,16 @@ static int locate(const struct saving *saving, const struct vfsd_inode *inode, i
 		record->how = VFSD_STATE_BY_PATH;
 		return 0;
 	}
-	if (saving->config->by_handle && reopenable && is_decoded(saving, fd, handle)) {
+	if (saving->config->options.mode == VFSD_MIGRATION_FILE_HANDLES && reopenable &&
+	    is_found_by_handle(saving, fd, handle)) {
 		record->how = VFSD_STATE_BY_HANDLE;
 		if (vfsd_state_path_of(&saving->root, fd, true, path, relative) == 0)
 			record->path_bytes = (uint16_t)strlen(*relative);
 		return 0;
 	}
-	/* What was opened by handle may have lost its place in the host's cache of names. */
-	error = vfsd_state_path_of(&saving->root, fd, !transient && !saving->config->confirm, path,
+	/* An inode that was opened by handle may have no name in the host's dentry cache. */
+	error = vfsd_state_path_of(&saving->root, fd,
+				   !transient && !saving->config->options.confirm_paths, path,
 				   relative);
 	if (error)
 		return error;
@@ -123,15 +127,15 @@ static int put_lost(struct saving *saving, struct vfsd_state_inode record, int e
 
 	VFSD_LOG_LIMITED(VFSD_LOG_WARN, "state: inode has no path to save nodeid=%llu errno=%d",
 			 (unsigned long long)record.nodeid, -error);
-	if (!saving->config->guest_error)
+	if (saving->config->options.on_error != VFSD_MIGRATION_GUEST_ERROR)
 		return -ENOENT;
 	record.how = VFSD_STATE_LOST;
 	record.handle_bytes = record.path_bytes = 0;
 	return put_inode(saving, &record, "", &none);
 }
 
-/* To be searched for when all others have been told. */
-static int put_off(struct saving *saving, const struct vfsd_inode *inode, uint64_t nlookup)
+/* Search for it after all others have been saved. */
+static int search_for(struct saving *saving, const struct vfsd_inode *inode, uint64_t nlookup)
 {
 	const struct vfsd_state_missing one = {
 		.nodeid = inode->nodeid,
@@ -168,10 +172,10 @@ static int save_inode(void *ctx, struct vfsd_inode *inode, uint64_t nlookup)
 		return put_inode(saving, &record, relative, &handle);
 	if (fd < 0 || inode->type == S_IFDIR)
 		return put_lost(saving, record, error);
-	return put_off(saving, inode, nlookup);
+	return search_for(saving, inode, nlookup);
 }
 
-/* Having been opened by name, it has that name in the host's cache. */
+/* Save an inode that the search has found: opened by name, it has that name in the dentry cache. */
 static int save_found(struct saving *saving, const struct vfsd_state_missing *one)
 {
 	struct vfsd_inode *inode = vfsd_inode_get(saving->config->inodes, one->nodeid);
@@ -202,7 +206,7 @@ static int save_missing(struct saving *saving)
 	return error;
 }
 
-static int save_file(void *ctx, const struct vfsd_open_file *file)
+static int save_file(void *ctx, const struct vfsd_open_file_state *file)
 {
 	struct saving *saving = ctx;
 	struct vfsd_state_file record = {
@@ -239,21 +243,21 @@ int vfsd_state_save(const struct vfsd_state_config *config, void **data, size_t 
 	saving->header = (struct vfsd_state_header){
 		.magic = VFSD_STATE_MAGIC,
 		.version = VFSD_STATE_VERSION,
-		.flags = config->verify ? VFSD_STATE_VERIFY : 0,
+		.flags = config->options.verify_handles ? VFSD_STATE_VERIFY : 0,
 		.session = vfsd_fuse_session(config->fuse),
 		.inode_generation = vfsd_inodes_generation(config->inodes),
-		.handle_generation = vfsd_handles_generation(config->handles),
+		.file_generation = vfsd_open_files_generation(config->open_files),
 	};
 	put(&saving->blob, &saving->header, sizeof(saving->header));
 	if (config->events)
-		vfsd_events_let_go(config->events);
+		vfsd_events_release_nodes(config->events);
 	error = vfsd_state_root_find(config->inodes, config->proc_self_fd, &saving->root);
 	if (!error)
 		error = vfsd_inodes_each(config->inodes, save_inode, saving);
 	if (!error)
 		error = save_missing(saving);
 	if (!error)
-		error = vfsd_handles_each(config->handles, save_file, saving);
+		error = vfsd_open_files_each(config->open_files, save_file, saving);
 	if (!error && config->events &&
 	    vfsd_events_save(config->events, &saving->header.server_mask, save_watch, saving) == 0)
 		saving->header.flags |= VFSD_STATE_FSNOTIFY;

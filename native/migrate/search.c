@@ -30,7 +30,7 @@ static int compare_ino(const void *a, const void *b)
 	return (left->ino > right->ino) - (left->ino < right->ino);
 }
 
-/* The first with that inode number, or n. */
+/* The index of the first one with that inode number or a higher one, or n. */
 static size_t first_with(const struct vfsd_state_search *search, uint64_t ino)
 {
 	size_t low = 0, high = search->n;
@@ -68,7 +68,7 @@ static void look_at(struct walk *walk, uint64_t directory, int fd, const struct 
 	}
 }
 
-/* One of vfsd_inodes_each()'s: 1 ends it. */
+/* Called by vfsd_inodes_each(): 1 ends the iteration. */
 static int search_directory(void *ctx, struct vfsd_inode *inode, uint64_t nlookup)
 {
 	struct walk *walk = ctx;

@@ -1,27 +1,25 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * migrate/state - what a guest's session is made of, as one block of bytes for another daemon.
+ * migrate/state - a guest's session as one block of bytes for another daemon.
  *
- * The block is a vfsd_state_header, then that many inodes, open files and watches, each record
- * aligned to 8 bytes and everything in the byte order of the machine, which the magic number tells.
- * A daemon reads the version that it writes and no other.
+ * The block is a vfsd_state_header, followed by as many inodes, open files and watches as that says. Each
+ * record is aligned to 8 bytes. Byte order is the machine's, which the magic number shows. A daemon reads
+ * only the version that it writes.
  *
- *   inode     struct vfsd_state_inode, its path, its handle, zeros up to the alignment. The root is
- *             the first, with no path. Paths are relative to the share; with BY_HANDLE, one may be
- *             missing.
- *   open file struct vfsd_state_file; directory positions are the guest's own
- *   watch     struct vfsd_state_watch; events between save and load are lost, which the guest is told
+ *   inode     struct vfsd_state_inode, its path, its handle, zeros up to the alignment. The root is the first,
+ *             with no path. Paths are relative to the share; with BY_HANDLE, the path may be missing.
+ *   open file struct vfsd_state_file; the guest itself keeps the offsets of files and directories
+ *   watch     struct vfsd_state_watch; the guest receives an overflow, for the events between save and load
  *
- * An inode is looked for by path, or by handle if it comes by that (--migration-mode=file-handles,
- * where the file system has handles that can be opened). One that cannot be found, at either end,
- * fails the migration, or with --migration-on-error=guest-error answers -ESTALE to the guest.
+ * An inode is opened by its path, or by its handle (--migration-mode=file-handles, where the filesystem has
+ * handles that can be opened). An inode that is not found, at either end, fails the migration, or with
+ * --migration-on-error=guest-error makes the guest's requests for it fail with ESTALE.
  *
- * The other end's bytes are hostile until they have been checked. They may name what is below the
- * share and nothing else: an inode is only taken if a path without symbolic links leads to it from
- * the root, as a guest's lookups do. A handle, which may mean any inode of the file system, is only
- * opened where file-handles was asked for at this end, too, and the path that comes with it is a
- * hint; else that path has to lead to the handle's inode.
- * What has no path is lost: also a file without a name that is still open, whose handle would do.
+ * The block is hostile until it has been checked. It may name what is below the share and nothing else: an
+ * inode is accepted only if a path without symbolic links leads to it from the root, as a guest's lookups do.
+ * A handle may mean any inode of the filesystem, so it is opened only with --migration-mode=file-handles at
+ * this end, too; the path in the record is a hint then. Otherwise the path has to lead to the handle's inode.
+ * An inode without a path is lost, even a file that was removed while open and whose handle could be opened.
  * Owner thread: the control thread, while no ring runs.
  */
 #ifndef VFSD_MIGRATE_STATE_H
@@ -31,9 +29,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "fuse/options.h"
+#include "migrate/options.h"
+
 struct vfsd_events;
 struct vfsd_fuse;
-struct vfsd_handles;
+struct vfsd_open_files;
 struct vfsd_inodes;
 
 #define VFSD_STATE_MAGIC UINT64_C(0x6574617473647366) /* "fsdstate" on a little-endian machine */
@@ -45,12 +46,12 @@ enum {
 	VFSD_STATE_PATH_MAX = 4096,
 
 	/* vfsd_state_header.flags */
-	VFSD_STATE_VERIFY = 1 << 0,   /* whoever finds an inode has to compare its handle */
-	VFSD_STATE_FSNOTIFY = 1 << 1, /* the guest hears of host events */
+	VFSD_STATE_VERIFY = 1 << 0,   /* compare the handle of each inode that is found */
+	VFSD_STATE_FSNOTIFY = 1 << 1, /* the guest receives host events */
 };
 
 enum vfsd_state_how {
-	VFSD_STATE_LOST, /* the source did not find it */
+	VFSD_STATE_LOST, /* the saving daemon did not find it */
 	VFSD_STATE_BY_PATH,
 	VFSD_STATE_BY_HANDLE,
 };
@@ -62,7 +63,7 @@ struct vfsd_state_header {
 	uint64_t session; /* vfsd_fuse_session() */
 	uint32_t server_mask;
 	uint32_t inode_generation;
-	uint32_t handle_generation;
+	uint32_t file_generation;
 	uint32_t reserved; /* 0 */
 	uint64_t inodes;
 	uint64_t files;
@@ -82,39 +83,34 @@ struct vfsd_state_inode {
 struct vfsd_state_file {
 	uint64_t fh;
 	uint64_t nodeid;
-	uint32_t flags; /* open(2)'s, as fcntl(F_GETFL) tells them */
+	uint32_t flags; /* open(2)'s, from fcntl(F_GETFL) */
 	uint32_t lost;	/* 1: it was lost in an earlier migration */
 };
 
 struct vfsd_state_watch {
 	uint64_t nodeid;
-	uint64_t owner; /* as the guest has it: 0, or a group of the old dialect */
+	uint64_t owner; /* 0, VFSD_EVENTS_FILESYSTEM, or a group of the dialect of 2021 */
 	uint32_t mask;
 	uint32_t reserved; /* 0 */
 };
 
-/* Everything but the flags is borrowed. */
+/* All that it points to, and the descriptor, is borrowed. */
 struct vfsd_state_config {
+	struct vfsd_migration_options options;
+	struct vfsd_fuse_options open; /* what OPEN would not grant is not opened again */
 	struct vfsd_inodes *inodes;
-	struct vfsd_handles *handles;
+	struct vfsd_open_files *open_files;
 	struct vfsd_fuse *fuse;
 	struct vfsd_events *events; /* NULL: remote fsnotify is off */
 	int proc_self_fd;
-	bool readonly; /* as are the next two: what OPEN would not grant is not opened again */
-	bool allow_direct_io;
-	bool preserve_noatime;
-	bool by_handle;	  /* rather than by path; and handles are taken */
-	bool guest_error; /* what is lost fails alone */
-	bool verify;	  /* compare handles of what is found */
-	bool confirm;	  /* look up each path again before it is told */
 };
 
-/* Logs why it fails. *data is the caller's to free. 0 or -errno; -ENOENT: an inode is lost. */
+/* Save the session. The caller frees *data. 0 or -errno, which is logged; -ENOENT: an inode is lost. */
 int vfsd_state_save(const struct vfsd_state_config *config, void **data, size_t *bytes);
 
 /*
- * Replace the session by the one that @data tells. Logs why it fails; then there is no session, as
- * before the first INIT. 0 or -errno; -EBADMSG: no sound state; -ENOENT: an inode is lost.
+ * Replace the session by the one in @data. 0 or -errno, which is logged; then there is no session, as before
+ * the first INIT. -EBADMSG: @data is malformed; -ENOENT: an inode is lost.
  */
 int vfsd_state_load(const struct vfsd_state_config *config, const void *data, size_t bytes);
 

@@ -1,20 +1,18 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * source_inotify - host events by inotify, for hosts and filesystems without usable fanotify.
+ * source/inotify - host events by inotify, for hosts and filesystems without usable fanotify.
  *
- * inotify does not say who acted. So it tells CREATE, DELETE, MOVED_*, MOVE_SELF, MODIFY and ATTRIB
- * for everybody's doing, and the guest leaves those to us; OPEN, ACCESS, CLOSE_* and DELETE_SELF stay
- * the guest's own, and the host's are not told. Where the guest raises nothing at all (the old
- * dialect), everything is told.
- * A change of a file is told to its watch and, by name, to its directory's: two events, so the
- * second goes to the directory's watchers only.
+ * inotify does not say who acted. So this source reports CREATE, DELETE, MOVED_*, MOVE_SELF, MODIFY and
+ * ATTRIB whoever caused them, and the guest does not raise those itself. OPEN, ACCESS, CLOSE_* and
+ * DELETE_SELF are left to the guest, and those of the host are not reported. Where the guest raises
+ * nothing at all (the old dialect), everything is reported.
+ * The host reports a change of a file to its watch and, by name, to its directory's: two events, so
+ * the second goes to the directory's watchers only.
  */
 #include "source/source.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <search.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/inotify.h>
@@ -22,110 +20,34 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "source/read_buffer.h"
-#include "inode/inode.h"
 #include "base/log.h"
-#include "base/proc_fd.h"
-#include "source/marks.h"
 #include "base/util.h"
+#include "inode/inode.h"
+#include "source/inotify_watches.h"
+#include "source/marks.h"
+#include "source/read_buffer.h"
 
 #define DIRENT (IN_CREATE | IN_DELETE | IN_MOVE)
-#define TOLD (DIRENT | IN_MOVE_SELF | IN_MODIFY | IN_ATTRIB)
-/* Interest in anything at all keeps a watch: the end of an object is always told. */
+#define REPORTED (DIRENT | IN_MOVE_SELF | IN_MODIFY | IN_ATTRIB)
+/* Interest in anything at all keeps a watch: the end of an object is always reported. */
 #define INTEREST (IN_ALL_EVENTS)
 /* What is done by a name that may have gone since it was opened. */
 #define BY_NAME (IN_ACCESS | IN_MODIFY | IN_CLOSE | IN_OPEN)
 
-struct watch {
-	uint64_t nodeid;
-	int wd;
-	uint32_t mask;
-	bool ended; /* told already */
-};
-
 struct source {
 	struct vfsd_source base;
 	struct vfsd_source_config config;
-	uint32_t told; /* the bits that we report */
-	void *by_wd;   /* trees of struct watch, see tsearch(3) */
-	void *by_node;
-	uint32_t watches;
-	struct vfsd_batch batch;
+	uint32_t reports; /* IN_* bits */
+	struct vfsd_inotify_watches watches;
+	struct vfsd_read_buffer buffer;
+	/* Ends in the buffer that are reported before another event in it, instead of in their turn. */
+	struct {
+		uint32_t count;
+		struct moved_end {
+			const uint8_t *at, *before;
+		} at[32];
+	} ends;
 };
-
-static int compare_wd(const void *a, const void *b)
-{
-	const struct watch *left = a, *right = b;
-
-	return (left->wd > right->wd) - (left->wd < right->wd);
-}
-
-static int compare_node(const void *a, const void *b)
-{
-	const struct watch *left = a, *right = b;
-
-	return (left->nodeid > right->nodeid) - (left->nodeid < right->nodeid);
-}
-
-static struct watch *find(void *const *tree, const struct watch *key,
-			  int (*compare)(const void *, const void *))
-{
-	struct watch **found = tfind(key, tree, compare);
-
-	return found ? *found : NULL;
-}
-
-static struct watch *find_node(const struct source *source, uint64_t nodeid)
-{
-	struct watch key = {.nodeid = nodeid};
-
-	return find(&source->by_node, &key, compare_node);
-}
-
-static struct watch *find_wd(const struct source *source, int wd)
-{
-	struct watch key = {.wd = wd};
-
-	return find(&source->by_wd, &key, compare_wd);
-}
-
-static void forget_watch(struct source *source, struct watch *watch)
-{
-	(void)tdelete(watch, &source->by_wd, compare_wd);
-	(void)tdelete(watch, &source->by_node, compare_node);
-	free(watch);
-	source->watches--;
-}
-
-static int remember_watch(struct source *source, uint64_t nodeid, int wd, uint32_t mask)
-{
-	struct watch *stale = find_wd(source, wd);
-	struct watch *watch;
-
-	/* The same object under an older node id, which the guest has forgotten: the watch moves on. */
-	if (stale)
-		forget_watch(source, stale);
-	watch = malloc(sizeof(*watch));
-	if (!watch)
-		return -ENOMEM;
-	*watch = (struct watch){.nodeid = nodeid, .wd = wd, .mask = mask};
-	if (!tsearch(watch, &source->by_wd, compare_wd)) {
-		free(watch);
-		return -ENOMEM;
-	}
-	if (!tsearch(watch, &source->by_node, compare_node)) {
-		(void)tdelete(watch, &source->by_wd, compare_wd);
-		free(watch);
-		return -ENOMEM;
-	}
-	source->watches++;
-	return 0;
-}
-
-static void keep(void *watch)
-{
-	(void)watch; /* it is in the other tree too */
-}
 
 static void destroy(struct vfsd_source *base)
 {
@@ -135,9 +57,8 @@ static void destroy(struct vfsd_source *base)
 		return;
 	if (base->fd >= 0)
 		(void)close(base->fd);
-	tdestroy(source->by_wd, keep);
-	tdestroy(source->by_node, free);
-	vfsd_batch_free(&source->batch);
+	vfsd_inotify_watches_free(&source->watches);
+	vfsd_read_buffer_free(&source->buffer);
 	free(source);
 }
 
@@ -150,11 +71,13 @@ static int create(const struct vfsd_source_config *config, struct vfsd_source **
 		return -ENOMEM;
 	source->base.ops = &vfsd_source_inotify;
 	source->config = *config;
-	source->told = config->everything ? IN_ALL_EVENTS : TOLD;
+	source->reports = config->everything ? IN_ALL_EVENTS : REPORTED;
 	source->base.fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
 	err = source->base.fd < 0 ? -errno : 0;
+	source->watches.fd = source->base.fd;
+	source->watches.config = &source->config;
 	if (!err)
-		err = vfsd_batch_init(&source->batch, source->base.fd);
+		err = vfsd_read_buffer_init(&source->buffer, source->base.fd);
 	if (err) {
 		destroy(&source->base);
 		return err;
@@ -163,10 +86,10 @@ static int create(const struct vfsd_source_config *config, struct vfsd_source **
 	return 0;
 }
 
-/* What the host must watch so that a guest interested in @mask hears all it needs. */
+/* What the host must watch so that a guest interested in @mask receives all it needs. */
 static uint32_t host_mask(const struct source *source, uint32_t mask, bool is_dir)
 {
-	uint32_t host = (mask & source->told) | IN_ATTRIB | IN_DELETE_SELF;
+	uint32_t host = (mask & source->reports) | IN_ATTRIB | IN_DELETE_SELF;
 
 	if (!(mask & INTEREST))
 		return 0;
@@ -176,75 +99,26 @@ static uint32_t host_mask(const struct source *source, uint32_t mask, bool is_di
 	return is_dir ? host : host & ~(uint32_t)DIRENT;
 }
 
-/*
- * inotify takes paths only, and ours is relative to /proc/self/fd, which need not be reachable from
- * our root. So the thread gets a working directory of its own; nothing else of us uses one.
- */
-static int add_watch(const struct source *source, int inode_fd, uint32_t mask)
-{
-	static _Thread_local bool own_directory;
-	int wd;
-
-	if (!own_directory) {
-		if (unshare(CLONE_FS) < 0 || fchdir(source->config.proc_self_fd) < 0)
-			return -errno;
-		own_directory = true;
-	}
-	wd = inotify_add_watch(source->base.fd, vfsd_proc_name(inode_fd).name, mask);
-	return wd < 0 ? -errno : wd;
-}
-
-static int begin(struct source *source, struct vfsd_inode *inode, uint32_t mask)
-{
-	struct watch *watch = find_node(source, inode->nodeid);
-	bool transient;
-	int fd, wd, err;
-
-	fd = vfsd_source_begin(&source->config, inode, source->watches, source->config.max_watches,
-			       !watch, &transient);
-	if (fd < 0)
-		return fd;
-	wd = add_watch(source, fd, mask);
-	vfsd_inode_fd_put(fd, transient);
-	if (wd < 0)
-		return wd;
-	if (watch && watch->wd == wd) {
-		watch->mask = mask;
-		return 0;
-	}
-	if (watch)
-		forget_watch(source, watch);
-	err = remember_watch(source, inode->nodeid, wd, mask);
-	if (err)
-		(void)inotify_rm_watch(source->base.fd, wd);
-	return err;
-}
-
 static int watch(struct vfsd_source *base, struct vfsd_inode *inode, uint32_t old_mask,
 		 uint32_t new_mask)
 {
 	struct source *source = (struct source *)base;
 	const uint32_t old = host_mask(source, old_mask, S_ISDIR(inode->type));
 	const uint32_t mask = host_mask(source, new_mask, S_ISDIR(inode->type));
-	struct watch *watch;
 	int err;
 
 	if (mask == old)
 		return 0;
-	if (mask != 0) {
-		err = begin(source, inode, mask);
-		/* Who wants less can always have it: an inode that is gone reports nothing anyway. */
-		return err == -ESTALE && !(mask & ~old) ? 0 : err;
+	if (mask == 0) {
+		vfsd_inotify_end(&source->watches, inode->nodeid);
+		return 0;
 	}
-	watch = find_node(source, inode->nodeid);
-	if (watch) {
-		(void)inotify_rm_watch(base->fd, watch->wd);
-		forget_watch(source, watch);
-	}
-	return 0;
+	err = vfsd_inotify_begin(&source->watches, inode, mask);
+	/* Who wants less can always have it: an inode that is gone reports nothing anyway. */
+	return err == -ESTALE && !(mask & ~old) ? 0 : err;
 }
 
-/* Take the event at *at. False: there is no whole one. *name is borrowed, NULL: it has none. */
+/* Take the event at *at. False: there is none, or it is truncated. *name is borrowed, NULL: it has none. */
 static bool next_event(const uint8_t **at, const uint8_t *end, struct inotify_event *ret,
 		       const char **name)
 {
@@ -262,23 +136,23 @@ static bool next_event(const uint8_t **at, const uint8_t *end, struct inotify_ev
 /* Is there an event of the same object, or @name in it, with one of @bits behind the one at hand? */
 static bool is_ahead(struct source *source, int wd, const char *name, uint32_t bits)
 {
-	const uint8_t *at = source->batch.at;
+	const uint8_t *at = source->buffer.at;
 	struct inotify_event later;
 	const char *its;
-	bool whole;
+	bool all;
 
 	do {
-		while (next_event(&at, source->batch.end, &later, &its))
+		while (next_event(&at, source->buffer.end, &later, &its))
 			if (later.wd == wd && (later.mask & bits) &&
 			    (name ? its && strcmp(its, name) == 0 : !its))
 				return true;
-	} while (vfsd_batch_more(&source->batch, VFSD_BATCH_AHEAD, &whole));
-	return !whole;
+	} while (vfsd_read_buffer_more(&source->buffer, VFSD_READ_BUFFER_AHEAD, &all));
+	return !all;
 }
 
 /*
  * Was the name gone by which the object was opened? Looked for where somebody wants nothing of that
- * only. What is gone now may have gone after the event: then that is in the queue. inotify tells
+ * only. What is gone now may have gone after the event: then that is in the queue. inotify reports
  * nothing of the object that had the name, nor the watchers of an object by what name it was opened:
  * another of the same name, or any name that is left, counts as that.
  */
@@ -306,35 +180,50 @@ static bool is_unnamed(struct source *source, struct vfsd_inode *inode,
 }
 
 /* Behind @fresh, does something happen to @watch with one of @bits? */
-static bool happens(const struct source *source, const uint8_t *fresh, const struct watch *watch,
-		    uint32_t bits)
+static bool happens(const struct source *source, const uint8_t *fresh,
+		    const struct vfsd_inotify_watch *watch, uint32_t bits)
 {
 	struct inotify_event event;
 	const char *name;
 
-	while (next_event(&fresh, source->batch.end, &event, &name))
+	while (next_event(&fresh, source->buffer.end, &event, &name))
 		if (event.wd == watch->wd && (event.mask & bits))
 			return true;
 	return false;
 }
 
-/* Put an end that is behind @fresh before what was removed since the object was last told of. */
-static void put_end_right(struct source *source, const uint8_t *fresh, const struct watch *watch)
+static bool is_moved(const struct source *source, const uint8_t *at)
+{
+	for (uint32_t i = 0; i < source->ends.count; i++)
+		if (source->ends.at[i].at == at)
+			return true;
+	return false;
+}
+
+static void move_end(struct source *source, const uint8_t *at, const uint8_t *before)
+{
+	if (!is_moved(source, at) && source->ends.count < VFSD_ARRAY_SIZE(source->ends.at))
+		source->ends.at[source->ends.count++] = (struct moved_end){at, before};
+}
+
+/* Put an end that is behind @fresh before what was removed since the last event of the object. */
+static void put_end_right(struct source *source, const uint8_t *fresh,
+			  const struct vfsd_inotify_watch *watch)
 {
 	const uint8_t *at = fresh, *here = at;
 	struct inotify_event event;
-	uint8_t *removed = NULL;
+	const uint8_t *removed = NULL;
 	const char *name;
 
-	for (; next_event(&at, source->batch.end, &event, &name); here = at) {
+	for (; next_event(&at, source->buffer.end, &event, &name); here = at) {
 		if (event.wd != watch->wd) {
 			if ((event.mask & IN_DELETE) && !removed)
-				removed = source->batch.buffer + (here - source->batch.buffer);
+				removed = here;
 		} else if (!(event.mask & IN_DELETE_SELF)) {
 			removed = NULL;
-		} else if (removed) {
-			memmove(removed + sizeof(event), removed, (size_t)(here - removed));
-			memcpy(removed, &event, sizeof(event)); /* it has no name */
+		} else {
+			if (removed)
+				move_end(source, here, removed);
 			return;
 		}
 	}
@@ -347,9 +236,11 @@ static void put_ends_right(struct source *source, const uint8_t *fresh)
 	struct inotify_event event;
 	const char *name;
 
-	while (next_event(&at, source->batch.end, &event, &name)) {
-		const struct watch *watch =
-			event.mask & IN_DELETE_SELF ? find_wd(source, event.wd) : NULL;
+	while (next_event(&at, source->buffer.end, &event, &name)) {
+		const struct vfsd_inotify_watch *watch =
+			event.mask & IN_DELETE_SELF ?
+				vfsd_inotify_find_wd(&source->watches, event.wd) :
+				NULL;
 		struct vfsd_inode *inode =
 			watch ? vfsd_inode_get(source->config.inodes, watch->nodeid) : NULL;
 
@@ -365,35 +256,36 @@ static void put_ends_right(struct source *source, const uint8_t *fresh)
  */
 static uint64_t node_at(struct source *source, struct vfsd_inode *dir, const char *name)
 {
-	const uint8_t *fresh = source->batch.end;
-	const struct watch *held;
-	bool exists, transient, whole;
+	const uint8_t *fresh = source->buffer.end;
+	const struct vfsd_inotify_watch *held;
+	bool exists, transient, all;
 	uint64_t child;
 	int fd = vfsd_inode_fd_get(source->config.inodes, dir, &transient);
 
 	if (fd < 0)
 		return 0;
 	child = vfsd_source_node_in(source->config.inodes, fd, name, &exists);
-	held = child ? find_node(source, child) : NULL;
+	held = child ? vfsd_inotify_find_node(&source->watches, child) : NULL;
 	/* ATTRIB, with the last link, comes before the name goes. */
-	if (held && vfsd_batch_more(&source->batch, VFSD_BATCH_AHEAD, &whole) &&
+	if (held && vfsd_read_buffer_more(&source->buffer, VFSD_READ_BUFFER_AHEAD, &all) &&
 	    happens(source, fresh, held, IN_ATTRIB)) {
 		vfsd_source_await_removals(fd);
-		(void)vfsd_batch_more(&source->batch, VFSD_BATCH_AHEAD, &whole);
+		(void)vfsd_read_buffer_more(&source->buffer, VFSD_READ_BUFFER_AHEAD, &all);
 		put_end_right(source, fresh, held);
 	}
 	vfsd_source_outlast(fd);
 	vfsd_inode_fd_put(fd, transient);
-	if (vfsd_batch_more(&source->batch, VFSD_BATCH_AHEAD, &whole))
+	if (vfsd_read_buffer_more(&source->buffer, VFSD_READ_BUFFER_AHEAD, &all))
 		put_ends_right(source, fresh);
 	return child;
 }
 
-static void tell_named(struct source *source, const struct vfsd_source_sink *sink,
-		       struct vfsd_inode *dir, const struct inotify_event *event, const char *name)
+static void report_named(struct source *source, const struct vfsd_source_sink *sink,
+			 struct vfsd_inode *dir, const struct inotify_event *event,
+			 const char *name)
 {
-	uint32_t bit = event->mask & source->told;
-	struct vfsd_source_event told = {
+	uint32_t bit = event->mask & source->reports;
+	struct vfsd_source_event report = {
 		.nodeid = dir->nodeid,
 		.mask = bit | (event->mask & IN_ISDIR),
 		.cookie = event->cookie,
@@ -402,37 +294,37 @@ static void tell_named(struct source *source, const struct vfsd_source_sink *sin
 		.name_bytes = (uint32_t)strnlen(name, event->len),
 	};
 
-	if (bit == 0 || told.name_bytes == event->len)
+	if (bit == 0 || report.name_bytes == event->len)
 		return;
 	if (!source->config.everything && !(bit & (IN_DELETE | IN_MOVED_FROM)))
-		told.child = node_at(source, dir, name);
-	told.unnamed = is_unnamed(source, dir, event, name);
-	sink->event(sink->ctx, &told);
+		report.child = node_at(source, dir, name);
+	report.unnamed = is_unnamed(source, dir, event, name);
+	sink->event(sink->ctx, &report);
 }
 
-static void tell_self(struct source *source, const struct vfsd_source_sink *sink,
-		      struct vfsd_inode *inode, struct watch *watch,
-		      const struct inotify_event *event)
+static void report_self(struct source *source, const struct vfsd_source_sink *sink,
+			struct vfsd_inode *inode, struct vfsd_inotify_watch *watch,
+			const struct inotify_event *event)
 {
-	struct vfsd_source_event told = {
+	struct vfsd_source_event report = {
 		.nodeid = inode->nodeid,
-		.mask = event->mask & source->told & ~(uint32_t)(DIRENT | IN_DELETE_SELF),
+		.mask = event->mask & source->reports & ~(uint32_t)(DIRENT | IN_DELETE_SELF),
 	};
 
 	if (event->mask & IN_DELETE_SELF) {
-		told.unlinked = !watch->ended;
+		report.unlinked = !watch->ended;
 	} else if (event->mask & IN_ATTRIB) {
 		bool gone = vfsd_source_is_unlinked(source->config.inodes, inode);
 
-		told.unlinked = gone && !watch->ended;
+		report.unlinked = gone && !watch->ended;
 		watch->ended = gone;
 	}
-	if (told.mask == 0 && !told.unlinked)
+	if (report.mask == 0 && !report.unlinked)
 		return;
-	if (told.mask != 0)
-		told.mask |= event->mask & IN_ISDIR;
-	told.unnamed = is_unnamed(source, inode, event, NULL);
-	sink->event(sink->ctx, &told);
+	if (report.mask != 0)
+		report.mask |= event->mask & IN_ISDIR;
+	report.unnamed = is_unnamed(source, inode, event, NULL);
+	sink->event(sink->ctx, &report);
 }
 
 /* @name is borrowed from behind the raw event. */
@@ -440,53 +332,73 @@ static void handle_event(struct source *source, const struct vfsd_source_sink *s
 			 const struct inotify_event *event, const char *name)
 {
 	struct vfsd_inode *inode;
-	struct watch *watch;
+	struct vfsd_inotify_watch *watch;
 
 	vfsd_source_took(&source->base, sink, event->mask & IN_Q_OVERFLOW);
 	if (event->mask & IN_Q_OVERFLOW)
 		return;
-	watch = find_wd(source, event->wd);
+	watch = vfsd_inotify_find_wd(&source->watches, event->wd);
 	if (!watch)
 		return; /* of a watch that has been removed since */
 	inode = vfsd_inode_get(source->config.inodes, watch->nodeid);
 	if (inode) {
 		if (name)
-			tell_named(source, sink, inode, event, name);
+			report_named(source, sink, inode, event, name);
 		else
-			tell_self(source, sink, inode, watch, event);
+			report_self(source, sink, inode, watch, event);
 		vfsd_inode_put(source->config.inodes, inode);
 	}
 	if (event->mask & IN_IGNORED)
-		forget_watch(source, watch);
+		vfsd_inotify_forget(&source->watches, watch);
+}
+
+static void handle_buffer(struct source *source, const struct vfsd_source_sink *sink)
+{
+	struct vfsd_read_buffer *buffer = &source->buffer;
+	const uint8_t *here = buffer->at;
+	struct inotify_event event;
+	const char *name;
+
+	source->ends.count = 0;
+	for (; next_event(&buffer->at, buffer->end, &event, &name); here = buffer->at) {
+		for (uint32_t i = 0; i < source->ends.count; i++) {
+			const uint8_t *at = source->ends.at[i].at;
+			struct inotify_event end;
+			const char *none;
+
+			if (source->ends.at[i].before == here &&
+			    next_event(&at, buffer->end, &end, &none))
+				handle_event(source, sink, &end, NULL);
+		}
+		if (!is_moved(source, here))
+			handle_event(source, sink, &event, name);
+	}
 }
 
 static void drain(struct vfsd_source *base, const struct vfsd_source_sink *sink)
 {
 	struct source *source = (struct source *)base;
-	struct inotify_event event;
-	const char *name;
 	int waiting = 0;
 
 	/* What the host holds now, bytes. */
 	if (ioctl(base->fd, FIONREAD, &waiting) < 0)
 		waiting = 0;
 	while (waiting > 0) {
-		int got = vfsd_batch_read(&source->batch);
+		int got = vfsd_read_buffer_read(&source->buffer);
 
 		if (got < 0)
 			VFSD_LOG_LIMITED(VFSD_LOG_ERROR, "inotify: read failed errno=%d", -got);
 		if (got <= 0)
 			break;
-		while (next_event(&source->batch.at, source->batch.end, &event, &name))
-			handle_event(source, sink, &event, name);
+		handle_buffer(source, sink);
 		sink->pass_on(sink->ctx);
-		waiting -= (int)(source->batch.end - source->batch.buffer);
+		waiting -= (int)(source->buffer.end - source->buffer.bytes);
 	}
 	vfsd_source_end_drain(base, sink);
 }
 
 const struct vfsd_source_ops vfsd_source_inotify = {
-	.server_mask = TOLD,
+	.server_mask = REPORTED,
 	.create = create,
 	.destroy = destroy,
 	.watch = watch,

@@ -4,7 +4,7 @@
  *
  * Every interest is an (inode, owner) pair with an absolute mask: a guest, a group of the old dialect,
  * later a local consumer. The union over the owners is what one host watch must carry; each
- * change is told as (old union, new union) so that the caller adjusts that watch.
+ * change is returned as (old union, new union) so that the caller adjusts that watch.
  * Owner thread: the holder of the engine's event lock.
  */
 #ifndef VFSD_SOURCE_MARKS_H
@@ -49,7 +49,7 @@ size_t vfsd_marks_count(const struct vfsd_marks *marks);
 /* Interests: (inode, owner) pairs. */
 size_t vfsd_marks_entries(const struct vfsd_marks *marks);
 
-/* Tell @each about every interest; the table must not change meanwhile. */
+/* Call @each for every interest; the table must not change meanwhile. */
 void vfsd_marks_each(const struct vfsd_marks *marks,
 		     void (*each)(void *ctx, uint64_t nodeid, uint64_t owner, uint32_t mask),
 		     void *ctx);

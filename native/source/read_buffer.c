@@ -7,50 +7,49 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-enum { READ_BYTES = VFSD_BATCH_AHEAD / 2 };
-
-int vfsd_batch_init(struct vfsd_batch *batch, int fd)
+int vfsd_read_buffer_init(struct vfsd_read_buffer *buffer, int fd)
 {
-	batch->fd = fd;
-	batch->buffer = malloc(VFSD_BATCH_ALL);
-	batch->at = batch->end = batch->buffer;
-	return batch->buffer ? 0 : -ENOMEM;
+	buffer->fd = fd;
+	buffer->writable = malloc(VFSD_READ_BUFFER_ALL);
+	buffer->bytes = buffer->at = buffer->end = buffer->writable;
+	return buffer->bytes ? 0 : -ENOMEM;
 }
 
-void vfsd_batch_free(struct vfsd_batch *batch)
+void vfsd_read_buffer_free(struct vfsd_read_buffer *buffer)
 {
-	free(batch->buffer);
-	batch->buffer = NULL;
+	free(buffer->writable);
+	*buffer = (struct vfsd_read_buffer){.fd = -1};
 }
 
-static int append(struct vfsd_batch *batch)
+static int append(struct vfsd_read_buffer *buffer)
 {
 	ssize_t got;
 
 	do {
-		got = read(batch->fd, batch->buffer + (batch->end - batch->buffer), READ_BYTES);
+		got = read(buffer->fd, buffer->writable + (buffer->end - buffer->bytes),
+			   VFSD_READ_BUFFER_CHUNK);
 	} while (got < 0 && errno == EINTR);
 	if (got < 0)
 		return errno == EAGAIN ? 0 : -errno;
-	batch->end += got;
+	buffer->end += got;
 	return (int)got;
 }
 
-int vfsd_batch_read(struct vfsd_batch *batch)
+int vfsd_read_buffer_read(struct vfsd_read_buffer *buffer)
 {
-	batch->at = batch->end = batch->buffer;
-	return append(batch);
+	buffer->at = buffer->end = buffer->bytes;
+	return append(buffer);
 }
 
-bool vfsd_batch_more(struct vfsd_batch *batch, uint32_t upto, bool *whole)
+bool vfsd_read_buffer_more(struct vfsd_read_buffer *buffer, uint32_t upto, bool *all)
 {
 	int got, waiting;
 
-	if (batch->end - batch->buffer > (ptrdiff_t)(upto - READ_BYTES)) {
-		*whole = ioctl(batch->fd, FIONREAD, &waiting) == 0 && waiting == 0;
+	if (buffer->end - buffer->bytes > (ptrdiff_t)upto - VFSD_READ_BUFFER_CHUNK) {
+		*all = ioctl(buffer->fd, FIONREAD, &waiting) == 0 && waiting == 0;
 		return false;
 	}
-	got = append(batch);
-	*whole = got == 0;
+	got = append(buffer);
+	*all = got == 0;
 	return got > 0;
 }

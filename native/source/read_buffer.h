@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * source/read_buffer - what has been read of a host's queue of events and is being worked off.
+ * source/read_buffer - what has been read of a host's event queue and is being processed.
  *
- * What an event means may depend on what came after it. So one can read on, behind what there is,
- * as long as there is room: what was read before stays where it is.
+ * What an event means may depend on what came after it. So a source can read more, behind what there
+ * is, as long as there is room. What was read stays where it is and is never written to.
  * Owner thread: the source's.
  */
 #ifndef VFSD_SOURCE_READ_BUFFER_H
@@ -12,31 +12,33 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* How far to read on, bytes of a batch. */
+/* How much may be in the buffer, bytes. */
 enum {
-	VFSD_BATCH_AHEAD = 65536, /* to see what comes next */
-	VFSD_BATCH_ALL = 256 *
-		65536, /* all that a host keeps for us; untouched pages are not there */
+	VFSD_READ_BUFFER_CHUNK = 32768, /* one read(2) */
+	VFSD_READ_BUFFER_AHEAD = 65536, /* to see what comes next */
+	VFSD_READ_BUFFER_ALL = 256 *
+		65536, /* all of a host's queue; untouched pages cost nothing */
 };
 
-struct vfsd_batch {
-	int fd; /* borrowed, does not block */
-	uint8_t *buffer;
-	const uint8_t *at;  /* the next event to work off */
-	const uint8_t *end; /* behind the last that was read */
+struct vfsd_read_buffer {
+	int fd;		      /* borrowed, does not block */
+	uint8_t *writable;    /* only read(2) writes here */
+	const uint8_t *bytes; /* the same */
+	const uint8_t *at;    /* the next event to process */
+	const uint8_t *end;   /* behind the last that was read */
 };
 
 /* 0 or -ENOMEM. */
-int vfsd_batch_init(struct vfsd_batch *batch, int fd);
-void vfsd_batch_free(struct vfsd_batch *batch);
+int vfsd_read_buffer_init(struct vfsd_read_buffer *buffer, int fd);
+void vfsd_read_buffer_free(struct vfsd_read_buffer *buffer);
 
-/* Read anew, what was there is done with. Bytes, 0: the queue is empty, or -errno. */
-int vfsd_batch_read(struct vfsd_batch *batch);
+/* Drop what there is and read anew. Bytes, 0: the queue is empty, or -errno. */
+int vfsd_read_buffer_read(struct vfsd_read_buffer *buffer);
 
 /*
- * Read on, up to @upto (VFSD_BATCH_*) bytes in all. False: nothing was read, for the queue is empty
- * (*whole: what there is is all), or there is so much already.
+ * Read more, up to @upto (VFSD_READ_BUFFER_*) bytes in all. False: nothing was read, because the queue
+ * is empty (*all: there is nothing that is not in the buffer) or because there is so much already.
  */
-bool vfsd_batch_more(struct vfsd_batch *batch, uint32_t upto, bool *whole);
+bool vfsd_read_buffer_more(struct vfsd_read_buffer *buffer, uint32_t upto, bool *all);
 
 #endif

@@ -19,7 +19,7 @@
 void vfsd_source_took(struct vfsd_source *source, const struct vfsd_source_sink *sink,
 		      bool overflow)
 {
-	source->after_overflow |= source->overflow != VFSD_SOURCE_WHOLE;
+	source->after_overflow |= source->overflow != VFSD_SOURCE_COMPLETE;
 	if (!overflow)
 		return;
 	source->overflow = VFSD_SOURCE_LOST_NOW;
@@ -30,7 +30,7 @@ void vfsd_source_end_drain(struct vfsd_source *source, const struct vfsd_source_
 {
 	int waiting = 0;
 
-	if (source->overflow == VFSD_SOURCE_WHOLE)
+	if (source->overflow == VFSD_SOURCE_COMPLETE)
 		return;
 	if (source->after_overflow)
 		sink->lost(sink->ctx);
@@ -40,7 +40,7 @@ void vfsd_source_end_drain(struct vfsd_source *source, const struct vfsd_source_
 	    ioctl(source->fd, FIONREAD, &waiting) == 0 && waiting > 0)
 		source->overflow = VFSD_SOURCE_LOST_BEFORE;
 	else
-		source->overflow = VFSD_SOURCE_WHOLE;
+		source->overflow = VFSD_SOURCE_COMPLETE;
 }
 
 uint32_t vfsd_source_next_bit(uint32_t *mask)
@@ -76,7 +76,7 @@ uint64_t vfsd_source_node_in(struct vfsd_inodes *inodes, int dir_fd, const char 
 enum { TOO_LONG = NAME_MAX + 1 };
 
 /*
- * Whoever removes a name holds the directory's lock until it has told that. A lookup that no cache can
+ * Whoever removes a name holds the directory's lock until that is in the queue. A lookup that no cache can
  * answer waits for the lock; one that fails leaves no trace.
  */
 static void await_lock(int fd, const char *dir)
@@ -113,7 +113,7 @@ bool vfsd_source_lost_name(int dir_fd, const char *name, const struct vfsd_file_
 	if (object ? vfsd_inode_handle_is_at(object, dir_fd, name) :
 		     fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0)
 		return false;
-	vfsd_source_await_removals(dir_fd); /* it may not have been told yet */
+	vfsd_source_await_removals(dir_fd); /* it may not be in the queue yet */
 	return true;
 }
 

@@ -12,11 +12,12 @@ enum { SCAN_BATCH = 16 };
 /* The events of a directory that the daemon's own scan of it raises. */
 #define SCANNING (FAN_OPEN | FAN_ACCESS | FAN_CLOSE_NOWRITE)
 
-static enum vfsd_origin origin_of(const struct vfsd_source *source)
+static enum vfsd_origin origin_of(const struct vfsd_source *source,
+				  const struct vfsd_source_event *event)
 {
 	if (source->ops->server_mask != 0)
 		return VFSD_ORIGIN_UNKNOWN;
-	return source->own ? VFSD_ORIGIN_GUEST : VFSD_ORIGIN_HOST;
+	return event->self_generated ? VFSD_ORIGIN_GUEST : VFSD_ORIGIN_HOST;
 }
 
 /* The root of @watch may have been moved: check where it is. False: outside of the share. */
@@ -49,8 +50,8 @@ static void record_root(struct vfsd_watch_registry *registry, struct vfsd_watch 
 static void dispatch_to(struct vfsd_watch_registry *registry, struct vfsd_watch *watch,
 			const struct vfsd_source_event *event)
 {
-	const struct vfsd_watch_event_payload fields = {.cookie = event->cookie,
-							.origin = origin_of(registry->source)};
+	const struct vfsd_watch_event_payload fields = {
+		.cookie = event->cookie, .origin = origin_of(registry->source, event)};
 	uint64_t root = vfsd_path_tree_root(watch->tree);
 
 	if ((event->mask & FAN_MOVE_SELF) && !follow_root(registry, watch)) {

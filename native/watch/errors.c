@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <sys/epoll.h>
 
-#include "watch/path_tree.h"
 #include "inode/inode.h"
 #include "watch/internal.h"
 #include "source/marks.h"
@@ -45,7 +44,7 @@ static int set_interest(struct vfsd_watch_registry *registry, const struct vfsd_
 	err = vfsd_marks_set(registry->error_marks, root->nodeid, watch->owner, mask, &change);
 	if (err || change.old_union == change.new_union)
 		return err;
-	err = registry->errors->ops->watch_whole(registry->errors, root, change.new_union);
+	err = registry->errors->ops->watch_filesystem(registry->errors, root, change.new_union);
 	if (err)
 		(void)vfsd_marks_set(registry->error_marks, root->nodeid, watch->owner,
 				     change.before, &change);

@@ -10,7 +10,6 @@
 #include "watch/internal.h"
 #include "source/marks.h"
 #include "source/source.h"
-#include "base/util.h"
 
 /* Find the inode that has the handle of @fd, on whatever mount. Transient reference or NULL. */
 static struct vfsd_inode *find_same(struct vfsd_watch_registry *registry, int fd)

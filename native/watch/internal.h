@@ -43,7 +43,7 @@ struct vfsd_watch_consumer {
 	int notify_fd;
 	bool broken;
 	uint32_t types;
-	uint64_t subtypes[VFSD_RECORD_TYPE_COUNT];
+	uint64_t subtypes[VFSD_RECORD_TYPES];
 	struct vfsd_shm_ring *ring;
 	uint32_t n_watches;
 	struct vfsd_watch watches[];
@@ -138,11 +138,6 @@ void vfsd_watch_drop_interest(struct vfsd_watch_registry *registry, const struct
  * place.c: where what a watch covers is.
  */
 
-/*
- * Open (O_PATH) what is at @path below @root_fd: nothing above that, and no link, for a watch is of
- * what its path says. The fd or -errno.
- */
-int vfsd_watch_open(int root_fd, const char *path);
 /* Is @fd, which is @nodeid, where @watch takes it to be? If not, an event that says so is waiting. */
 bool vfsd_watch_is_in_place(const struct vfsd_watch_registry *registry,
 			    const struct vfsd_watch *watch, uint64_t nodeid, int fd);

@@ -10,15 +10,14 @@
 #include "fsnotify/record_ring.h"
 #include "watch/internal.h"
 
-/* Is @path the root of @watch, or below that? */
+/* Is @path the root of @watch, or below that if @watch is recursive? */
 static bool covers(const struct vfsd_watch *watch, const char *path)
 {
 	size_t n = strlen(watch->path);
 
-	if (n == 0)
-		return true;
-	return strncmp(path, watch->path, n) == 0 &&
-	       (path[n] == '\0' || (path[n] == '/' && watch->recursive));
+	if (strncmp(path, watch->path, n) != 0)
+		return false;
+	return path[n] == '\0' || (watch->recursive && (n == 0 || path[n] == '/'));
 }
 
 /* Find the directory that @path is in, below the watch's own; @name receives the last name. 0: none. */

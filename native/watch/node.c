@@ -9,12 +9,11 @@
 #include <sys/statfs.h>
 #include <unistd.h>
 
+#include "base/proc_fd.h"
 #include "watch/path_tree.h"
 #include "inode/inode.h"
 #include "watch/internal.h"
-#include "source/marks.h"
 #include "source/source.h"
-#include "base/util.h"
 
 /* The events by which a recursive watch follows directories. */
 #define FOLLOWED (FAN_CREATE | FAN_DELETE | FAN_MOVE)
@@ -59,7 +58,7 @@ void vfsd_watch_begin(struct vfsd_watch_registry *registry, struct vfsd_watch *w
 	if (watch->path[0] == '\0') {
 		inode = vfsd_inode_get(registry->inodes, VFSD_NODEID_ROOT);
 	} else {
-		int fd = vfsd_watch_open(registry->config.root_fd, watch->path);
+		int fd = vfsd_open_beneath(registry->config.root_fd, watch->path);
 
 		err = fd < 0 ? fd : vfsd_watch_lookup_fd(registry, fd, &inode);
 	}

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * watch/path_tree - the directories that one watch covers, and what they are called.
+ * watch/path_tree - the directories that one watch covers, with their names.
  *
- * A host event names a directory by its node id and what happened in it by one name. A consumer wants
- * the path, as it was then: so names are kept here, in step with the events that change them. A
- * directory that has left the tree has no path any more, and no event in it is reported.
- * Costs about 150 bytes and a name for each directory.
- * Owner thread: the holder of the registry lock.
+ * A host event has the node id of a directory and a name in it, but a consumer needs the path as it was then.
+ * So the tree has the names of directories, and the events change it in their order. A directory that has
+ * left the tree has no path, and no event in it is reported. Costs about 150 bytes and a name for each
+ * directory. Owner thread: the holder of the registry lock.
  */
 #ifndef VFSD_WATCH_PATH_TREE_H
 #define VFSD_WATCH_PATH_TREE_H
@@ -17,7 +16,7 @@
 
 struct vfsd_path_tree;
 
-/* @path: what the root is called, "" for the share itself. 0 or -ENOMEM. */
+/* @path: the path of the root, "" for the share itself. 0 or -ENOMEM. */
 int vfsd_path_tree_create(uint64_t root, const char *path, struct vfsd_path_tree **ret);
 void vfsd_path_tree_destroy(struct vfsd_path_tree *tree);
 

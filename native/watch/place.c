@@ -6,12 +6,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <linux/openat2.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/fanotify.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/proc_fd.h"
@@ -19,27 +17,10 @@
 #include "watch/path_tree.h"
 #include "watch/internal.h"
 
-int vfsd_watch_open(int root_fd, const char *path)
-{
-	const struct open_how how = {
-		.flags = O_PATH | O_NOFOLLOW | O_CLOEXEC,
-		.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS,
-	};
-	int fd = (int)syscall(SYS_openat2, root_fd, path, &how, sizeof(how));
-
-	return fd < 0 ? -errno : fd;
-}
-
-/* Returns the length of the path of @fd, or -1. A path that is too long is cut: is_shared() refuses it. */
-static ssize_t path_of(const struct vfsd_watch_registry *registry, int fd, char path[PATH_MAX])
-{
-	return readlinkat(registry->config.proc_self_fd, vfsd_proc_name(fd).name, path, PATH_MAX);
-}
-
 /* Is @fd what is at @path? Both are open, so that no other inode has the number of either. */
 static bool is_at(int root_fd, const char *path, int fd)
 {
-	int found = vfsd_watch_open(root_fd, path);
+	int found = vfsd_open_beneath(root_fd, path);
 	struct stat here, there;
 	bool same;
 
@@ -58,13 +39,12 @@ static bool is_at(int root_fd, const char *path, int fd)
 static bool is_shared(const struct vfsd_watch_registry *registry, int fd)
 {
 	char share[PATH_MAX], path[PATH_MAX];
-	ssize_t above = path_of(registry, registry->config.root_fd, share);
-	ssize_t bytes = path_of(registry, fd, path);
+	ssize_t above =
+		vfsd_proc_path(registry->config.proc_self_fd, registry->config.root_fd, share);
+	ssize_t bytes = vfsd_proc_path(registry->config.proc_self_fd, fd, path);
 
-	if (above < 1 || bytes < above || bytes == sizeof(path) ||
-	    memcmp(path, share, (size_t)above) != 0)
+	if (above < 1 || bytes < above || memcmp(path, share, (size_t)above) != 0)
 		return false;
-	path[bytes] = '\0';
 	if (bytes == above)
 		return is_at(registry->config.root_fd, ".", fd);
 	if (above > 1 && path[above] != '/')
@@ -149,7 +129,7 @@ int vfsd_watch_parents_add(struct vfsd_watch_registry *registry, struct vfsd_wat
 		if (*c != '/')
 			continue;
 		*c = '\0';
-		fd = vfsd_watch_open(registry->config.root_fd, watch->path);
+		fd = vfsd_open_beneath(registry->config.root_fd, watch->path);
 		*c = '/';
 		err = fd < 0 ? fd : vfsd_watch_lookup_fd(registry, fd, &inode);
 		if (err)

@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "fsnotify/records.h"
 #include "watch/watch.cdef.h"
 
 #endif

@@ -10,13 +10,10 @@
 
 #include "inode/inode.h"
 #include "watch/internal.h"
-#include "base/log.h"
 #include "source/marks.h"
 #include "watch/shm_ring.h"
 #include "source/source.h"
 #include "base/util.h"
-
-_Static_assert((int)VFSD_RECORD_TYPE_COUNT == (int)VFSD_RECORD_SUPERBLOCK + 1, "one filter a type");
 
 static void run(void *arg)
 {
@@ -56,7 +53,7 @@ static int start_thread(struct vfsd_watch_registry *registry)
 	if (epoll_ctl(registry->epoll_fd, EPOLL_CTL_ADD, registry->wake_fd, &wake) < 0 ||
 	    epoll_ctl(registry->epoll_fd, EPOLL_CTL_ADD, registry->source->fd, &host) < 0)
 		return -errno;
-	err = vfsd_thread_start(&registry->thread, "local-events", run, registry);
+	err = vfsd_thread_start(&registry->thread, "vfsd-watch", run, registry);
 	registry->thread_running = err == 0;
 	return err;
 }
@@ -100,8 +97,8 @@ static int open_source(struct vfsd_watch_registry *registry)
 		.inodes = registry->inodes,
 		.marks = registry->marks,
 		.proc_self_fd = registry->config.proc_self_fd,
-		.max_marks = registry->config.max_marks,
-		.max_watches = registry->config.max_watches,
+		.max_marks = registry->config.options.max_marks,
+		.max_watches = registry->config.options.max_watches,
 		.everything = true,
 	};
 	int err = registry->config.source->create(&config, &registry->source);
@@ -114,17 +111,17 @@ static int open_source(struct vfsd_watch_registry *registry)
 static int start(struct vfsd_watch_registry *registry)
 {
 	const struct vfsd_inodes_config inodes = {
-		.handles = (enum vfsd_handle_policy)registry->config.handles,
+		.options = registry->config.inode,
 		.need_handles = true,
 		.proc_self_fd = registry->config.proc_self_fd,
-		.fd_quota = registry->config.max_fds ? &registry->quota : NULL,
+		.fd_quota = registry->config.options.max_fds ? &registry->quota : NULL,
 	};
 	int root_fd = fcntl(registry->config.root_fd, F_DUPFD_CLOEXEC, 0);
 	int err;
 
 	if (root_fd < 0)
 		return -errno;
-	registry->quota = (struct vfsd_quota){.limit = registry->config.max_fds};
+	registry->quota = (struct vfsd_quota){.limit = registry->config.options.max_fds};
 	err = vfsd_inodes_create(&inodes, root_fd, &registry->inodes);
 	if (!err)
 		err = vfsd_marks_create(&registry->marks);

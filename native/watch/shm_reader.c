@@ -11,7 +11,6 @@
 #include <sys/stat.h>
 
 #include "watch/shm_ring.h"
-#include "base/util.h"
 
 /* At most a skip, a loss that was reported already and another skip lie between two records. */
 enum { UNSEEN_MAX = 3 };

@@ -34,16 +34,16 @@ _Static_assert((int)VFSD_SHM_RING_BYTES_MIN >= 4 * (int)VFSD_SHM_RING_PAYLOAD_MA
 static int map(struct vfsd_shm_ring *ring)
 {
 	const int seals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
-	size_t whole = (size_t)ring->size + VFSD_SHM_RING_DATA_OFFSET;
+	size_t bytes_all = (size_t)ring->size + VFSD_SHM_RING_DATA_OFFSET;
 	uint8_t *memory;
 
 	ring->fd = memfd_create("virtiofsd-py-events", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (ring->fd < 0)
 		return -errno;
 	/* If the consumer could cut the memory short, SIGBUS would end the daemon. */
-	if (ftruncate(ring->fd, (off_t)whole) < 0 || fcntl(ring->fd, F_ADD_SEALS, seals) < 0)
+	if (ftruncate(ring->fd, (off_t)bytes_all) < 0 || fcntl(ring->fd, F_ADD_SEALS, seals) < 0)
 		return -errno;
-	memory = mmap(NULL, whole, PROT_READ | PROT_WRITE, MAP_SHARED, ring->fd, 0);
+	memory = mmap(NULL, bytes_all, PROT_READ | PROT_WRITE, MAP_SHARED, ring->fd, 0);
 	if (memory == MAP_FAILED)
 		return -errno;
 	ring->producer = (struct vfsd_shm_ring_producer *)(void *)memory;

@@ -12,13 +12,11 @@ typedef struct vfsd_watch_spec {
 	const char *path; /* from the share on, without "." and ".."; "" is the share */
 } vfsd_watch_spec;
 
-enum { VFSD_RECORD_TYPE_COUNT = 7 }; /* enum vfsd_record_type */
-
 typedef struct vfsd_watch_request {
 	uint32_t ring_bytes; /* shm_ring.h */
 	uint32_t types; /* a bit for each enum vfsd_record_type; LOSS and WATCH are sent anyway */
-	uint64_t subtypes[7];		/* of each type, a bit for each subtype */
-	const vfsd_watch_spec *watches; /* copied */
+	uint64_t subtypes[VFSD_RECORD_TYPES]; /* of each type, a bit for each subtype */
+	const vfsd_watch_spec *watches;	      /* copied */
 	uint32_t n_watches;
 } vfsd_watch_request;
 
@@ -33,35 +31,3 @@ typedef struct vfsd_watch_mount {
 	const char *path; /* from the share on */
 	const char *kind; /* of filesystem */
 } vfsd_watch_mount;
-
-/* shm_reader.h: a record as its reader sees it. */
-typedef struct vfsd_ring_entry {
-	uint16_t type; /* enum vfsd_record_type */
-	uint16_t subtype;
-	uint32_t watch;
-	uint32_t bytes; /* of payload */
-	const void *payload;
-	uint64_t lost; /* in a loss: how many records are missing here */
-} vfsd_ring_entry;
-
-typedef struct vfsd_shm_reader vfsd_shm_reader;
-
-/* shm_reader.h, which needs no engine: it is in another process. */
-
-/*
- * Map the memory @fd, which is borrowed. 0; -EINVAL: it is no such ring, or could be cut short
- * while it is mapped; or the host's error.
- */
-int vfsd_shm_reader_create(int fd, vfsd_shm_reader **ret);
-void vfsd_shm_reader_destroy(vfsd_shm_reader *reader);
-
-/*
- * Get the oldest record that was not released yet. 1: it is in *ret, whose payload is borrowed until
- * the release; the producer may still write to it, so copy before checking. 0: there is none now.
- * -EBADMSG, from then on: the ring is malformed.
- * A loss has no payload but entry.lost: how many records are missing at this place.
- */
-int vfsd_shm_reader_next(vfsd_shm_reader *reader, vfsd_ring_entry *ret);
-
-/* Release the record that next has returned, if there is one. */
-void vfsd_shm_reader_release(vfsd_shm_reader *reader);

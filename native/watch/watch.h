@@ -18,6 +18,9 @@
 
 #include <stdint.h>
 
+#include "fsnotify/records.h"
+#include "inode/options.h"
+#include "watch/options.h"
 #include "watch/python.h"
 
 struct vfsd_watch_registry;
@@ -25,68 +28,15 @@ struct vfsd_quota;
 struct vfsd_source_ops;
 
 struct vfsd_watch_config {
+	struct vfsd_watch_options options;
+	struct vfsd_inode_options inode;
 	const struct vfsd_source_ops *source;
 	const struct vfsd_source_ops *fallback; /* may be NULL */
 	int root_fd;				/* O_PATH of the share; borrowed */
 	int proc_self_fd;			/* borrowed */
-	int handles;				/* enum vfsd_handle_policy */
-	uint32_t max_fds; /* for directories that no handle can hold; 0: no limit */
-	uint32_t max_marks; /* as in struct vfsd_source_config; guests make directories to be watched */
-	uint32_t max_watches;
 };
 
 enum { VFSD_WATCH_CONSUMERS_MAX = 16, VFSD_WATCHES_MAX = 64 };
-
-/* What VFSD_RECORD_WATCH says of a watch; its path is the payload's. */
-enum vfsd_watch_status {
-	VFSD_WATCH_READY,      /* from here on no event is missed */
-	VFSD_WATCH_FAILED,     /* there is no such watch: error */
-	VFSD_WATCH_INCOMPLETE, /* this directory, and what is below it, is not watched: error */
-	VFSD_WATCH_GONE,       /* what was watched has been removed */
-	VFSD_WATCH_NO_ERRORS,  /* no VFSD_RECORD_ERROR of this filesystem will come: error */
-};
-
-/* The payload of VFSD_RECORD_FSNOTIFY, _WATCH and _ERROR; the path follows, without NUL. */
-struct vfsd_watch_event_payload {
-	uint32_t mask;	 /* one FAN_* bit, whose number is the record's subtype, and FAN_ONDIR */
-	uint32_t cookie; /* in _ERROR: how many there were, this one is the first */
-	uint32_t origin; /* enum vfsd_origin */
-	int32_t error;	 /* positive errno */
-	uint32_t flags;	 /* enum vfsd_watch_event_flags */
-	uint32_t path_bytes;
-};
-
-/* The payload of VFSD_RECORD_MOUNT and _SUPERBLOCK; path and type follow, without NUL. */
-struct vfsd_watch_mount_payload {
-	uint64_t mnt_id; /* as in /proc/self/mountinfo of the daemon */
-	uint32_t major;	 /* of the superblock, as the next */
-	uint32_t minor;
-	uint32_t flags; /* enum vfsd_mount_flags */
-	uint32_t path_bytes;
-	uint32_t kind_bytes;
-	uint32_t padding;
-};
-
-enum vfsd_mount_flags { VFSD_MOUNT_READONLY = 1, VFSD_SUPERBLOCK_READONLY = 2 };
-
-/* Subtypes of VFSD_RECORD_MOUNT. */
-enum vfsd_mount_change {
-	VFSD_MOUNTED,
-	VFSD_BOUND, /* mounted: a part of a filesystem, or one that is mounted elsewhere too */
-	VFSD_UNMOUNTED,
-	VFSD_MOUNT_MADE_READONLY, /* this mount alone */
-	VFSD_MOUNT_MADE_READWRITE,
-};
-
-/* Subtypes of VFSD_RECORD_SUPERBLOCK. */
-enum vfsd_superblock_change { VFSD_SUPERBLOCK_MADE_READONLY, VFSD_SUPERBLOCK_MADE_READWRITE };
-
-enum vfsd_origin { VFSD_ORIGIN_UNKNOWN, VFSD_ORIGIN_HOST, VFSD_ORIGIN_GUEST };
-
-enum vfsd_watch_event_flags {
-	/* The first scan of a new directory found it; its own CREATE may come as well, or never. */
-	VFSD_EVENT_FOUND = 1,
-};
 
 /* 0 or -ENOMEM. Nothing is watched yet. */
 int vfsd_watch_registry_create(const struct vfsd_watch_config *config,

@@ -51,7 +51,7 @@ class Model:
         self.instance.remove(wd)
         return [(wd, Mask.IGNORED)]
 
-    def told(self, name: bytes, bit: Mask) -> list[tuple[int, Mask]]:
+    def events_of(self, name: bytes, bit: Mask) -> list[tuple[int, Mask]]:
         """What it reads of an event; forgets the watch that ends with it."""
         if not self.masks.get(name, Mask(0)) & bit:
             return []
@@ -103,7 +103,7 @@ def test_each_instance_reads_by_its_own_watches(stage: Stage, seed: int) -> None
                 models.pop(who).instance.close()
                 fences.pop(who)
                 begin()
-            # A change by the host after every step tells whether the step took.
+            # A change by the host after every step shows whether the step took.
             bit = choose.choice(list(CHANGES))
             if bit is Mask.MOVE_SELF:
                 new = at[name] + b"'" if len(at[name]) < 8 else name
@@ -114,14 +114,14 @@ def test_each_instance_reads_by_its_own_watches(stage: Stage, seed: int) -> None
             end = b"%d" % step
             scene.host.run([("mknod", b"fence/" + end)])
             for index, model in enumerate(models):
-                expected[index] += model.told(name, bit)
+                expected[index] += model.events_of(name, bit)
                 assert _read(model.instance, fences[index], end) == expected[index]
         for model in models:
             model.instance.close()
 
 
 def unlinked_names_are_told_unless_excluded(scene: Scene, who: str) -> None:
-    """IN_EXCL_UNLINK: a watch no longer hears of what has lost the name it was opened by."""
+    """IN_EXCL_UNLINK: a watch no longer gets events of what has lost the name it was opened by."""
     actor = scene.host if who == "host" else scene.guest
     scene.host.run([("mkdir", b"d")])
     actor.run([("create", b"d/f")])  # and left open
@@ -166,7 +166,7 @@ def test_exclusion_comes_and_goes_with_the_watch(stage: Stage) -> None:
     with stage.scene() as scene:
         scene.host.run([("mkdir", b"d"), ("create", b"d/f"), ("unlink", b"d/f")])
         instance = scene.agent.inotify()
-        for number, (extra, heard) in enumerate(
+        for number, (extra, received) in enumerate(
             [
                 (Mask(0), True),
                 (Mask.EXCL_UNLINK, False),
@@ -181,7 +181,7 @@ def test_exclusion_comes_and_goes_with_the_watch(stage: Stage) -> None:
             events = instance.read(EVENT_DEADLINE_MS)
             while events[-1].name != end[2:]:
                 events += instance.read(EVENT_DEADLINE_MS)
-            assert [e.name for e in events] == ([b"f"] if heard else []) + [end[2:]]
+            assert [e.name for e in events] == ([b"f"] if received else []) + [end[2:]]
         instance.close()
 
 

@@ -145,7 +145,7 @@ def test_statx_tells_inode_flags_of_what_is_looked_up_first(scene: Scene, world:
 
 @pytest.mark.parametrize("over", [False, True], ids=["unlink", "rename-over"])
 def test_watcher_sees_the_end_when_the_last_user_is_gone(scene: Scene, over: bool) -> None:
-    """What the guest removes while it holds it by O_PATH ends when it lets go, as locally."""
+    """What the guest removes while it holds it by O_PATH ends when that is closed, as locally."""
     scene.guest.run([("file", b"f"), ("file", b"g")])
     fd = scene.agent.call("open", scene.guest.path(b"f"), os.O_PATH, 0)
     scene.watch("f", b"f", Mask.DELETE_SELF)

@@ -72,7 +72,7 @@ os.fsync(fd)
 print(hashlib.sha256(model).hexdigest())
 """
 
-# Several processes in one tree; each tells what it left in the names that are its own.
+# Several processes in one tree; each prints what it left in the names that are its own.
 TREE = """
 import hashlib, os, random, sys
 def work(me):
@@ -133,10 +133,10 @@ def test_one_file_against_a_model(vmm: str, tmp_path: Path, cache: str) -> None:
 @pytest.mark.parametrize("cache", CACHES)
 def test_processes_in_one_tree(vmm: str, tmp_path: Path, cache: str) -> None:
     share = tmp_path / "share"
-    told = dict(line.split() for line in run(vmm, share, TREE, cache))
+    printed = dict(line.split() for line in run(vmm, share, TREE, cache))
     found = {
         os.fspath(path.relative_to(share)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in share.rglob("*")
         if path.is_file()
     }
-    assert found == told
+    assert found == printed

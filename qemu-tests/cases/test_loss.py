@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What does not fit is told as IN_Q_OVERFLOW, to each whom it concerns; then all is well again."""
+"""What does not fit is reported as IN_Q_OVERFLOW, to each watcher concerned; then all is well."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _read_to(instance: Instance, name: bytes) -> list[Event]:
 
 @pytest.mark.only("local", "uml")  # the same kernel code elsewhere, only slower
 def test_queue_of_an_instance_overflows(stage: Stage) -> None:
-    """One that does not read loses events and is told; who reads loses nothing."""
+    """One that does not read loses events and gets an overflow; one that reads loses nothing."""
     limit = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
     if stage.guest is not None:
         limit = QUEUE_EVENTS
@@ -56,8 +56,8 @@ def test_queue_of_an_instance_overflows(stage: Stage) -> None:
             while not events or events[-1].mask != Mask.Q_OVERFLOW:
                 events += instance.read(EVENT_DEADLINE_MS)
             assert len(events) == limit + 1
-            told = [(e.mask, e.name) for e in events[:-1] if not e.name.startswith(b"end")]
-            assert told == wanted[: len(told)]
+            got = [(e.mask, e.name) for e in events[:-1] if not e.name.startswith(b"end")]
+            assert got == wanted[: len(got)]
             assert events[-1].wd == -1
         scene.host.run([("mknod", b"d/after")])
         for instance in (*lazy, reader):
@@ -69,7 +69,7 @@ def test_queue_of_an_instance_overflows(stage: Stage) -> None:
 
 @pytest.mark.only("uml")
 def test_queue_of_the_host_overflows(guest_stage: Stage) -> None:
-    """Every instance that watches anything of the share is told, also one whose file was quiet."""
+    """Every instance that watches anything of the share gets it, also one whose file was quiet."""
     with guest_stage.scene() as scene:
         scene.host.run([("mkdir", b"d"), ("file", b"quiet")])
         busy, quiet = scene.agent.inotify(), scene.agent.inotify()

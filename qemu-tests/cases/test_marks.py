@@ -103,7 +103,7 @@ def seen(scene: Scene, opened: Mapping[str, int]) -> dict[str, list[str]]:
 
 
 def close(scene: Scene, opened: Mapping[str, int]) -> None:
-    """Ends the groups, or they would hear of the next scene."""
+    """Ends the groups, or they would get events of the next scene."""
     for group in opened.values():
         scene.agent.call("close", group)
 
@@ -209,7 +209,7 @@ def give(scene: Scene, case: Case, refused: Sequence[str]) -> None:
 def test_what_the_daemon_may_not_watch_is_watched_locally(
     refusing_stage: Stage, case: Case
 ) -> None:
-    """A refused watch hears of the guest once, beside one that the daemon serves or not.
+    """A refused watch gets the guest's events once, beside one that the daemon serves or not.
 
     Only the halves of a rename that come from both sides do not have the same cookie.
     """

@@ -143,8 +143,8 @@ def test_both_remove_one_tree(stage: Stage, repetition: int) -> None:
         # Each may have left what it found in the other's hands.
         scene.agent.call("rmtree", scene.guest.path(b"t"))
         seen = scene.settle()
-        assert {label: sorted(told[:-2]) for label, told in seen.items()} == {
+        assert {label: sorted(got[:-2]) for label, got in seen.items()} == {
             "t": sorted(f"DELETE|ISDIR {name.decode()}" for name in names),
             **{f"t/{n.decode()}": sorted(f"DELETE {m.decode()}" for m in names) for n in names},
         }
-        assert all(told[-2:] == ["DELETE_SELF", "IGNORED"] for told in seen.values())
+        assert all(got[-2:] == ["DELETE_SELF", "IGNORED"] for got in seen.values())

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The host replaces a file and a symbolic link by rename all the time: no program gets ESTALE.
 
-A guest's kernel looks a name up once more when it is told that what it knew is gone, and only once.
+A guest's kernel looks a name up once more when what it knew is gone (ESTALE), and only once.
 """
 
 from __future__ import annotations

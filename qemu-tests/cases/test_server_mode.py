@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The daemon reports everybody's changes (``--fsnotify=server``): the same events, once, in order.
 
-The daemon cannot tell the guest's changes from others' there, so the guest leaves the reporting to
+The daemon cannot attribute changes to the guest there, so the guest leaves the reporting to
 it. Opens, reads and closes are the exception: the guest reports its own, and nobody the host's.
 """
 
@@ -27,7 +27,7 @@ def scene(server_stage: Stage) -> Iterator[Scene]:
 
 
 def told_by_server(expect: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-    """Without what only the guest's own kernel tells, of the guest's own doing."""
+    """Without what only the guest's own kernel reports, of the guest's own operations."""
     local = ("OPEN", "ACCESS", "CLOSE")
     return {
         label: [event for event in events if not event.startswith(local)]

@@ -2,7 +2,7 @@
 """A watch is on what its path means when it is placed, whatever the guest has cached of it before.
 
 The guest looks at a name, the host has it mean something else, and the guest watches it at once. It
-must hear of what the name means now and not of what it meant, as on a local file system.
+must get events of what the name means now and not of what it meant, as on a local file system.
 """
 
 from __future__ import annotations
@@ -336,7 +336,7 @@ def test_no_watch_is_refused_while_its_name_is_replaced(stage: Stage, api: str) 
 
 @pytest.mark.parametrize("api", ["inotify", "fanotify"])
 def test_who_watches_a_directory_finds_in_it_what_is_there(stage: Stage, api: str) -> None:
-    """No event will tell of what was changed before, so it must not be hidden by a cache."""
+    """No event will report what was changed before, so it must not be hidden by a cache."""
     with stage.scene() as scene:
         scene.host.run([*_DIRECTORY, ("mknod", b"d/gone")])
         found = {name: scene.guest.path(b"d/" + name) for name in (b"f", b"gone", b"new")}

@@ -46,7 +46,7 @@ def test_nor_when_the_write_follows_within_microseconds(
 
 
 def test_stat_in_the_handler_sees_the_new_size(scene: Scene) -> None:
-    """The guest may cache attributes for a day; an event must not be older than what it tells."""
+    """The guest may cache attributes for a day; an event must not be older than what it reports."""
     path = scene.guest.path(b"f")
     scene.host.run([("file", b"f", b"1")])
     scene.watch("file", b"f", Mask.MODIFY)

@@ -176,7 +176,7 @@ def test_a_group_without_names(whole_stage: Stage) -> None:
 
 
 def test_who_marks_the_whole_finds_what_is_there(whole_stage: Stage) -> None:
-    """No event will tell of what was changed before, so it must not be hidden by a cache."""
+    """No event will report what was changed before, so it must not be hidden by a cache."""
     with whole_stage.scene() as scene:
         scene.host.run([("mkdir", b"d"), ("file", b"d/f", b"old")])
         old, new = scene.guest.path(b"d/f"), scene.guest.path(b"d/new")
@@ -309,7 +309,7 @@ def fail(disk: Path, times: int) -> None:
 def test_errors_of_file_systems_below_the_share(
     vmm: str, make_guest: Callable[..., Guest], case_root: Path, disks: list[Path]
 ) -> None:
-    """Each mark hears of its own, with number and count; who has no such mark hears nothing."""
+    """Each mark gets its own errors, with number and count; without such a mark there are none."""
     one, other = disks
     # The mounts are in a namespace of the daemon's own and go with it.
     daemon = launcher(

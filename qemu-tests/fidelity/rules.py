@@ -222,8 +222,8 @@ def _groups(
 def _pieces(window: Sequence[str]) -> list[tuple[str, ...]]:
     """How the unread events ``window`` of one watch may come out: one object's bits together.
 
-    Those of a file with its name's. A directory's are apart from its name's, and are told before it
-    goes if they were read together with its whole life.
+    Those of a file with its name's. A directory's are apart from its name's, and are reported
+    before it goes if they were read together with its whole life.
     """
     pieces = []
     for attrib_of_self, heirs in itertools.product((False, True), _heirs(window)):
@@ -233,7 +233,7 @@ def _pieces(window: Sequence[str]) -> list[tuple[str, ...]]:
         for group in _groups(window, attrib_of_self, heirs):
             rest = [event for event in group if kind_of(event) not in _ENDS]
             rest.sort(key=lambda event: _CANONICAL.index(kind_of(event)))
-            # Of a name that came and went, its presence now tells which was last.
+            # Of a name that came and went, its presence now shows which was last.
             both = set(_NAMES) <= {kind_of(event) for event in rest}
             orders.append([rest, [rest[-1], *rest[:-1]]] if both else [rest])
         pieces += [
@@ -387,7 +387,7 @@ def without_reads_and_writes(_: About, pair: Pair) -> Pair:
 
 
 def without_what_inotify_leaves_to_the_guest(about: About, pair: Pair) -> Pair:
-    """Without what server mode tells of nobody's doing but the guest's own."""
+    """Without what server mode reports for the guest's own operations only."""
     local, seen = pair
     if about.flagged(Mask.ONESHOT):  # that one event is another one
         return tuple(e for e in local if kind_of(e) == "IGNORED"), tuple(
@@ -397,7 +397,7 @@ def without_what_inotify_leaves_to_the_guest(about: About, pair: Pair) -> Pair:
 
 
 def same_but_for_who_tells(pair: Pair) -> bool:
-    """What the daemon tells is the same and in order, so is what the guest itself tells."""
+    """What the daemon reports is the same and in order, and so is what the guest itself reports."""
     ours, theirs = map(_by_who_tells, pair)
     return ours == theirs
 
@@ -481,10 +481,10 @@ RULES: Final[Sequence[Rule]] = [
     ),
     Rule(
         "host-merge",
-        "fanotify, which alone tells a host's doing from ours, merges unread events of one object "
-        "and process, be others between them or not; the daemon reads at once, but a burst is "
-        "faster. Each bit of the burst is there once, the bits of one object in a fixed order. "
-        "With a pause after each system call nothing is merged.",
+        "fanotify, which alone can attribute events to a process, merges unread events of one "
+        "object and process, be others between them or not; the daemon reads at once, but a "
+        "burst is faster. Each bit of the burst is there once, the bits of one object in a fixed "
+        "order. With a pause after each system call nothing is merged.",
         _BURSTS,
         alike=merged_by_the_host,
         about=lambda about: not about.scenario.parallel,
@@ -570,7 +570,7 @@ RULES: Final[Sequence[Rule]] = [
     Rule(
         "server-silence",
         "inotify does not say who acts, so in server mode OPEN, ACCESS and CLOSE_* are the guest's "
-        "own only. Everything else is told.",
+        "own only. Everything else is reported.",
         _SERVER_FOREIGN,
         strip=without_what_inotify_leaves_to_the_guest,
     ),

@@ -50,7 +50,7 @@ class ScenarioError(Exception):
 class Stage:
     """One directory, its observer and its actor.
 
-    When a change is over is told by markers, not by time: see ``guest/observe.h``.
+    Markers show when a change is over, not by time: see ``guest/observe.h``.
     """
 
     def __init__(self, observer: Seat, actor: Seat, host: Seat | None, paced: bool) -> None:

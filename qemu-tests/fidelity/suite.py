@@ -23,7 +23,7 @@ _LOCAL: Final = b"/tmp/fidelity"
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who makes the changes, and by which daemon the observer hears of them.
+    """Who makes the changes, and which daemon reports them to the observer.
 
     Attributes:
         by: ``guest``: the observer's own; ``host``; ``guest2``: another one.
@@ -36,7 +36,7 @@ class Actor:
     daemon_args: tuple[str, ...] = ()
 
     def is_exact(self) -> bool:
-        """The observer is told all of its changes, one by one: a fanotify group may merge alike."""
+        """The observer gets all of its changes, one by one: a fanotify group may merge alike."""
         return not self.daemon_args and (self.by == "guest" or (self.by == "host" and self.paced))
 
 

@@ -12,7 +12,7 @@
  *   vfsd_host     (UML only) the share's path on the host, mounted at /mnt/host by hostfs: what is
  *                 done there is done by the host
  *
- * Whatever goes wrong here is told on the channel (FAILURE) if there is one, on the console always;
+ * Whatever goes wrong here is reported on the channel (FAILURE) if there is one, on the console always;
  * the host takes silence for failure.
  */
 #define _GNU_SOURCE
@@ -124,7 +124,7 @@ static void mount_everything(void)
 	}
 }
 
-/* Has those processors run that the kernel was told to leave off while booting (maxcpus). */
+/* Has those processors run that the kernel leaves off while booting (maxcpus). */
 static void start_processors(void)
 {
 	glob_t found;

@@ -19,8 +19,8 @@ int64_t marks_collect(int group);
 
 /*
  * The same for a group that reports file handles, each event as two words: MASK:WHOSE, and the path of
- * what it tells of: that of its handle, opened on the filesystem of @mount ("?" if that fails), and its
- * name. An FS_ERROR has ERROR:COUNT in place of a path.
+ * the inode that it reports: that of its handle, opened on the filesystem of @mount ("?" if that fails), and
+ * its name. An FS_ERROR has ERROR:COUNT in place of a path.
  */
 int64_t marks_places(int group, const char *mount);
 

@@ -27,7 +27,7 @@ struct observer {
 	int fd; /* plus one, so that zero means none */
 	bool fanotify;
 	int n_marks;
-	union handle marks[MARKS_MAX]; /* fanotify tells by handle what it tells of */
+	union handle marks[MARKS_MAX]; /* fanotify identifies an inode by its handle */
 };
 
 static struct observer observers[OBSERVERS_MAX];

@@ -2,10 +2,9 @@
 /*
  * observe - several inotify instances and fanotify groups that watch at the same time and are read when all is over.
  *
- * Nobody reads an observer before its end: what it would merge, it merges. That all is over is
- * told by an instance of its own, which watches a directory of markers: whoever made a change makes
- * a marker after it, and since the events of one kernel are queued in order, all of the change's
- * are there when the marker's is.
+ * Nobody reads an observer before its end: what it would merge, it merges. A separate instance, which watches a
+ * directory of markers, shows when all is over: whoever made a change makes a marker after it, and since the
+ * events of one kernel are queued in order, all of the change's are there when the marker's is.
  */
 #ifndef OBSERVE_H
 #define OBSERVE_H

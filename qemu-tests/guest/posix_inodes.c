@@ -185,11 +185,15 @@ static bool is_later(const struct timespec *a, const struct timespec *b)
 	return a->tv_sec != b->tv_sec ? a->tv_sec > b->tv_sec : a->tv_nsec > b->tv_nsec;
 }
 
+struct stamps {
+	struct timespec earlier, later;
+};
+
 /*
- * Stamps a directory and a regular file beside the case and gives the earlier of the two times: a
- * kernel that holds writes back stamps files by its own clock.
+ * Stamps a directory and a regular file beside the case: a kernel that holds writes back stamps files
+ * by its own clock, which may be behind that of the share.
  */
-static int stamp(struct timespec *earlier)
+static int stamp(struct stamps *ret)
 {
 	static int probe = -1;
 	struct stat directory, file;
@@ -199,7 +203,11 @@ static int stamp(struct timespec *earlier)
 	if (chmod("..", 0777) != 0 || stat("..", &directory) != 0 ||
 	    pwrite(probe, "x", 1, 0) != 1 || fstat(probe, &file) != 0)
 		return -1;
-	*earlier = is_later(&directory.st_ctim, &file.st_mtim) ? file.st_mtim : directory.st_ctim;
+	ret->earlier = ret->later = file.st_mtim;
+	if (is_later(&directory.st_ctim, &file.st_mtim))
+		ret->later = directory.st_ctim;
+	else
+		ret->earlier = directory.st_ctim;
 	return 0;
 }
 
@@ -207,9 +215,11 @@ static int stamp(struct timespec *earlier)
 static void do_mark(const struct words *w)
 {
 	const struct timespec a_while = {.tv_nsec = 500000};
-	struct timespec latest = {0}, now = {0};
+	struct timespec latest = {0};
+	struct stamps now = {0};
 
 	memset(marks, 0, sizeof(marks));
+	(void)stamp(&now);
 	for (int i = 1; i < w->count; i++) {
 		struct stat *st = &marks[i].st;
 
@@ -220,10 +230,13 @@ static void do_mark(const struct words *w)
 		}
 		if (is_later(&st->st_ctim, &latest))
 			latest = st->st_ctim;
+		/* One clock may have given this time, the other the ctime; or the case a time to come. */
+		if (is_later(&st->st_mtim, &latest) && !is_later(&st->st_mtim, &now.later))
+			latest = st->st_mtim;
 	}
-	while (stamp(&now) == 0 && !is_later(&now, &latest))
+	while (stamp(&now) == 0 && !is_later(&now.earlier, &latest))
 		nanosleep(&a_while, NULL);
-	posix_result(is_later(&now, &latest) ? 0 : -1);
+	posix_result(is_later(&now.earlier, &latest) ? 0 : -1);
 }
 
 static bool put_change(char letter, const struct timespec *now, const struct timespec *then)

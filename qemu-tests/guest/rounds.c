@@ -30,7 +30,7 @@ static const struct {
 
 #define WATCHED (IN_CREATE | IN_MODIFY | IN_ATTRIB | IN_MOVED_TO | IN_DELETE | IN_DELETE_SELF)
 
-/* Where an event is told: at the watched directory by name, or to the watch of a thing itself. */
+/* Where an event is received: at the watched directory by name, or to the watch of a thing itself. */
 enum place { NAME, FILE_WATCH, DIR_WATCH, PLACES };
 
 static const char *const place_names[PLACES] = {"name", "file", "directory"};
@@ -134,7 +134,7 @@ static int by_host(struct run *run)
 static int by_both(struct run *run)
 {
 	TRY(by_host(run));
-	/* Locally, and where the guest has heard of it, there is nothing to ask the host for. */
+	/* Locally, and where the guest has received it, there is nothing to ask the host for. */
 	return unlink(SEEN("")) == 0 ? -EEXIST : errno == ENOENT ? 0 : -errno;
 }
 
@@ -392,7 +392,7 @@ static int settle(struct run *run, const struct kind *kind, int timeout_ms, stru
 	do
 		read_events(run);
 	while (!run->ended && poll(&readable, 1, timeout_ms) == 1);
-	/* The last watch may end a little later, and so may an error be told. */
+	/* The last watch may end a little later, and so may an error be reported. */
 	do {
 		read_events(run);
 		compare_all(run, kind, total);
@@ -401,7 +401,7 @@ static int settle(struct run *run, const struct kind *kind, int timeout_ms, stru
 	return run->ended ? 0 : -ETIMEDOUT;
 }
 
-static void tell(const char *what, int64_t number)
+static void print(const char *what, int64_t number)
 {
 	if (number)
 		printf("%s %lld ", what, (long long)number);
@@ -415,15 +415,15 @@ static void report(const struct run *run, const struct total *total)
 		for (int event = 0; event < EVENTS; event++) {
 			(void)snprintf(what, sizeof(what), "lost:%s:%s", place_names[place],
 				       events[event].name);
-			tell(what, total->lost[place][event]);
+			print(what, total->lost[place][event]);
 			(void)snprintf(what, sizeof(what), "doubled:%s:%s", place_names[place],
 				       events[event].name);
-			tell(what, total->doubled[place][event]);
+			print(what, total->doubled[place][event]);
 		}
 	}
-	tell("disordered", run->disordered);
-	tell("overflows", run->overflows);
-	tell("strange", run->strange);
+	print("disordered", run->disordered);
+	print("overflows", run->overflows);
+	print("strange", run->strange);
 }
 
 static int run_all(struct run *run, const struct kind *kind, int timeout_ms)

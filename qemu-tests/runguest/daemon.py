@@ -22,7 +22,7 @@ _SO_ACCEPTCON: Final = 0x10000
 class Daemon:
     """One daemon: a share, a socket in a directory of its own, a process.
 
-    The directory is the daemon's alone, so that what it leaves there can be told.
+    The directory is the daemon's alone, so that what it leaves there can be found.
     """
 
     def __init__(

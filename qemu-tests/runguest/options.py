@@ -30,7 +30,7 @@ RUN_GUEST_X86_KERNEL name other files than the built ones.
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What was asked for, checked as far as the file system can tell.
+    """What was asked for, checked against the file system.
 
     Attributes:
         vmm: ``uml`` or ``qemu``.

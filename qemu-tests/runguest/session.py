@@ -163,7 +163,7 @@ class Session:
             except BlockingIOError:
                 sent = 0
             except (BrokenPipeError, ConnectionResetError):
-                self._outgoing.clear()  # the VMM's end tells the rest
+                self._outgoing.clear()  # the end of the VMM is reported instead
                 return
             if sent < len(data):
                 self._outgoing.appendleft(data[sent:])

@@ -12,7 +12,9 @@ from pathlib import Path
 from tests.frontend import Session
 from virtiofsd_py import engine as core
 from virtiofsd_py.device import VirtioFsDevice
+from virtiofsd_py.engine_config import EngineConfig
 from virtiofsd_py.fuse import Handlers
+from virtiofsd_py.options import Fsnotify, Options
 from virtiofsd_py.vhost_user import Listener, Server, serve
 
 NUM_RINGS = 8
@@ -20,13 +22,14 @@ NUM_RINGS = 8
 
 def serve_one(listener: Listener, share: Path, handlers: Handlers, pool_threads: int) -> None:
     """What the daemon does, without its options."""
-    config = core.EngineConfig(
+    config = EngineConfig(
+        options=Options(
+            shared_dir=os.fspath(share), fsnotify=Fsnotify.OFF, thread_pool_size=pool_threads
+        ),
         root_fd=os.open(share, os.O_PATH | os.O_DIRECTORY),
         proc_self_fd=os.open("/proc/self/fd", os.O_PATH | os.O_DIRECTORY),
         num_rings=NUM_RINGS,
-        pool_threads=pool_threads,
-        fsnotify=core.Fsnotify.OFF,
-        log_level=core.LogLevel.SILENT,
+        log_level=-1,
         upcalls=handlers.opcodes,
     )
     with core.Engine(config) as engine:

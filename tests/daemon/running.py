@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -20,6 +20,15 @@ DEADLINE_S = 60.0
 COMMAND = os.environ.get("VIRTIOFSD_PY", str(Path(sys.executable).parent / "virtiofsd-py"))
 # Such a build uses memory of its own.
 INSTRUMENTED = "VIRTIOFSD_PY" in os.environ
+
+
+def wait_until(condition: Callable[[], bool], what: str, deadline_s: float = DEADLINE_S) -> None:
+    """Return once `condition` is true, which no event tells; TimeoutError says `what` is not so."""
+    end = time.monotonic() + deadline_s
+    while not condition():
+        if time.monotonic() > end:
+            raise TimeoutError(f"never: {what}")
+        time.sleep(0.005)
 
 
 class Daemon(Closing):

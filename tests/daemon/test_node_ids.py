@@ -19,12 +19,14 @@ import pytest
 from tests.daemon.running import Daemon
 from tests.daemon.test_operations import refused
 from tests.frontend import ROOT_ID, Opcode, Session
+from tests.frontend import fuse_wire as wire
 from tests.frontend.fuse import DEFAULT_INIT_FLAGS
 from tests.frontend.fuse_wire import InitFlag
 
 EXPORTING = DEFAULT_INIT_FLAGS | InitFlag.EXPORT_SUPPORT
 KINDS = ["file", "directory", "symlink", "fifo"]
 REMEMBERED = 65536
+RACES = 2000
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="file handles need root")
 
@@ -66,6 +68,20 @@ def forgotten(guest: Session, parent: int, name: str) -> int:
 
 
 # Forgotten.
+
+
+@pytest.mark.parametrize("kind", ["file", "directory"])
+def test_found_while_it_is_forgotten(guest: Session, daemon: Daemon, kind: str) -> None:
+    """FORGET and the LOOKUP of the same id come on two rings, in any order."""
+    make(daemon.share / "x", kind)
+    nodeid = guest.fuse.lookup(ROOT_ID, "x").nodeid
+    forget = wire.FORGET_IN.pack(1)
+    for _ in range(RACES):
+        end = guest.fuse.submit(
+            Opcode.FORGET, nodeid, forget, wants_reply=False, ring=guest.fuse.hiprio
+        )
+        assert guest.fuse.lookup(nodeid, ".").nodeid == nodeid
+        guest.fuse.wait_raw(end)
 
 
 @pytest.mark.parametrize("kind", KINDS)

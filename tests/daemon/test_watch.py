@@ -17,13 +17,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.daemon.running import COMMAND, DEADLINE_S, INSTRUMENTED, Daemon
+from tests.daemon.running import COMMAND, DEADLINE_S, INSTRUMENTED, Daemon, wait_until
 from tests.frontend import ROOT_ID, Session
 
 SENTINEL = "sentinel"
@@ -122,6 +122,103 @@ def watcher(daemon: Daemon, watch: Callable[..., Watcher]) -> Watcher:
 
 def short(records: list[dict[str, Any]]) -> list[tuple[str, str]]:
     return [(r.get("event") or r["type"], r.get("path", "")) for r in records]
+
+
+class Following(Watcher):
+    """A ``watch --follow`` whose daemon may not be there yet."""
+
+    def __init__(self, socket_path: Path, *arguments: str) -> None:
+        self._read = b""
+        command = [COMMAND, "watch", "--follow", "--json", f"--socket-path={socket_path}"]
+        self.process = subprocess.Popen(
+            [*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+
+    def waits(self) -> None:
+        """Return once it waits for the socket: it has an inotify watch and sleeps."""
+        process = Path(f"/proc/{self.process.pid}")
+
+        def is_waiting() -> bool:
+            infos = []
+            for info in (process / "fdinfo").iterdir():
+                with suppress(FileNotFoundError):
+                    infos.append(info.read_text())
+            sleeping = (process / "stat").read_text().rpartition(") ")[2][0] == "S"
+            return sleeping and any("inotify wd:" in info for info in infos)
+
+        wait_until(is_waiting, "it waits for the socket")
+
+
+@pytest.fixture
+def following(tmp_path: Path) -> Iterator[Callable[..., Following]]:
+    with ExitStack() as stack:
+
+        def run(*arguments: str) -> Following:
+            watcher = Following(tmp_path / "vhost.sock", *arguments)
+            stack.callback(watcher.kill)
+            return watcher
+
+        yield run
+
+
+def test_a_daemon_is_waited_for_and_so_is_the_next(
+    tmp_path: Path, following: Callable[..., Following]
+) -> None:
+    watcher = following()
+    watcher.waits()
+    for name in ("first", "second"):
+        with Daemon(tmp_path) as daemon:
+            watcher.ready()
+            (daemon.share / name).mkdir()
+            assert watcher.record()["path"] == name
+            # Killed, it leaves its socket behind: that is no daemon.
+            daemon.process.kill() if name == "first" else daemon.terminate()
+            watcher.waits()
+        (tmp_path / "share" / name).rmdir()
+    watcher.process.send_signal(signal.SIGTERM)
+    assert watcher.end() == (0, "", "")
+
+
+def test_other_names_in_the_directory_are_not_the_daemon(
+    tmp_path: Path, following: Callable[..., Following]
+) -> None:
+    watcher = following()
+    watcher.waits()
+    for name in ("vhost.sock", "vhost.sock.watch2", "other"):
+        (tmp_path / name).touch()
+        (tmp_path / name).unlink()
+    (tmp_path / "vhost.sock.watch").touch()
+    watcher.waits()
+    (tmp_path / "vhost.sock.watch").unlink()
+    with Daemon(tmp_path) as daemon:
+        watcher.ready()
+        (daemon.share / "d").mkdir()
+        assert watcher.record()["path"] == "d"
+
+
+def test_a_directory_that_is_not_there_is_not_waited_for(
+    tmp_path: Path, following: Callable[..., Following]
+) -> None:
+    command = [COMMAND, "watch", "--follow", f"--socket-path={tmp_path}/none/fs.sock"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert ended.stderr == f"virtiofsd-py: watch: {tmp_path}/none: No such file or directory\n"
+
+
+def test_a_daemon_whose_directory_goes_is_waited_for_no_more(
+    tmp_path: Path,
+) -> None:
+    place = tmp_path / "run"
+    place.mkdir()
+    watcher = Following(place / "fs.sock")
+    try:
+        watcher.waits()
+        place.rmdir()
+        status, out, err = watcher.end()
+        assert (status, out) == (1, "")
+        assert "No such file or directory" in err
+    finally:
+        watcher.kill()
 
 
 def ready_with(watcher: Watcher, count: int) -> None:
@@ -416,7 +513,7 @@ def test_host_is_watched_only_where_somebody_asks(
     assert first.end()[0] == 0
     daemon.wait_for_log("event=consumer_gone")
     assert daemon.fanotify_marks() == []
-    assert "local-events" not in threads(daemon)
+    assert "vfsd-watch" not in threads(daemon)
 
 
 def threads(daemon: Daemon) -> list[str]:
@@ -710,12 +807,12 @@ def test_consumer_that_scribbles_is_let_go(daemon: Daemon, watcher: Watcher) -> 
     os.close(ring)
 
 
-def test_consumer_that_takes_no_bell_blocks_nobody(daemon: Daemon, watcher: Watcher) -> None:
+def test_consumer_that_takes_no_wakeup_blocks_nobody(daemon: Daemon, watcher: Watcher) -> None:
     """It empties its ring and never its socket."""
-    from virtiofsd_py.engine import RingReader
+    from virtiofsd_py.fsnotify.ring import ShmReader
 
     sock, _, (ring,) = subscribe(daemon)
-    reader = RingReader(ring)
+    reader = ShmReader(ring)
     os.close(ring)
     with sock:
         for i in range(1000):

@@ -86,7 +86,7 @@ struct target {
 	struct vfsd_xattrmap *xattrmap;
 	struct vfsd_idmap *idmap;
 	struct vfsd_inodes *inodes;
-	struct vfsd_handles *handles;
+	struct vfsd_open_files *handles;
 	struct vfsd_upcalls *upcalls;
 	struct vfsd_fuse *fuse;
 	struct vfsd_reply_ring replies;
@@ -156,21 +156,22 @@ static void target_create(struct target *t)
 	const struct vfsd_id_range *const tables[VFSD_ID_WAYS] = {[VFSD_UID_TO_HOST] = ranges,
 								  [VFSD_GID_TO_HOST] = ranges};
 	const uint32_t n[VFSD_ID_WAYS] = {[VFSD_UID_TO_HOST] = 2, [VFSD_GID_TO_HOST] = 2};
-	struct vfsd_fuse_config config = {.cache = VFSD_CACHE_AUTO,
-					  .readdirplus = true,
-					  .announce_submounts = true,
-					  .writeback = true,
-					  .xattr = true,
-					  .posix_acl = true,
-					  .security_label = true,
+	struct vfsd_fuse_config config = {.options = {.cache = VFSD_CACHE_AUTO,
+						      .readdirplus = true,
+						      .announce_submounts = true,
+						      .writeback = true,
+						      .xattr = true,
+						      .posix_acl = true,
+						      .security_label = true},
 					  .upcall_opcodes = later,
 					  .n_upcall_opcodes = 1};
 	const struct vfsd_fuse_hooks hooks = {.ctx = t,
 					      .session_start = on_start,
 					      .subscribe = on_subscribe,
 					      .forgotten = on_forgotten};
-	const struct vfsd_inodes_config inodes = {
-		.handles = VFSD_HANDLES_NEVER, .proc_self_fd = -1, .fd_quota = &t->quota};
+	const struct vfsd_inodes_config inodes = {.options.file_handles = VFSD_HANDLES_NEVER,
+						  .proc_self_fd = -1,
+						  .fd_quota = &t->quota};
 
 	*t = (struct target){
 		.quota = {.limit = MAX_FDS}, .n_nodes = 1, .nodes = {VFSD_NODEID_ROOT}};
@@ -184,7 +185,7 @@ static void target_create(struct target *t)
 	null_hostfs_create(&t->fs);
 	CHECK_EQ(vfsd_inodes_create(&inodes, open("/usr", O_PATH | O_CLOEXEC), &t->inodes), 0);
 	t->fs.inodes = t->inodes;
-	CHECK_EQ(vfsd_handles_create(&t->quota, &t->handles), 0);
+	CHECK_EQ(vfsd_open_files_create(&t->quota, &t->handles), 0);
 	CHECK_EQ(vfsd_fuse_create(&config, &hooks, &null_hostfs_ops, &t->fs, t->inodes, t->handles,
 				  &t->fuse),
 		 0);
@@ -193,14 +194,14 @@ static void target_create(struct target *t)
 
 static void target_destroy(struct target *t)
 {
-	vfsd_handles_clear(t->handles);
-	CHECK_EQ(vfsd_handles_count(t->handles), 0);
+	vfsd_open_files_clear(t->handles);
+	CHECK_EQ(vfsd_open_files_count(t->handles), 0);
 	vfsd_inodes_clear(t->inodes);
 	CHECK_EQ(vfsd_inodes_count(t->inodes), 1);
 	vfsd_fuse_worker_destroy(t->worker);
 	vfsd_fuse_destroy(t->fuse);
 	vfsd_upcalls_destroy(t->upcalls);
-	vfsd_handles_destroy(t->handles);
+	vfsd_open_files_destroy(t->handles);
 	vfsd_inodes_destroy(t->inodes);
 	vfsd_xattrmap_destroy(t->xattrmap);
 	vfsd_idmap_destroy(t->idmap);

@@ -69,32 +69,33 @@ static void make_tree(void)
 static void session_create(struct session *session, uint32_t seed, int root)
 {
 	const struct vfsd_inodes_config inodes = {
-		.handles = seed >= 2 ? VFSD_HANDLES_PREFER : VFSD_HANDLES_NEVER,
+		.options.file_handles = seed >= 2 ? VFSD_HANDLES_PREFER : VFSD_HANDLES_NEVER,
 		.need_handles = true,
 		.fd_quota = &session->quota,
 		.proc_self_fd = tree_proc_self_fd(),
 	};
 	struct vfsd_state_config *config = &session->config;
-	const struct vfsd_fuse_config fuse = {.cache = VFSD_CACHE_AUTO};
+	const struct vfsd_fuse_config fuse = {.options.cache = VFSD_CACHE_AUTO};
 	struct vfsd_events_config events = {
 		.source = &vfsd_source_inotify,
 		.proc_self_fd = inodes.proc_self_fd,
-		.ring_bytes = 1 << 14,
+		.options.ring_kib = 16,
 	};
 
 	session->quota = (struct vfsd_quota){.limit = 100};
 	*config = (struct vfsd_state_config){
 		.proc_self_fd = inodes.proc_self_fd,
-		.by_handle = seed > 0,
-		.guest_error = true,
-		.verify = seed == 1,
-		.confirm = true,
+		.options = {.mode = seed > 0 ? VFSD_MIGRATION_FILE_HANDLES :
+					       VFSD_MIGRATION_FIND_PATHS,
+			    .on_error = VFSD_MIGRATION_GUEST_ERROR,
+			    .verify_handles = seed == 1,
+			    .confirm_paths = true},
 	};
 	CHECK_EQ(vfsd_inodes_create(&inodes, dup(root), &config->inodes), 0);
-	CHECK_EQ(vfsd_handles_create(&session->quota, &config->handles), 0);
+	CHECK_EQ(vfsd_open_files_create(&session->quota, &config->open_files), 0);
 	events.inodes = config->inodes;
 	CHECK_EQ(vfsd_events_create(&events, &config->events), 0);
-	CHECK_EQ(vfsd_fuse_create(&fuse, NULL, NULL, NULL, config->inodes, config->handles,
+	CHECK_EQ(vfsd_fuse_create(&fuse, NULL, NULL, NULL, config->inodes, config->open_files,
 				  &config->fuse),
 		 0);
 }
@@ -105,7 +106,7 @@ static void session_destroy(struct session *session)
 
 	vfsd_fuse_destroy(config->fuse);
 	vfsd_events_destroy(config->events);
-	vfsd_handles_destroy(config->handles);
+	vfsd_open_files_destroy(config->open_files);
 	vfsd_inodes_destroy(config->inodes);
 	CHECK_EQ(session->quota.used, 0);
 	(void)close(config->proc_self_fd);
@@ -136,10 +137,10 @@ size_t vfsd_fuzz_seed(uint32_t index, uint8_t *bytes, size_t max)
 		CHECK(statx(fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_MNT_ID, &st) == 0);
 		CHECK_EQ(vfsd_inode_lookup_fd(session.config.inodes, fd, &st, &inode), 0);
 		if (i < 2) {
-			CHECK_EQ(vfsd_handle_add(session.config.handles,
-						 vfsd_inode_open(session.config.inodes, inode,
-								 O_RDONLY),
-						 inode->nodeid, &fh),
+			CHECK_EQ(vfsd_open_file_add(session.config.open_files,
+						    vfsd_inode_open(session.config.inodes, inode,
+								    O_RDONLY),
+						    inode->nodeid, &fh),
 				 0);
 			CHECK_EQ(vfsd_events_watch(session.config.events, inode, 0, 0x100), 0);
 		}
@@ -178,7 +179,7 @@ static int check_inode(void *ctx, struct vfsd_inode *inode, uint64_t nlookup)
 	return 0;
 }
 
-static int check_file(void *ctx, const struct vfsd_open_file *file)
+static int check_file(void *ctx, const struct vfsd_open_file_state *file)
 {
 	struct stat st;
 
@@ -205,14 +206,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	session_create(&session, 2, share);
 	if (vfsd_state_load(&session.config, copy, size) != 0) {
 		CHECK_EQ(vfsd_inodes_count(session.config.inodes), 1);
-		CHECK_EQ(vfsd_handles_count(session.config.handles), 0);
+		CHECK_EQ(vfsd_open_files_count(session.config.open_files), 0);
 		CHECK_EQ(vfsd_fuse_session(session.config.fuse), 0);
 	} else {
 		size_t bytes;
 		void *again;
 
 		(void)vfsd_inodes_each(session.config.inodes, check_inode, session.config.inodes);
-		(void)vfsd_handles_each(session.config.handles, check_file, NULL);
+		(void)vfsd_open_files_each(session.config.open_files, check_file, NULL);
 		/* What was taken can be told again. */
 		CHECK_EQ(vfsd_state_save(&session.config, &again, &bytes), 0);
 		free(again);

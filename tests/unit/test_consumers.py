@@ -13,12 +13,15 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from virtiofsd_py._records import RecordType
 
-from virtiofsd_py.engine import RecordType, RingEntry, WatchRequest
 from virtiofsd_py.errors import EngineError
-from virtiofsd_py.fsnotify import BadRecord, BadRequest, Control, Request, Watch, WatchSocket
+from virtiofsd_py.fsnotify import BadRecord, BadRequest, Request, Watch
+from virtiofsd_py.fsnotify.control import Control, WatchSocket
 from virtiofsd_py.fsnotify.records import decode_untrusted
 from virtiofsd_py.fsnotify.request import clean_path, parse_untrusted
+from virtiofsd_py.fsnotify.ring import RingEntry
+from virtiofsd_py.structures import WatchRequest
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),

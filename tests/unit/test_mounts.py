@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 from hypothesis import given
 from hypothesis import strategies as st
+from virtiofsd_py._records import MountChange, RecordType, SuperblockChange
 
-from virtiofsd_py.engine import MountReport, RecordType
 from virtiofsd_py.fsnotify.mounts import Mount, compare, parse
-from virtiofsd_py.fsnotify.records import MountChange, SuperblockChange
+from virtiofsd_py.structures import MountReport
 
 # proc_pid_mountinfo(5), with optional fields, odd names and other mounts about.
 TABLE = rb"""27 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw,discard

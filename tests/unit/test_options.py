@@ -12,23 +12,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from virtiofsd_py.arguments import (
-    OPTIONS,
+from virtiofsd_py.arguments import OPTIONS, Query, help_text, parse
+from virtiofsd_py.errors import ConfigError
+from virtiofsd_py.idmap import Kind, NamespaceRange, Translation
+from virtiofsd_py.option_rows import Option
+from virtiofsd_py.options import (
+    CAPABILITY_NAMES,
     POLL_US_MAX,
     POOL_MAX,
     QUEUES_MAX,
     RING_KIB_MAX,
     RING_KIB_MIN,
     TAG_MAX_BYTES,
-    Option,
-    Query,
-    help_text,
-    parse,
-)
-from virtiofsd_py.errors import ConfigError
-from virtiofsd_py.idmap import Kind, NamespaceRange, Translation
-from virtiofsd_py.options import (
-    CAPABILITY_NAMES,
     Cache,
     CapabilityChange,
     FileHandles,

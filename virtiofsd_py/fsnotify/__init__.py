@@ -10,25 +10,20 @@ What the ring holds is in `records`::
         for record in events:
             print(record)
 
-See `control` for who may connect, and `records` for what is reported.
+See `control` for who may connect, and `records` for what is reported. What is exported here is the
+client's, and needs neither the daemon's core nor its side of the connection (`control`, `mounts`).
 """
 
-from virtiofsd_py.engine import RecordType
+from virtiofsd_py._records import MountChange, Origin, RecordType, Status, SuperblockChange
 from virtiofsd_py.fsnotify.client import Refused, Subscription
-from virtiofsd_py.fsnotify.control import Control, WatchSocket
-from virtiofsd_py.fsnotify.mounts import MountWatch
 from virtiofsd_py.fsnotify.records import (
     BadRecord,
     Event,
     EventKind,
     FilesystemError,
     Loss,
-    MountChange,
     MountEvent,
-    Origin,
     Record,
-    Status,
-    SuperblockChange,
     WatchStatus,
 )
 from virtiofsd_py.fsnotify.request import BadRequest, Request, Watch, default_socket
@@ -36,14 +31,12 @@ from virtiofsd_py.fsnotify.request import BadRequest, Request, Watch, default_so
 __all__ = [
     "BadRecord",
     "BadRequest",
-    "Control",
     "Event",
     "EventKind",
     "FilesystemError",
     "Loss",
     "MountChange",
     "MountEvent",
-    "MountWatch",
     "Origin",
     "Record",
     "RecordType",
@@ -53,7 +46,6 @@ __all__ = [
     "Subscription",
     "SuperblockChange",
     "Watch",
-    "WatchSocket",
     "WatchStatus",
     "default_socket",
 ]

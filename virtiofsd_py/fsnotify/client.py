@@ -13,10 +13,10 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Final, Self
 
-from virtiofsd_py.engine import RingReader
 from virtiofsd_py.errors import EngineError, VirtiofsdError
 from virtiofsd_py.fsnotify.records import Record, decode_untrusted
 from virtiofsd_py.fsnotify.request import Request
+from virtiofsd_py.fsnotify.ring import ShmReader
 
 _ANSWER_BYTES_MAX: Final = 4096
 _WAKEUP: Final = b"!"
@@ -57,7 +57,7 @@ class Subscription:
             OSError: there is no daemon, or no permission to connect.
         """
         self.ended = False
-        self._reader: RingReader | None = None
+        self._reader: ShmReader | None = None
         self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             self._sock.connect(os.fspath(path))
@@ -70,7 +70,7 @@ class Subscription:
             self.close()
             raise
 
-    def _receive_ring(self) -> RingReader:
+    def _receive_ring(self) -> ShmReader:
         raw = _WAKEUP
         fds: list[int] = []
         while raw == _WAKEUP and not fds:
@@ -80,8 +80,8 @@ class Subscription:
             if "error" in answer:
                 raise Refused(int(answer["error"]), str(answer["reason"]))
             if not fds:
-                raise Refused(errno.EPROTO, "the daemon has hung up")
-            return RingReader(fds[0])
+                raise Refused(errno.ECONNRESET, "the daemon has hung up")
+            return ShmReader(fds[0])
         except (ValueError, TypeError, KeyError, EngineError) as error:
             raise Refused(errno.EPROTO, f"the daemon's answer makes no sense: {error}") from error
         finally:

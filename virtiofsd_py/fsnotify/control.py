@@ -22,9 +22,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, Protocol
 
-from virtiofsd_py.engine import RecordType, WatchRequest
+from virtiofsd_py._records import RecordType
 from virtiofsd_py.errors import EngineError
 from virtiofsd_py.fsnotify.request import REQUEST_BYTES_MAX, BadRequest, parse_untrusted
+from virtiofsd_py.structures import WatchRequest
 
 _log = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ _REFUSALS_LOGGED: Final = 16
 class Consumers(Protocol):
     """What of `virtiofsd_py.engine.Engine` is needed here."""
 
-    def add_consumer(self, request: WatchRequest, bell_fd: int) -> tuple[int, int]:
+    def add_consumer(self, request: WatchRequest, notify_fd: int) -> tuple[int, int]:
         """See there."""
 
     def remove_consumer(self, number: int) -> None:
@@ -74,6 +75,8 @@ class WatchSocket:
             finally:
                 os.umask(before)
             self._sock.listen(CONNECTIONS_MAX)
+            # Nothing changes, but an event tells whoever waits for this socket that it listens.
+            path.chmod(0o600)
             self._file = path.lstat()
         except BaseException:
             self._sock.close()

@@ -22,8 +22,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from virtiofsd_py.engine import MountReport, RecordType
-from virtiofsd_py.fsnotify.records import MountChange, SuperblockChange
+from virtiofsd_py._records import MountChange, RecordType, SuperblockChange
+from virtiofsd_py.structures import MountReport
 
 _OCTAL: Final = re.compile(rb"\\([0-7]{3})")
 _READ_BYTES: Final = 1 << 16

@@ -12,18 +12,28 @@ full. Directories that appeared meanwhile are found all the same, and watched fr
 from __future__ import annotations
 
 import os
-import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
-from virtiofsd_py.engine import RecordType, RingEntry
+from virtiofsd_py._records import (
+    WATCH_EVENT_PAYLOAD,
+    WATCH_MOUNT_PAYLOAD,
+    MountChange,
+    MountFlags,
+    Origin,
+    RecordType,
+    Status,
+    SuperblockChange,
+    WatchEventFlags,
+    WatchEventPayload,
+    WatchMountPayload,
+)
 from virtiofsd_py.errors import VirtiofsdError
+from virtiofsd_py.fsnotify.ring import RingEntry
 
-_EVENT: Final = struct.Struct("=IIIiII")
-_MOUNT: Final = struct.Struct("=QIIIIII")
 _IS_DIR: Final = 0x4000_0000
-_FOUND: Final = 1
 
 
 class BadRecord(VirtiofsdError):
@@ -45,44 +55,6 @@ class EventKind(IntEnum):
     DELETE = 9
     DELETE_SELF = 10
     MOVE_SELF = 11
-
-
-class Origin(IntEnum):
-    """Who has caused an event; enum vfsd_origin."""
-
-    UNKNOWN = 0
-    HOST = 1
-    GUEST = 2
-
-
-class Status(IntEnum):
-    """How a watch has changed; enum vfsd_watch_status."""
-
-    READY = 0
-    FAILED = 1
-    INCOMPLETE = 2
-    GONE = 3
-    NO_ERRORS = 4
-
-
-class MountChange(IntEnum):
-    """How a mount has changed; enum vfsd_mount_change.
-
-    BOUND is mounted, too: a part of a filesystem, or one that is mounted elsewhere already.
-    """
-
-    MOUNTED = 0
-    BOUND = 1
-    UNMOUNTED = 2
-    READONLY = 3
-    READWRITE = 4
-
-
-class SuperblockChange(IntEnum):
-    """How a whole filesystem has changed; enum vfsd_superblock_change."""
-
-    READONLY = 0
-    READWRITE = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +82,24 @@ class Event:
     found: bool
     watch: int
 
+    def __str__(self) -> str:
+        """Return the line that ``virtiofsd-py watch`` prints, as each record does."""
+        path = (self.path or ".") + ("/" if self.is_dir else "")
+        return f"{self.kind.name.lower():<13} {self.origin.name.lower():<7} {path}"
+
+    def as_object(self) -> dict[str, Any]:
+        """Return what its ``--json`` prints, as each record does."""
+        return {
+            "type": "event",
+            "event": self.kind.name.lower(),
+            "path": self.path,
+            "dir": self.is_dir,
+            "cookie": self.cookie,
+            "origin": self.origin.name.lower(),
+            "found": self.found,
+            "watch": self.watch,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Loss:
@@ -120,6 +110,14 @@ class Loss:
     """
 
     count: int
+
+    def __str__(self) -> str:
+        """Return the line."""
+        return f"{'lost':<13} {self.count}"
+
+    def as_object(self) -> dict[str, Any]:
+        """Return the object."""
+        return {"type": "loss", "count": self.count}
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +138,21 @@ class WatchStatus:
     path: str
     error: int
     watch: int
+
+    def __str__(self) -> str:
+        """Return the line."""
+        reason = f": {os.strerror(self.error)}" if self.error else ""
+        return f"{self.status.name.lower():<13} {self.path or '.'}{reason}"
+
+    def as_object(self) -> dict[str, Any]:
+        """Return the object."""
+        return {
+            "type": "watch",
+            "status": self.status.name.lower(),
+            "path": self.path,
+            "error": self.error,
+            "watch": self.watch,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +177,28 @@ class MountEvent:
     superblock_readonly: bool
     watch: int
 
+    def __str__(self) -> str:
+        """Return the line."""
+        what = self.change.name.lower()
+        return f"{what:<13} {self._type:<10} {self.path or '.'} ({self.filesystem})"
+
+    def as_object(self) -> dict[str, Any]:
+        """Return the object."""
+        return {
+            "type": self._type,
+            "change": self.change.name.lower(),
+            "path": self.path,
+            "filesystem": self.filesystem,
+            "device": ":".join(map(str, self.device)),
+            "readonly": self.readonly,
+            "superblock_readonly": self.superblock_readonly,
+            "watch": self.watch,
+        }
+
+    @property
+    def _type(self) -> str:
+        return "mount" if isinstance(self.change, MountChange) else "superblock"
+
 
 @dataclass(frozen=True, slots=True)
 class FilesystemError:
@@ -181,6 +216,28 @@ class FilesystemError:
     count: int
     watch: int
 
+    def __str__(self) -> str:
+        """Return the line."""
+        return f"{'error':<13} {self.path or '.'}: {os.strerror(self.error)} ({self.count})"
+
+    def as_object(self) -> dict[str, Any]:
+        """Return the object."""
+        return {
+            "type": "error",
+            "error": self.error,
+            "count": self.count,
+            "path": self.path,
+            "watch": self.watch,
+        }
+
+
+TYPES: Final[Mapping[str, tuple[RecordType, type[IntEnum] | None]]] = {
+    "event": (RecordType.FSNOTIFY, EventKind),
+    "error": (RecordType.ERROR, None),
+    "mount": (RecordType.MOUNT, MountChange),
+    "superblock": (RecordType.SUPERBLOCK, SuperblockChange),
+}
+"""What a client may choose to receive: each type by name, with the kinds of it (subtypes)."""
 
 Record: TypeAlias = Event | FilesystemError | MountEvent | Loss | WatchStatus
 
@@ -203,39 +260,42 @@ def decode_untrusted(entry: RingEntry) -> Record | None:
         return _mount_untrusted(entry)
     if entry.type not in (RecordType.FSNOTIFY, RecordType.WATCH, RecordType.ERROR):
         return None
-    raw = bytes(entry.payload)
-    if len(raw) < _EVENT.size:
-        raise BadRecord(f"event ring: a record of {len(raw)} bytes")
-    mask, cookie, origin, error, flags, path_bytes = _EVENT.unpack_from(raw)
-    if path_bytes != len(raw) - _EVENT.size:
-        raise BadRecord(f"event ring: a path of {path_bytes} bytes in {len(raw)}")
-    path = os.fsdecode(raw[_EVENT.size :])
+    raw, path_raw = _split(entry, WATCH_EVENT_PAYLOAD.size)
+    fields = WatchEventPayload._make(WATCH_EVENT_PAYLOAD.unpack(raw))
+    if fields.path_bytes != len(path_raw):
+        raise BadRecord(f"event ring: a path of {fields.path_bytes} bytes in {len(path_raw)}")
+    path = os.fsdecode(path_raw)
     if entry.type == RecordType.ERROR:
-        return FilesystemError(path, error, cookie, entry.watch)
+        return FilesystemError(path, fields.error, fields.cookie, entry.watch)
     try:
         if entry.type == RecordType.WATCH:
-            return WatchStatus(Status(entry.subtype), path, error, entry.watch)
+            return WatchStatus(Status(entry.subtype), path, fields.error, entry.watch)
         return Event(
             EventKind(entry.subtype),
             path,
-            bool(mask & _IS_DIR),
-            cookie,
-            Origin(origin),
-            bool(flags & _FOUND),
+            bool(fields.mask & _IS_DIR),
+            fields.cookie,
+            Origin(fields.origin),
+            bool(fields.flags & WatchEventFlags.FOUND),
             entry.watch,
         )
-    except ValueError as error_:
-        raise BadRecord(f"event ring: {error_}") from None
+    except ValueError as error:
+        raise BadRecord(f"event ring: {error}") from None
+
+
+def _split(entry: RingEntry, fixed_bytes: int) -> tuple[bytes, bytes]:
+    """Return a copy of what a record begins with, and one of what follows."""
+    raw = bytes(entry.payload)
+    if len(raw) < fixed_bytes:
+        raise BadRecord(f"event ring: a record of {len(raw)} bytes")
+    return raw[:fixed_bytes], raw[fixed_bytes:]
 
 
 def _mount_untrusted(entry: RingEntry) -> MountEvent:
-    raw = bytes(entry.payload)
-    if len(raw) < _MOUNT.size:
-        raise BadRecord(f"event ring: a record of {len(raw)} bytes")
-    _number, major, minor, flags, path_bytes, kind_bytes, _ = _MOUNT.unpack_from(raw)
-    text = raw[_MOUNT.size :]
-    if path_bytes + kind_bytes != len(text):
-        raise BadRecord(f"event ring: a path of {path_bytes} bytes in {len(raw)}")
+    raw, text = _split(entry, WATCH_MOUNT_PAYLOAD.size)
+    fields = WatchMountPayload._make(WATCH_MOUNT_PAYLOAD.unpack(raw))
+    if fields.path_bytes + fields.kind_bytes != len(text):
+        raise BadRecord(f"event ring: a path of {fields.path_bytes} bytes in {len(text)}")
     changes = MountChange if entry.type == RecordType.MOUNT else SuperblockChange
     try:
         change = changes(entry.subtype)
@@ -243,10 +303,10 @@ def _mount_untrusted(entry: RingEntry) -> MountEvent:
         raise BadRecord(f"event ring: {error}") from None
     return MountEvent(
         change,
-        os.fsdecode(text[:path_bytes]),
-        os.fsdecode(text[path_bytes:]),
-        (major, minor),
-        bool(flags & 1),
-        bool(flags & 2),
+        os.fsdecode(text[: fields.path_bytes]),
+        os.fsdecode(text[fields.path_bytes :]),
+        (fields.major, fields.minor),
+        bool(fields.flags & MountFlags.MOUNT_READONLY),
+        bool(fields.flags & MountFlags.SUPERBLOCK_READONLY),
         entry.watch,
     )

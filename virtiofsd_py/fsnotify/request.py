@@ -15,9 +15,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from virtiofsd_py.engine import RecordType, WatchRequest, WatchSpec
+from virtiofsd_py._records import RecordType
 from virtiofsd_py.errors import VirtiofsdError
 from virtiofsd_py.fsnotify.records import EventKind
+from virtiofsd_py.structures import WatchRequest, WatchSpec
 
 VERSION: Final = 1
 REQUEST_BYTES_MAX: Final = 1 << 16

@@ -14,7 +14,7 @@ from virtiofsd_py.fuse.wire import NEVER_UP, Opcode, Reader
 
 
 class Raw(Protocol):
-    """A request as the engine has it. `virtiofsd_py.engine.Upcall` is one."""
+    """A request as it comes from the engine. `virtiofsd_py.structures.Upcall` is one."""
 
     @property
     def id(self) -> int: ...  # noqa: D102 - see Request

@@ -6,11 +6,20 @@ Spec: Linux include/uapi/linux/fuse.h, protocol 7.45.
 
 from __future__ import annotations
 
-import enum
 import errno
 import os
 import struct
 from typing import Any, Final
+
+from virtiofsd_py._declared import Opcode
+
+__all__ = [
+    "MAX_BODY_BYTES",
+    "MAX_PAYLOAD_BYTES",
+    "NEVER_UP",
+    "Opcode",
+    "Reader",
+]
 
 MAX_BODY_BYTES: Final = 80 << 10
 """The longest body that goes up; longer requests are refused with EINVAL."""
@@ -19,63 +28,6 @@ MAX_PAYLOAD_BYTES: Final = 128 << 10
 """The longest payload that comes back, whatever room the guest leaves."""
 
 _NAME_MAX: Final = 255
-
-
-class Opcode(enum.IntEnum):
-    """Request codes. Numbers from 3072 on are free for private use; FSNOTIFY is ours."""
-
-    LOOKUP = 1
-    FORGET = 2
-    GETATTR = 3
-    SETATTR = 4
-    READLINK = 5
-    SYMLINK = 6
-    MKNOD = 8
-    MKDIR = 9
-    UNLINK = 10
-    RMDIR = 11
-    RENAME = 12
-    LINK = 13
-    OPEN = 14
-    READ = 15
-    WRITE = 16
-    STATFS = 17
-    RELEASE = 18
-    FSYNC = 20
-    SETXATTR = 21
-    GETXATTR = 22
-    LISTXATTR = 23
-    REMOVEXATTR = 24
-    FLUSH = 25
-    INIT = 26
-    OPENDIR = 27
-    READDIR = 28
-    RELEASEDIR = 29
-    FSYNCDIR = 30
-    GETLK = 31
-    SETLK = 32
-    SETLKW = 33
-    ACCESS = 34
-    CREATE = 35
-    INTERRUPT = 36
-    BMAP = 37
-    DESTROY = 38
-    IOCTL = 39
-    POLL = 40
-    NOTIFY_REPLY = 41
-    BATCH_FORGET = 42
-    FALLOCATE = 43
-    READDIRPLUS = 44
-    RENAME2 = 45
-    LSEEK = 46
-    COPY_FILE_RANGE = 47
-    SETUPMAPPING = 48
-    REMOVEMAPPING = 49
-    SYNCFS = 50
-    TMPFILE = 51
-    STATX = 52
-    COPY_FILE_RANGE_64 = 53
-    FSNOTIFY = 3072
 
 
 NEVER_UP: Final = frozenset(

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Two processes: one inside the sandbox that serves, one outside that waits for it.
 
-The guardian is what the caller started: it passes SIGTERM and SIGINT on, tells that the daemon is
+The guardian is what the caller started: it passes SIGTERM and SIGINT on, says that the daemon is
 ready, ends as its child ended, and can still reach what has to be cleaned up outside. Whichever of
 the two is killed, the other one ends. A child that is to end and does not, for it waits for the
 host, is killed; one that even then stays, because the kernel cannot let it go yet, is left behind.
@@ -146,7 +146,7 @@ def _is_closed(link: socket.socket) -> bool:
 def _die_by(number: int) -> NoReturn:
     import resource
 
-    # The child's core, if any, is the one that tells something.
+    # The child's core dump, if there is one, is the one to look at.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if number not in (signal.SIGKILL, signal.SIGSTOP):
         signal.signal(number, signal.SIG_DFL)

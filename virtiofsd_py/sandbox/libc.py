@@ -109,7 +109,7 @@ def fanotify_init(flags: Fanotify) -> int:
 
 
 def fanotify_mark_namespace(group_fd: int, namespace_fd: int) -> None:
-    """Have a group that reports mounts hear of those in a mount namespace."""
+    """Have a group that reports mounts report those in a mount namespace."""
     flags = lib.FAN_MARK_ADD | lib.FAN_MARK_MNTNS
     mask = Fanotify.MNT_ATTACH | Fanotify.MNT_DETACH
     _check(lib.fanotify_mark(group_fd, flags, mask, namespace_fd, ffi.NULL), "fanotify_mark")

@@ -35,13 +35,13 @@ class MountTable:
 
     Attributes:
         fd: /proc/self/mountinfo, to be read.
-        bell_fd: an epoll descriptor, readable when the host has changed a mount.
+        notify_fd: an epoll descriptor, readable when the host has changed a mount.
         share: path of the share in the table of `fd`.
         events: of the mounts in that table, if the kernel reports them; else poll the table.
     """
 
     fd: int
-    bell_fd: int
+    notify_fd: int
     share: str
     events: MountEvents | None
 

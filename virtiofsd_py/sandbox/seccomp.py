@@ -2,8 +2,8 @@
 """Which system calls the daemon may make once it serves, through libseccomp.
 
 The table below is what the C core, CPython and the C library call from the moment the filter is in
-force. A room that needs another call adds its name here. Names that this libseccomp or machine does
-not know are left out: nobody can call them by that name either.
+force. A part of the core that needs another call adds its name here. Names that this libseccomp or
+machine does not know are left out: nobody can call them by that name either.
 
 Spec: seccomp(2), seccomp_rule_add(3).
 """

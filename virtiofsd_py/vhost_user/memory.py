@@ -81,7 +81,7 @@ class GuestMemory:
         self._commit(kept)
 
     def close(self) -> None:
-        """Forget all memory; the backend is not told."""
+        """Forget all memory, without a call of the backend."""
         close_fds(region.fd for region in self._regions)
         self._regions = ()
 

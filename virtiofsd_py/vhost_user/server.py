@@ -589,15 +589,15 @@ class Server:
         file: VringFile,
         fds: ReceivedFds,
         old: int | None,
-        tell: Callable[[int, int | None], None] | None,
+        update: Callable[[int, int | None], None] | None,
     ) -> int | None:
         """Return our new descriptor, having closed the `old` one; a refusal keeps `old`."""
         fds.expect(int(file.has_fd))
         new = fds.take() if file.has_fd else None
         try:
-            if tell is not None:
+            if update is not None:
                 (copy,) = duplicate_fds([new])
-                tell(file.index, copy)
+                update(file.index, copy)
         except BaseException:
             close_fds([new])
             raise

@@ -255,22 +255,16 @@ class Listener:
         Raises:
             TransportError: the socket failed.
         """
-        watch = watch or {}
-        poller = _poller(watch)
-        poller.register(self, select.POLLIN)
-        while True:
-            for fd, _events in poller.poll():
-                if fd in watch:
-                    if not watch[fd]():
-                        return None
-                    continue
-                try:
-                    sock, _address = self._sock.accept()
-                except (BlockingIOError, ConnectionAbortedError):
-                    continue  # It went away again before we looked.
-                except OSError as error:
-                    raise TransportError(f"cannot accept: {error.strerror}") from error
-                return Connection(sock)
+        loop = _Loop(watch or {})
+        while loop.wait(self, select.POLLIN):
+            try:
+                sock, _address = self._sock.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                continue  # It went away again before we looked.
+            except OSError as error:
+                raise TransportError(f"cannot accept: {error.strerror}") from error
+            return Connection(sock)
+        return None
 
     def close(self) -> None:
         """Stop listening, and remove the socket from the filesystem if it is still ours."""
@@ -310,26 +304,20 @@ def serve(connection: Connection, server: Server, watch: Watch | None = None) ->
         ProtocolError: the front-end has to be cut off; its `survives` is False.
         TransportError: the socket failed.
     """
-    watch = watch or {}
-    poller = _poller(watch)
+    loop = _Loop(watch or {})
     refusals = _RefusalLog()
     try:
-        while True:
-            # No new message before the last one's reply is out.
-            want = select.POLLOUT if connection.has_unsent else select.POLLIN
-            poller.register(connection, want)
-            for fd, _events in poller.poll():
-                if fd in watch:
-                    if not watch[fd]():
-                        return False
-                elif connection.has_unsent:
-                    connection.flush()
-                else:
-                    _serve_one(connection, server, refusals)
+        # No new message before the last one's reply is out.
+        while loop.wait(connection, select.POLLOUT if connection.has_unsent else select.POLLIN):
+            if connection.has_unsent:
+                connection.flush()
+            else:
+                _serve_one(connection, server, refusals)
     except Disconnected as end:
         if not end.clean:
             _log.warning("event=disconnected detail=%s", end)
         return True
+    return False
 
 
 def _serve_one(connection: Connection, server: Server, refusals: _RefusalLog) -> None:
@@ -359,11 +347,25 @@ class _RefusalLog:
             _log.warning("event=refused count=%d reason=%s", self._count, error)
 
 
-def _poller(watch: Watch) -> select.poll:
-    poller = select.poll()
-    for fd in watch:
-        poller.register(fd, select.POLLIN)
-    return poller
+class _Loop:
+    """Waits for one thing at a time, and serves what is watched meanwhile."""
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+        self._poll = select.poll()
+        for fd in watch:
+            self._poll.register(fd, select.POLLIN)
+
+    def wait(self, thing: Connection | Listener, events: int) -> bool:
+        """Return True once `thing` is ready for `events`, False if a function says to stop."""
+        self._poll.register(thing, events)
+        while True:
+            ready = self._poll.poll()
+            for fd, _events in ready:
+                if fd in self._watch and not self._watch[fd]():
+                    return False
+            if any(fd not in self._watch for fd, _events in ready):
+                return True
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

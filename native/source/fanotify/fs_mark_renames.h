@@ -21,25 +21,24 @@
 struct vfsd_inodes;
 
 /* A directory that was renamed, by an event in the batch. */
-struct vfsd_whole_rename {
-	const uint8_t *end; /* of its event */
-	struct vfsd_fan_event event;
-	enum vfsd_side side; /* of where it was; and of where it came to, unless */
-	bool crosses;	     /* the border */
+struct vfsd_fs_mark_rename {
+	const struct vfsd_fan_event *event; /* borrowed from the batch */
+	enum vfsd_side side;		    /* of where it was; and of where it came to, unless */
+	bool crosses;			    /* the border */
 };
 
-struct vfsd_whole_renames {
+struct vfsd_fs_mark_renames {
 	uint32_t count;
-	struct vfsd_whole_rename *at; /* in the order in which they were read */
+	struct vfsd_fs_mark_rename *at; /* in the order in which they were read */
 };
 
 /* The handle of what rename @i moved; bytes 0: it is not found. */
-void vfsd_whole_renames_identify(const struct vfsd_whole_renames *renames,
-				 struct vfsd_inodes *inodes, uint32_t i,
-				 struct vfsd_file_handle *ret);
+void vfsd_fs_mark_renames_identify(const struct vfsd_fs_mark_renames *renames,
+				   struct vfsd_inodes *inodes, uint32_t i,
+				   struct vfsd_file_handle *ret);
 
-/* Tell @ancestry what is in doubt. Returns whether anything is. */
-bool vfsd_whole_renames_doubt(const struct vfsd_whole_renames *renames, struct vfsd_inodes *inodes,
-			      struct vfsd_ancestry *ancestry);
+/* Mark in @subtree what is in doubt. Returns whether anything is. */
+bool vfsd_fs_mark_renames_doubt(const struct vfsd_fs_mark_renames *renames,
+				struct vfsd_inodes *inodes, struct vfsd_subtree *subtree);
 
 #endif

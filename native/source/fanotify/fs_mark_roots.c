@@ -11,7 +11,7 @@
 #include "base/log.h"
 #include "base/proc_fd.h"
 
-static uint64_t mask_of(const struct vfsd_whole_roots *roots, uint64_t fsid)
+static uint64_t mask_of(const struct vfsd_fs_mark_roots *roots, uint64_t fsid)
 {
 	uint64_t mask = 0;
 
@@ -21,7 +21,7 @@ static uint64_t mask_of(const struct vfsd_whole_roots *roots, uint64_t fsid)
 	return mask;
 }
 
-static int mark(const struct vfsd_whole_roots *roots, int fd, unsigned int how, uint64_t mask)
+static int mark(const struct vfsd_fs_mark_roots *roots, int fd, unsigned int how, uint64_t mask)
 {
 	return fanotify_mark(roots->group, how | FAN_MARK_FILESYSTEM, mask, roots->proc_self_fd,
 			     vfsd_proc_name(fd).name) < 0 ?
@@ -30,7 +30,7 @@ static int mark(const struct vfsd_whole_roots *roots, int fd, unsigned int how, 
 }
 
 /* Have the host's mark of the filesystem that @root is on, carrying @old, carry @new. */
-static int set_mark(const struct vfsd_whole_roots *roots, const struct vfsd_inode *root,
+static int set_mark(const struct vfsd_fs_mark_roots *roots, const struct vfsd_inode *root,
 		    uint64_t old, uint64_t new)
 {
 	const int fd = vfsd_inode_mount_fd(root);
@@ -45,13 +45,14 @@ static int set_mark(const struct vfsd_whole_roots *roots, const struct vfsd_inod
 		int remove_err = mark(roots, fd, FAN_MARK_REMOVE, old & ~new);
 
 		if (remove_err && remove_err != -ENOENT)
-			VFSD_LOG_LIMITED(VFSD_LOG_WARN, "whole: cannot trim a mark errno=%d",
+			VFSD_LOG_LIMITED(VFSD_LOG_WARN,
+					 "fanotify: cannot trim a filesystem mark errno=%d",
 					 -remove_err);
 	}
 	return err;
 }
 
-static struct vfsd_whole_root *find(struct vfsd_whole_roots *roots, uint64_t nodeid)
+static struct vfsd_fs_mark_root *find(struct vfsd_fs_mark_roots *roots, uint64_t nodeid)
 {
 	for (uint32_t i = 0; i < roots->count; i++)
 		if (roots->at[i].nodeid == nodeid)
@@ -59,22 +60,22 @@ static struct vfsd_whole_root *find(struct vfsd_whole_roots *roots, uint64_t nod
 	return NULL;
 }
 
-static void drop(struct vfsd_whole_roots *roots, struct vfsd_whole_root *at)
+static void drop(struct vfsd_fs_mark_roots *roots, struct vfsd_fs_mark_root *at)
 {
-	vfsd_ancestry_remove_root(roots->ancestry, at->nodeid);
+	vfsd_subtree_remove_root(roots->subtree, at->nodeid);
 	*at = roots->at[--roots->count];
 }
 
-int vfsd_whole_roots_watch(struct vfsd_whole_roots *roots, const struct vfsd_inode *root,
-			   uint64_t mask)
+int vfsd_fs_mark_roots_watch(struct vfsd_fs_mark_roots *roots, const struct vfsd_inode *root,
+			     uint64_t mask)
 {
-	struct vfsd_whole_root *at = find(roots, root->nodeid);
+	struct vfsd_fs_mark_root *at = find(roots, root->nodeid);
 	const uint64_t fsid = vfsd_inode_handle(root)->fsid;
 	const uint64_t before = mask_of(roots, fsid);
 	const uint64_t old = at ? at->mask : 0;
 	int err;
 
-	/* What leaves, and what comes, has to be known, and directories are a part of the whole. */
+	/* What leaves, and what comes, has to be known, and directories are a part of it. */
 	if (mask != 0)
 		mask |= FAN_RENAME | FAN_ONDIR;
 	if (mask == old)
@@ -82,11 +83,11 @@ int vfsd_whole_roots_watch(struct vfsd_whole_roots *roots, const struct vfsd_ino
 	if (!at) {
 		if (roots->count == VFSD_SOURCE_FILESYSTEMS_MAX)
 			return -ENOSPC;
-		err = vfsd_ancestry_add_root(roots->ancestry, root);
+		err = vfsd_subtree_add_root(roots->subtree, root);
 		if (err)
 			return err;
 		at = &roots->at[roots->count++];
-		*at = (struct vfsd_whole_root){.nodeid = root->nodeid, .fsid = fsid};
+		*at = (struct vfsd_fs_mark_root){.nodeid = root->nodeid, .fsid = fsid};
 	}
 	at->mask = mask;
 	err = set_mark(roots, root, before, mask_of(roots, fsid));

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * source_fanotify - host events by fanotify inode marks (Linux 5.13, no capability needed).
+ * source/fanotify/group - host events by a fanotify group (Linux 5.13, no capability needed for marks of inodes).
  *
  * The group reports file handles and names (FAN_REPORT_FID | FAN_REPORT_DFID_NAME) and the pid that
- * acted: ours is an echo. Without privilege the kernel shows other pids as 0, which is all that is
- * needed. Renames come as FAN_RENAME (Linux 5.17), both halves in one event, else as two halves
- * that are paired here.
+ * acted: that of this daemon makes an event self-generated. Without privilege the kernel shows other
+ * pids as 0, which is all that is needed. Renames come as FAN_RENAME (Linux 5.17), both halves in one
+ * event, else as two halves.
  */
 #include "source/source.h"
 
@@ -15,12 +15,60 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#include "source/fanotify/internal.h"
 #include "base/faults.h"
 #include "base/log.h"
 #include "base/proc_fd.h"
+#include "source/fanotify/internal.h"
 #include "source/marks.h"
-#include "base/util.h"
+
+/* What happens to directories too, and their parents' watchers receive. */
+#define OF_DIRECTORIES (FAN_ACCESS | FAN_ATTRIB | FAN_CLOSE_NOWRITE | FAN_OPEN)
+
+/* What reordering asks for, and where its steps go */
+
+static bool reports(void *ctx, const struct vfsd_fan_place *place)
+{
+	return place->name && vfsd_fan_dir_of(ctx, place)->inode;
+}
+
+static bool knows(void *ctx, const struct vfsd_file_handle *handle)
+{
+	const struct vfsd_fan_source *source = ctx;
+	struct vfsd_inode *inode = vfsd_inode_find_handle(source->config.inodes, handle);
+
+	vfsd_inode_put(source->config.inodes, inode);
+	return inode != NULL;
+}
+
+static bool exists(void *ctx, const struct vfsd_fan_place *place,
+		   const struct vfsd_file_handle *object)
+{
+	struct vfsd_fan_source *source = ctx;
+	bool found;
+	int fd;
+
+	(void)vfsd_fan_look_up(source, place, &found);
+	if (!object)
+		return found;
+	/* Another object of that name has events of its own. */
+	fd = vfsd_fan_open_dir(source, vfsd_fan_dir_of(source, place)->inode);
+	return fd >= 0 &&
+	       !vfsd_source_lost_name(fd, place->name, object->bytes != 0 ? object : NULL);
+}
+
+static bool more(void *ctx)
+{
+	struct vfsd_fan_source *source = ctx;
+	bool all;
+
+	return vfsd_fan_batch_more(&source->batch, VFSD_READ_BUFFER_AHEAD, &all);
+}
+
+static const struct vfsd_fan_reorder_ops reorder_ops = {.reports = reports,
+							.knows = knows,
+							.exists = exists,
+							.more = more,
+							.step = vfsd_fan_emit_step};
 
 static int mark(const struct vfsd_fan_source *source, unsigned int how, int inode_fd, uint64_t mask)
 {
@@ -62,16 +110,15 @@ static void destroy(struct vfsd_source *base)
 		return;
 	if (base->fd >= 0)
 		(void)close(base->fd);
-	vfsd_whole_destroy(source->whole);
-	vfsd_names_destroy(source->names);
-	vfsd_fan_ahead_destroy(source->ahead);
-	vfsd_batch_free(&source->batch);
+	vfsd_fs_mark_destroy(source->fs_mark);
+	vfsd_fan_reorder_free(&source->reorder);
+	vfsd_fan_batch_free(&source->batch);
 	free(source);
 }
 
 /*
  * With FAN_REPORT_TARGET_FID the host says which object came or went by a name. Directories are gone
- * before we look, and nothing else names their events; and what came and went by one name a hundred
+ * before anybody looks, and nothing else names their events; and what came and went by one name a hundred
  * times is a hundred events, not one. It costs the order of an object's CREATE, bits and DELETE, which
  * come as one event then. Linux before 5.17 does without.
  */
@@ -101,15 +148,14 @@ static int create(const struct vfsd_source_config *config, struct vfsd_source **
 		return -ENOMEM;
 	source->base.ops = &vfsd_source_fanotify;
 	source->config = *config;
-	source->self = getpid();
+	source->reorder.everything = config->everything;
 	source->dir_fd = -1;
 	err = open_group(source);
 	if (!err)
-		err = vfsd_batch_init(&source->batch, source->base.fd);
+		err = vfsd_fan_batch_init(&source->batch, source->base.fd, getpid());
 	if (!err)
-		err = vfsd_fan_ahead_create(&source->batch, &source->ahead);
-	if (!err)
-		err = vfsd_names_create(&source->names);
+		err = vfsd_fan_reorder_init(&source->reorder, &reorder_ops, source,
+					    &source->batch.events);
 	if (!err)
 		err = probe(source);
 	if (err) {
@@ -120,28 +166,28 @@ static int create(const struct vfsd_source_config *config, struct vfsd_source **
 	return 0;
 }
 
-/* What the host must watch so that a guest interested in @mask hears all it needs. */
+/* What the host must watch so that a guest interested in @mask receives all it needs. */
 static uint64_t host_mask(const struct vfsd_fan_source *source, uint32_t mask, bool is_dir)
 {
-	uint64_t host = mask & REPORTABLE;
+	uint64_t host = mask & VFSD_FAN_REPORTABLE;
 
 	if (host == 0)
 		return 0;
 	/*
-	 * The end of an object is always told: by DELETE_SELF where nothing of ours pins it, else by
+	 * The end of an object is always reported: by DELETE_SELF where this daemon does not pin it, else by
 	 * the ATTRIB of the last unlink.
 	 */
 	host |= FAN_ATTRIB | FAN_DELETE_SELF;
-	/* What takes names away, see is_unnamed(). */
-	if ((mask & VFSD_SOURCE_EXCL_UNLINK) && (host & BY_NAME))
-		host |= is_dir ? FAN_DELETE | MOVED : FAN_MOVE_SELF;
+	/* What takes names away, see vfsd_fan_is_unnamed(). */
+	if ((mask & VFSD_SOURCE_EXCL_UNLINK) && (host & VFSD_FAN_BY_NAME))
+		host |= is_dir ? FAN_DELETE | VFSD_FAN_MOVED : FAN_MOVE_SELF;
 	/* An event of a directory has no name; one that is gone has that of its DELETE. */
 	if ((mask & FAN_EVENT_ON_CHILD) && (mask & OF_DIRECTORIES))
 		host |= FAN_DELETE;
 	if (!is_dir)
-		return host & ~(uint64_t)DIRENT;
-	if (source->has_rename && (host & MOVED))
-		host = (host & ~(uint64_t)MOVED) | FAN_RENAME;
+		return host & ~(uint64_t)VFSD_FAN_DIRENT;
+	if (source->has_rename && (host & VFSD_FAN_MOVED))
+		host = (host & ~(uint64_t)VFSD_FAN_MOVED) | FAN_RENAME;
 	return host | FAN_ONDIR | (mask & FAN_EVENT_ON_CHILD);
 }
 
@@ -194,93 +240,75 @@ static int watch(struct vfsd_source *base, struct vfsd_inode *inode, uint32_t ol
 	return err;
 }
 
-static int watch_whole(struct vfsd_source *base, struct vfsd_inode *root, uint32_t mask)
+static int watch_filesystem(struct vfsd_source *base, struct vfsd_inode *root, uint32_t mask)
 {
 	struct vfsd_fan_source *source = (struct vfsd_fan_source *)base;
 	/* Nothing but what was asked for: all of a host's filesystem may come. */
-	uint64_t host = mask & REPORTABLE & ~(uint64_t)MOVED;
+	uint64_t host = mask & VFSD_FAN_REPORTABLE & ~(uint64_t)VFSD_FAN_MOVED;
 	int err = 0;
 
 	if (!source->has_rename)
 		return -EPERM;
-	if (!source->whole && mask != 0)
-		err = vfsd_whole_create(&source->config, base->fd, &source->batch, &source->whole);
-	if (err || !source->whole)
+	if (!source->fs_mark && mask != 0)
+		err = vfsd_fs_mark_create(&source->config, base->fd, &source->batch,
+					  &source->fs_mark);
+	if (err || !source->fs_mark)
 		return err;
 	if (mask == 0)
-		return vfsd_whole_watch(source->whole, root, 0);
-	if (mask & MOVED)
+		return vfsd_fs_mark_watch(source->fs_mark, root, 0);
+	if (mask & VFSD_FAN_MOVED)
 		host |= FAN_RENAME;
-	err = vfsd_whole_watch(source->whole, root, host | (mask & VFSD_SOURCE_FS_ERROR));
-	/* Errors are told since Linux 5.16, and not by every filesystem. */
-	return err == -EINVAL ? vfsd_whole_watch(source->whole, root, host) : err;
+	err = vfsd_fs_mark_watch(source->fs_mark, root, host | (mask & VFSD_SOURCE_FS_ERROR));
+	/* Errors are reported since Linux 5.16, and not by every filesystem. */
+	return err == -EINVAL ? vfsd_fs_mark_watch(source->fs_mark, root, host) : err;
 }
 
-static void let_go(struct vfsd_source *base)
+static void release_nodes(struct vfsd_source *base)
 {
 	struct vfsd_fan_source *source = (struct vfsd_fan_source *)base;
 
-	if (source->whole)
-		vfsd_whole_let_go(source->whole);
+	if (source->fs_mark)
+		vfsd_fs_mark_release_nodes(source->fs_mark);
 }
 
-static void handle_event(struct vfsd_fan_source *source, const struct vfsd_source_sink *sink,
-			 const struct vfsd_fan_event *event)
+/* What an event means beside its steps. */
+static void begin_event(struct vfsd_fan_source *source, const struct vfsd_fan_event *event)
 {
-	uint32_t on_dir = (uint32_t)event->mask & FAN_ONDIR;
-	uint32_t mask;
-
-	vfsd_source_took(&source->base, sink, event->mask & FAN_Q_OVERFLOW);
+	if (source->fs_mark)
+		vfsd_fs_mark_enter(source->fs_mark, source->reorder.next);
+	vfsd_source_took(&source->base, source->sink, event->mask & FAN_Q_OVERFLOW);
 	if (event->mask & FAN_Q_OVERFLOW) {
-		vfsd_names_forget(source->names);
+		vfsd_fan_window_clear(source->reorder.window);
 		source->nameless.count = 0;
-		return;
+	} else if (event->mask & VFSD_SOURCE_FS_ERROR) {
+		vfsd_fan_emit_error(source, event);
+	} else if (event->mask & (FAN_DELETE | FAN_RENAME)) {
+		vfsd_fan_emit_nameless(source, event->object.handle, vfsd_fan_lost_place(event));
 	}
-	if (event->mask & VFSD_SOURCE_FS_ERROR) {
-		if (source->whole)
-			vfsd_fan_tell_error(source, sink, event);
-		return;
-	}
-	if (event->mask & (FAN_DELETE | FAN_RENAME))
-		vfsd_fan_tell_nameless(source, sink, &event->object.handle,
-				       vfsd_fan_lost_place(event));
-	mask = vfsd_fan_begin_event(source, event);
-	if ((event->mask & FAN_RENAME) && (!source->base.own || source->config.everything))
-		vfsd_fan_tell_renames(source, sink, event); /* it is merged with nothing else */
-	else if (mask & DIRENT)
-		vfsd_fan_tell_dirents(source, sink, event, mask, on_dir);
-	else if (mask != 0)
-		vfsd_fan_tell_object(source, sink, event, mask, on_dir, NULL);
 }
 
-/* The events of the batch. Returns how many. */
-static uint64_t handle_events(struct vfsd_fan_source *source, const struct vfsd_source_sink *sink)
+/* The events of the batch, which may grow meanwhile. Returns how many. */
+static uint64_t process(struct vfsd_fan_source *source)
 {
-	const bool whole = source->whole != NULL;
-	struct vfsd_batch *batch = &source->batch;
-	struct vfsd_fan_event event;
-	uint64_t count = 0, before;
+	const struct vfsd_fan_events *events = &source->batch.events;
 
-	if (whole)
-		vfsd_whole_begin(source->whole);
-	source->ends.count = 0;
-	do {
-		before = count;
-		for (; vfsd_fan_next(&batch->at, batch->end, &event); count++) {
-			if (vfsd_fan_put_off(source, &event, batch->at, batch->end))
-				event.mask &= ~(uint64_t)FAN_DELETE_SELF;
-			if (whole)
-				vfsd_whole_enter(source->whole, &event);
-			handle_event(source, sink, &event);
-			vfsd_fan_tell_ends(source, sink, batch->at, NULL);
-		}
+	vfsd_fan_reorder_begin(&source->reorder);
+	if (source->fs_mark)
+		vfsd_fs_mark_begin(source->fs_mark);
+	while (source->reorder.next < events->count) {
+		begin_event(source, &events->at[source->reorder.next]);
+		vfsd_fan_reorder_next(&source->reorder);
+		vfsd_fan_event_done(source);
+		if (source->reorder.next < events->count)
+			continue;
 		/* An open directory does not end as long as it is; what does now is in the batch. */
 		vfsd_fan_close_dir(source);
-		vfsd_fan_tell_ends(source, sink, batch->at, NULL);
-	} while (count > before && batch->at < batch->end);
-	if (whole && vfsd_whole_end(source->whole))
-		sink->lost(sink->ctx);
-	return count;
+		vfsd_fan_reorder_ends(&source->reorder);
+	}
+	if ((source->fs_mark && vfsd_fs_mark_end(source->fs_mark)) || source->batch.malformed)
+		source->sink->lost(source->sink->ctx);
+	source->batch.malformed = false;
+	return events->count;
 }
 
 /* Events that the host holds now: FIONREAD counts the fixed part of each. */
@@ -298,27 +326,27 @@ static void drain(struct vfsd_source *base, const struct vfsd_source_sink *sink)
 	struct vfsd_fan_source *source = (struct vfsd_fan_source *)base;
 	uint64_t left = waiting(source);
 
+	source->sink = sink;
 	while (left > 0) {
-		int got = vfsd_batch_read(&source->batch);
+		int got = vfsd_fan_batch_read(&source->batch);
 		uint64_t count;
 
 		if (got < 0)
 			VFSD_LOG_LIMITED(VFSD_LOG_ERROR, "fanotify: read failed errno=%d", -got);
 		if (got <= 0)
 			break;
-		vfsd_fan_ahead_reset(source->ahead);
-		count = handle_events(source, sink);
+		count = process(source);
 		sink->pass_on(sink->ctx);
 		left -= count < left ? count : left;
 	}
 	vfsd_source_end_drain(base, sink);
 	if (waiting(source) > 0)
 		return;
-	vfsd_names_forget(source->names);
+	vfsd_fan_window_clear(source->reorder.window);
 	/* Nor is there anything left that only its mark has reported. */
-	if (source->whole && !vfsd_whole_active(source->whole)) {
-		vfsd_whole_destroy(source->whole);
-		source->whole = NULL;
+	if (source->fs_mark && !vfsd_fs_mark_active(source->fs_mark)) {
+		vfsd_fs_mark_destroy(source->fs_mark);
+		source->fs_mark = NULL;
 	}
 }
 
@@ -326,7 +354,7 @@ const struct vfsd_source_ops vfsd_source_fanotify = {
 	.create = create,
 	.destroy = destroy,
 	.watch = watch,
-	.watch_whole = watch_whole,
-	.let_go = let_go,
+	.watch_filesystem = watch_filesystem,
+	.release_nodes = release_nodes,
 	.drain = drain,
 };

@@ -4,213 +4,378 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
+
+#include "base/util.h"
+
+int vfsd_fan_reorder_init(struct vfsd_fan_reorder *reorder, const struct vfsd_fan_reorder_ops *ops,
+			  void *ctx, const struct vfsd_fan_events *events)
+{
+	reorder->ops = ops;
+	reorder->ctx = ctx;
+	reorder->events = events;
+	reorder->early = calloc(events->max, sizeof(*reorder->early));
+	return reorder->early ? vfsd_fan_window_create(&reorder->window) : -ENOMEM;
+}
+
+void vfsd_fan_reorder_free(struct vfsd_fan_reorder *reorder)
+{
+	vfsd_fan_window_destroy(reorder->window);
+	free(reorder->early);
+}
+
+void vfsd_fan_reorder_begin(struct vfsd_fan_reorder *reorder)
+{
+	memset(reorder->early, 0, reorder->early_count * sizeof(*reorder->early));
+	reorder->next = reorder->early_count = reorder->n_ends = 0;
+}
+
+/* The bits of event @i that its turn is left with. */
+static uint64_t left_of(const struct vfsd_fan_reorder *reorder, uint32_t i)
+{
+	return reorder->events->at[i].mask & ~(uint64_t)reorder->early[i];
+}
+
+static void set_early(struct vfsd_fan_reorder *reorder, uint32_t i, uint32_t bits)
+{
+	reorder->early[i] |= bits;
+	if (reorder->early_count <= i)
+		reorder->early_count = i + 1;
+}
+
+static void emit(struct vfsd_fan_reorder *reorder, struct vfsd_fan_step step)
+{
+	reorder->ops->step(reorder->ctx, &step);
+}
+
+static void emit_name(struct vfsd_fan_reorder *reorder, const struct vfsd_fan_event *event,
+		      const struct vfsd_fan_place *place, uint32_t bit,
+		      const struct vfsd_fan_place *child_at, uint32_t cookie)
+{
+	emit(reorder, (struct vfsd_fan_step){.kind = VFSD_FAN_STEP_NAME,
+					     .event = event,
+					     .place = place,
+					     .child_at = child_at,
+					     .mask = bit,
+					     .cookie = cookie});
+}
+
+/* CREATE or DELETE; @step is one of enum vfsd_fan_name_bits. */
+static void emit_step(struct vfsd_fan_reorder *reorder, const struct vfsd_fan_event *event,
+		      const struct vfsd_fan_place *place, uint32_t step)
+{
+	if (step == VFSD_FAN_NAME_COMES)
+		emit_name(reorder, event, place, FAN_CREATE, place, 0);
+	else
+		emit_name(reorder, event, place, FAN_DELETE, NULL, 0);
+}
+
+/* Ends of objects */
+
+/* False: there are too many. */
+static bool move_end(struct vfsd_fan_reorder *reorder, const struct vfsd_file_handle *handle,
+		     const struct vfsd_fan_event *event, uint32_t before)
+{
+	if (reorder->n_ends == VFSD_ARRAY_SIZE(reorder->ends))
+		return false;
+	reorder->ends[reorder->n_ends++] = (struct vfsd_fan_end){handle, event, before};
+	return true;
+}
+
+/* Put off the end of event @i behind all that is about the same object. */
+static void put_off_end(struct vfsd_fan_reorder *reorder, uint32_t i)
+{
+	const struct vfsd_fan_event *event = &reorder->events->at[i];
+	const struct vfsd_file_handle *handle = vfsd_fan_self(event)->handle;
+	const uint64_t mask = left_of(reorder, i);
+	uint32_t before = 0;
+
+	if (!(mask & FAN_DELETE_SELF) || !(mask & VFSD_FAN_REPORTABLE & ~(uint64_t)FAN_DELETE_SELF))
+		return;
+	/* To search all that follows is worth it only for what is reported at all. */
+	if (!reorder->ops->knows(reorder->ctx, handle))
+		return;
+	for (uint32_t k = i + 1; k < reorder->events->count; k++) {
+		const struct vfsd_fan_event *later = &reorder->events->at[k];
+		bool renames_onto = k == i + 1 && later->pid == event->pid && (mask & FAN_ATTRIB) &&
+				    (later->mask & FAN_MOVE_SELF);
+
+		if (renames_onto || vfsd_fan_concerns(later, handle))
+			before = k + 1;
+	}
+	if (before != 0 && move_end(reorder, handle, event, before))
+		set_early(reorder, i, FAN_DELETE_SELF);
+}
+
+/* Emit the ends that wait for event @i, of @handle or (NULL) all, in their order. */
+static void emit_ends(struct vfsd_fan_reorder *reorder, uint32_t i,
+		      const struct vfsd_file_handle *handle)
+{
+	uint32_t kept = 0;
+
+	for (uint32_t k = 0; k < reorder->n_ends; k++) {
+		const struct vfsd_fan_end end = reorder->ends[k];
+
+		if (end.before > i || (handle && !vfsd_file_handle_equal(handle, end.handle)))
+			reorder->ends[kept++] = end;
+		else
+			emit(reorder, (struct vfsd_fan_step){.kind = VFSD_FAN_STEP_END,
+							     .event = end.event,
+							     .handle = end.handle});
+	}
+	reorder->n_ends = kept;
+}
+
+void vfsd_fan_reorder_ends(struct vfsd_fan_reorder *reorder)
+{
+	emit_ends(reorder, reorder->next, NULL);
+}
+
+/* The first name that was removed behind all else that happened to @handle, before event @end; @end: none. */
+static uint32_t removed_before(const struct vfsd_fan_reorder *reorder,
+			       const struct vfsd_file_handle *handle, uint32_t end)
+{
+	uint32_t removed = end;
+
+	for (uint32_t i = reorder->next; i < end; i++)
+		if (vfsd_fan_concerns(&reorder->events->at[i], handle))
+			removed = end;
+		else if ((reorder->events->at[i].mask & FAN_DELETE) && removed == end)
+			removed = i;
+	return removed;
+}
+
+void vfsd_fan_reorder_late_ends(struct vfsd_fan_reorder *reorder, uint32_t fresh,
+				const struct vfsd_file_handle *handle)
+{
+	for (uint32_t i = fresh; i < reorder->events->count; i++) {
+		const struct vfsd_fan_event *event = &reorder->events->at[i];
+		const struct vfsd_file_handle *its = vfsd_fan_self(event)->handle;
+		bool meant = handle ? vfsd_file_handle_equal(its, handle) :
+				      vfsd_fan_is_dir(event) && event->self_generated;
+		uint32_t removed;
+
+		if (!meant || !(left_of(reorder, i) & FAN_DELETE_SELF))
+			continue;
+		removed = removed_before(reorder, its, i);
+		if (removed < i && move_end(reorder, its, &reorder->events->at[removed], removed))
+			set_early(reorder, i, FAN_DELETE_SELF);
+	}
+}
+
+/* Events of objects */
 
 /*
- * Open addressing over 64-bit hashes: two names of one window meet with a chance of 2^-35, and what
- * they would lose then is a second event each. A window with more names forgets the oldest all at
- * once; the host's queue ends at 16384 events by default, so that is rare.
+ * What is wanted of event @i. What is self-generated is not, except for the end of an object: whoever drops
+ * the last reference is named as its author, and that may well be a descriptor of this daemon. The
+ * guest treats an end that it knows already as nothing.
  */
-enum {
-	SLOTS = 1 << 15,
-	NAMES_MAX = SLOTS / 2,
-	WINDOW_MAX = (1 << 26) - 1,
-	BOTH = VFSD_NAME_COMES | VFSD_NAME_GOES,
-};
-
-struct slot {
-	uint32_t hash[2]; /* two halves, or each slot would end with a hole */
-	uint32_t window : 26;
-	uint32_t last : 2;   /* enum vfsd_name_bits: what was told last */
-	uint32_t seen : 2;   /* the bits of all events but renames */
-	uint32_t merged : 1; /* an event had both, or something was told that no event stood for */
-	uint32_t early : 1;  /* so was what was told last: an event that says it may yet come */
-};
-
-_Static_assert(sizeof(struct slot) == 12, "384 KiB of them");
-
-struct vfsd_names {
-	uint64_t seed;
-	uint32_t window; /* 1 to WINDOW_MAX; slots of others are free */
-	uint32_t used;
-	struct slot slots[SLOTS];
-};
-
-int vfsd_names_create(struct vfsd_names **ret)
+static uint32_t wanted_of(const struct vfsd_fan_reorder *reorder, uint32_t i)
 {
-	struct vfsd_names *names = calloc(1, sizeof(*names));
+	uint32_t mask = (uint32_t)left_of(reorder, i) & VFSD_FAN_REPORTABLE;
 
-	if (!names)
-		return -ENOMEM;
-	/* So that nobody on the host can choose names that meet. */
-	(void)getrandom(&names->seed, sizeof(names->seed), GRND_NONBLOCK);
-	names->window = 1;
-	*ret = names;
-	return 0;
+	return reorder->events->at[i].self_generated && !reorder->everything ?
+		       mask & FAN_DELETE_SELF :
+		       mask;
 }
 
-void vfsd_names_destroy(struct vfsd_names *names)
+static void emit_object(struct vfsd_fan_reorder *reorder, const struct vfsd_fan_event *event,
+			uint32_t mask, const struct vfsd_fan_place *gone)
 {
-	free(names);
+	mask &= ~(uint32_t)VFSD_FAN_DIRENT;
+	if (mask != 0)
+		emit(reorder, (struct vfsd_fan_step){.kind = VFSD_FAN_STEP_OBJECT,
+						     .event = event,
+						     .place = gone,
+						     .mask = mask});
 }
 
-void vfsd_names_forget(struct vfsd_names *names)
+/* Report event @i, of an object that has lost its name @gone, before its turn. */
+static void report_early(struct vfsd_fan_reorder *reorder, uint32_t i,
+			 const struct vfsd_fan_place *gone)
 {
-	if (names->used == 0)
+	uint32_t mask;
+
+	if (reorder->events->at[i].mask & FAN_Q_OVERFLOW)
 		return;
-	names->used = 0;
-	if (names->window++ < WINDOW_MAX)
-		return;
-	memset(names->slots, 0, sizeof(names->slots));
-	names->window = 1;
+	put_off_end(reorder, i);
+	mask = wanted_of(reorder, i);
+	set_early(reorder, i, VFSD_FAN_REPORTABLE);
+	emit_object(reorder, &reorder->events->at[i], mask, gone);
 }
 
-static uint64_t hash_of(const struct vfsd_names *names, uint64_t dir, const char *name)
+/* What happened to the object whose name came or went by @event, which may be merged with that. */
+static void its_object(struct vfsd_fan_reorder *reorder, const struct vfsd_fan_event *event,
+		       uint32_t mask)
 {
-	uint64_t hash = (names->seed ^ dir) * UINT64_C(0x9e3779b97f4a7c15);
+	const struct vfsd_fan_events *events = reorder->events;
+	/* A DELETE that was merged may have come behind all that follows. */
+	const bool any_time = (event->mask & FAN_DELETE) &&
+			      (event->mask & ~(uint64_t)(FAN_DELETE | FAN_ONDIR));
+	const struct vfsd_fan_place *gone = any_time ? &event->where : NULL;
+	const struct vfsd_fan_event *later;
+	bool all_early = true;
+	uint32_t cursor = 0;
 
-	for (; *name; name++) {
-		hash ^= (uint8_t)*name;
-		hash *= UINT64_C(0x9e3779b97f4a7c15);
-		hash ^= hash >> 29;
+	emit_object(reorder, event, mask, gone);
+	if (!any_time || event->object.handle->bytes == 0)
+		return;
+	while ((later = vfsd_fan_ahead_object(reorder, event->object.handle, &cursor)) != NULL) {
+		if (later->mask & (VFSD_FAN_DIRENT | FAN_RENAME))
+			break; /* another of its names, or another time that it has this */
+		/* Not what was done by another name of it. */
+		if (vfsd_fan_is_dir(later) || !later->where.name ||
+		    vfsd_fan_is_place(&later->where, &event->where))
+			report_early(reorder, (uint32_t)(later - events->at), gone);
+		else
+			all_early = false;
 	}
-	return hash;
+	if (all_early)
+		emit_ends(reorder, later ? (uint32_t)(later - events->at) : events->count,
+			  event->object.handle);
 }
 
-/* The name's slot, or the free one where it would be. */
-static uint32_t find(const struct vfsd_names *names, uint64_t hash)
-{
-	uint32_t low = (uint32_t)hash, high = (uint32_t)(hash >> 32);
-	uint32_t at = high & (SLOTS - 1);
+/* Events of names */
 
-	while (names->slots[at].window == names->window &&
-	       (names->slots[at].hash[0] != low || names->slots[at].hash[1] != high))
-		at = (at + 1) & (SLOTS - 1);
-	return at;
+/* Report what else the host's queue hides of a name in a rename. Returns whether something was. */
+static bool report_hidden(struct vfsd_fan_reorder *reorder, const struct vfsd_fan_event *event,
+			  const struct vfsd_fan_place *place)
+{
+	struct vfsd_fan_window *window = reorder->window;
+	uint32_t step;
+
+	if (!vfsd_fan_window_may_hide(window, place))
+		return false;
+	step = vfsd_fan_window_hidden(window, place,
+				      reorder->ops->exists(reorder->ctx, place, NULL));
+	if (step == 0 || vfsd_fan_look_ahead(reorder, place).any)
+		return false;
+	vfsd_fan_window_reported(window, place, step);
+	emit_step(reorder, event, place, step);
+	return true;
 }
 
-/* What this window knows of the name; zeros: nothing. */
-static struct slot look_up(const struct vfsd_names *names, uint64_t hash)
+static uint32_t new_cookie(struct vfsd_fan_reorder *reorder)
 {
-	const struct slot *slot = &names->slots[find(names, hash)];
-
-	return slot->window == names->window ?
-		       *slot :
-		       (struct slot){.hash = {(uint32_t)hash, (uint32_t)(hash >> 32)}};
+	if (++reorder->last_cookie == 0)
+		reorder->last_cookie = 1;
+	return reorder->last_cookie;
 }
 
-static void remember(struct vfsd_names *names, struct slot what)
+/* Returns whether what is reported to have come is called so now. */
+static bool rename_once(struct vfsd_fan_reorder *reorder, const struct vfsd_fan_event *event)
 {
-	struct slot *slot;
+	const struct vfsd_fan_place *from = &event->old_name, *to = &event->new_name;
+	const uint32_t cookie = new_cookie(reorder);
+	bool is_there = true;
 
-	if (names->used >= NAMES_MAX)
-		vfsd_names_forget(names);
-	slot = &names->slots[find(names, what.hash[0] | (uint64_t)what.hash[1] << 32)];
-	if (slot->window != names->window)
-		names->used++;
-	what.window = names->window & WINDOW_MAX;
-	*slot = what;
-}
-
-bool vfsd_names_must_look(const struct vfsd_names *names, uint64_t dir, const char *name,
-			  uint32_t bits)
-{
-	return bits == BOTH || look_up(names, hash_of(names, dir, name)).last != 0;
+	if (!reorder->ops->reports(reorder->ctx, from))
+		from = NULL;
+	if (!reorder->ops->reports(reorder->ctx, to))
+		to = NULL;
+	if (to)
+		is_there = reorder->ops->exists(reorder->ctx, to, NULL);
+	if (from) {
+		if (vfsd_fan_window_moved(reorder->window, from, VFSD_FAN_NAME_GOES))
+			emit_name(reorder, event, from, FAN_CREATE, NULL, 0);
+		emit_name(reorder, event, from, FAN_MOVED_FROM, to, cookie);
+	}
+	if (to) {
+		(void)vfsd_fan_window_moved(reorder->window, to, VFSD_FAN_NAME_COMES);
+		emit_name(reorder, event, to, FAN_MOVED_TO, to, cookie);
+	}
+	if (from)
+		(void)report_hidden(reorder, event, from);
+	return (to && report_hidden(reorder, event, to)) || is_there;
 }
 
 /*
- * The steps of an event with both bits, when @last is what was told last (0: nothing) and @end what
- * it has to leave behind: as few as can be.
+ * A rename may be merged too, into one that was the same: there, back and there again. What came
+ * last and is not there has gone by a rename that was reported before; it is reported again.
  */
-static uint32_t both_steps(uint32_t last, uint32_t end, uint32_t ret[VFSD_NAME_STEPS_MAX])
+static void renames(struct vfsd_fan_reorder *reorder, const struct vfsd_fan_event *event)
 {
-	uint32_t n = 0;
+	const struct vfsd_fan_event *same = NULL;
 
-	if (last != 0 && last != end)
-		ret[n++] = end;
-	ret[n++] = BOTH & ~end;
-	ret[n++] = end;
-	return n;
+	if (rename_once(reorder, event) || vfsd_fan_look_ahead(reorder, &event->new_name).any)
+		return;
+	for (const struct vfsd_fan_event *before = reorder->events->at; before < event; before++)
+		if (!before->self_generated &&
+		    (vfsd_fan_of_name(before, &event->new_name) & FAN_MOVED_FROM))
+			same = before;
+	if (same && (same->mask & FAN_RENAME))
+		(void)rename_once(reorder, same);
 }
 
-uint32_t vfsd_names_order(struct vfsd_names *names, uint64_t dir, const char *name, uint32_t bits,
-			  bool exists, const struct vfsd_names_ahead *ahead,
-			  uint32_t ret[VFSD_NAME_STEPS_MAX])
+/* Hosts before FAN_RENAME queue the two halves next to each other. */
+static void half_of_rename(struct vfsd_fan_reorder *reorder, const struct vfsd_fan_event *event,
+			   uint32_t bit)
 {
-	struct slot slot = look_up(names, hash_of(names, dir, name));
-	uint32_t now = exists ? VFSD_NAME_COMES : VFSD_NAME_GOES;
-	uint32_t end = now, n = 0;
+	const struct vfsd_fan_place *place = &event->where;
+	const bool comes = bit == FAN_MOVED_TO;
+	uint32_t cookie = reorder->open_cookie;
 
-	if (bits != BOTH) {
-		/* Of a name that is new in this window nobody knows more. */
-		if (slot.last == 0 || ahead->any)
-			end = bits;
-	} else if (ahead->any && ahead->first != 0) {
-		end = BOTH & ~ahead->first; /* what comes is not there, what goes is */
+	reorder->open_cookie = 0;
+	if (!comes || cookie == 0)
+		cookie = new_cookie(reorder);
+	if (!comes)
+		reorder->open_cookie = cookie;
+	(void)vfsd_fan_window_moved(reorder->window, place,
+				    comes ? VFSD_FAN_NAME_COMES : VFSD_FAN_NAME_GOES);
+	emit_name(reorder, event, place, bit, comes ? place : NULL, cookie);
+}
+
+/* What of @mask is about a name in a directory, and what of it happened to the object of that name. */
+static void dirents(struct vfsd_fan_reorder *reorder, const struct vfsd_fan_event *event,
+		    uint32_t mask)
+{
+	const struct vfsd_fan_place *place = &event->where;
+	const uint32_t bits = vfsd_fan_name_bits(mask & ~(uint32_t)VFSD_FAN_MOVED);
+	bool object_done = false, came = !(mask & FAN_CREATE), exists = false;
+	uint32_t steps[VFSD_FAN_NAME_STEPS_MAX], n = 0;
+	struct vfsd_fan_ahead later = {0};
+
+	if (!reorder->ops->reports(reorder->ctx, place)) {
+		its_object(reorder, event, mask);
+		return;
 	}
-	if (bits != BOTH) {
-		/* It comes twice: what was between hides in an event told before. */
-		if (slot.last == bits && !slot.early && (slot.seen & ~bits))
-			ret[n++] = BOTH & ~bits;
-		if (slot.last != bits || n > 0)
-			ret[n++] = bits;
-		slot.early = bits != end;
-		/* Another that hides there, for nothing more is to come: told now. */
-		if (slot.early)
-			ret[n++] = end;
-		slot.merged |= n > 1;
-	} else if (ahead->any && now != end && ahead->last == end && slot.last != end) {
-		ret[n++] = end; /* the other bit is behind all that is ahead */
-		slot.early = false;
-		slot.merged = true;
-	} else {
-		n = both_steps(slot.last, end, ret);
-		slot.early = slot.last != 0 && slot.last != end;
-		slot.merged = true;
+	if (vfsd_fan_window_must_look(reorder->window, place, bits)) {
+		exists = reorder->ops->exists(reorder->ctx, place, event->object.handle);
+		/* Behind that: what took the name away is in the queue by now. */
+		later = vfsd_fan_look_ahead(reorder, place);
 	}
-	slot.last = end & BOTH;
-	slot.seen |= bits & BOTH;
-	remember(names, slot);
-	return n;
+	if (bits != 0)
+		n = vfsd_fan_window_order(reorder->window, place, bits, exists, &later, steps);
+	for (uint32_t i = 0; i < n; i++) {
+		if (steps[i] == VFSD_FAN_NAME_GOES && came && !object_done) {
+			its_object(reorder, event, mask);
+			object_done = true;
+		}
+		came |= steps[i] == VFSD_FAN_NAME_COMES;
+		emit_step(reorder, event, place, steps[i]);
+	}
+	if (mask & FAN_MOVED_FROM)
+		half_of_rename(reorder, event, FAN_MOVED_FROM);
+	if (mask & FAN_MOVED_TO)
+		half_of_rename(reorder, event, FAN_MOVED_TO);
+	if (!object_done)
+		its_object(reorder, event, mask);
 }
 
-uint32_t vfsd_names_moved(struct vfsd_names *names, uint64_t dir, const char *name, uint32_t bit)
+void vfsd_fan_reorder_next(struct vfsd_fan_reorder *reorder)
 {
-	struct slot slot = look_up(names, hash_of(names, dir, name));
-	bool hidden = bit == VFSD_NAME_GOES && slot.last == VFSD_NAME_GOES &&
-		      (slot.seen & VFSD_NAME_COMES);
+	const uint32_t i = reorder->next;
+	const struct vfsd_fan_event *event = &reorder->events->at[i];
+	uint32_t mask;
 
-	slot.last = bit & BOTH;
-	slot.early = false;
-	slot.merged |= hidden;
-	remember(names, slot);
-	return hidden ? VFSD_NAME_COMES : 0;
-}
-
-bool vfsd_names_may_hide(const struct vfsd_names *names, uint64_t dir, const char *name)
-{
-	return look_up(names, hash_of(names, dir, name)).seen != 0;
-}
-
-uint32_t vfsd_names_hidden(const struct vfsd_names *names, uint64_t dir, const char *name,
-			   bool exists)
-{
-	struct slot slot = look_up(names, hash_of(names, dir, name));
-	uint32_t now = exists ? VFSD_NAME_COMES : VFSD_NAME_GOES;
-
-	return slot.last == now ? 0 : slot.seen & now;
-}
-
-void vfsd_names_told(struct vfsd_names *names, uint64_t dir, const char *name, uint32_t step)
-{
-	struct slot slot = look_up(names, hash_of(names, dir, name));
-
-	slot.last = step & BOTH;
-	slot.early = slot.merged = 1;
-	remember(names, slot);
-}
-
-bool vfsd_names_is_merged(const struct vfsd_names *names, uint64_t dir, const char *name)
-{
-	return look_up(names, hash_of(names, dir, name)).merged;
+	put_off_end(reorder, i);
+	reorder->next++;
+	mask = wanted_of(reorder, i);
+	/* Which Linux merges with nothing else. */
+	if ((event->mask & FAN_RENAME) && (!event->self_generated || reorder->everything))
+		renames(reorder, event);
+	if (mask & VFSD_FAN_DIRENT)
+		dirents(reorder, event, mask);
+	else
+		emit_object(reorder, event, mask, NULL);
+	vfsd_fan_reorder_ends(reorder);
 }

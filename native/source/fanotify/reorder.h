@@ -1,12 +1,23 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * source/fanotify/reorder - in which order a name came and went, where the host has merged what it reports of it.
+ * source/fanotify/reorder - the third step of the pipeline: decoded events in, ordered steps out.
  *
- * fanotify merges an event into any unread one of the same name and process, even across events of
- * the same name by others: what is read may say CREATE and DELETE at once, or end with a DELETE of a
- * name that is there. What is told of one name must come and go in turns, and end as things are.
- * Renames are merged with nothing but their like, so they tell what was there before and after them.
- * Remembers the names of one window, from an empty host queue to the next: nothing is merged beyond.
+ * The host merges what is unread of one name or one object into one event, at the place of the first.
+ * Reordering takes that apart again:
+ *   - a name comes and goes in turns, as window.h has it; both halves of a rename are one after the other,
+ *     with one cookie that no other rename has;
+ *   - what happened to the object of a name is reported after the CREATE of the name and before its
+ *     DELETE, also where the host has it in later events (with FAN_REPORT_TARGET_FID, Linux 5.17, it
+ *     says which object a name was of, and one event may be CREATE, MODIFY and DELETE of a file);
+ *   - the end of an object (DELETE_SELF) comes after all else that happened to it or in it, because
+ *     afterwards the guest has no watch left. A rename onto something reports what it moves between
+ *     that object's ATTRIB and its DELETE_SELF.
+ *
+ * These functions are pure: they make no system call and read nothing but decoded events. Between events
+ * they keep which bits were reported early and which ends wait (for the length of a batch), the names
+ * of the window, and cookies. What only the host can answer they ask by struct vfsd_fan_reorder_ops.
+ * There are questions because an answer is of the moment when it is asked for: the host goes on
+ * meanwhile, and what it did until then is in the queue, where more() finds it.
  * Owner thread: the source's.
  */
 #ifndef VFSD_SOURCE_FANOTIFY_REORDER_H
@@ -15,67 +26,105 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-struct vfsd_names;
+#include "source/fanotify/decode.h"
+#include "source/fanotify/window.h"
 
-/* What is told of a name, and what that leaves. */
-enum vfsd_name_bits {
-	VFSD_NAME_COMES = 1, /* CREATE or MOVED_TO */
-	VFSD_NAME_GOES = 2,  /* DELETE or MOVED_FROM */
+/* What a guest may ask for and fanotify can report. */
+#define VFSD_FAN_REPORTABLE                                                                        \
+	(FAN_ACCESS | FAN_MODIFY | FAN_ATTRIB | FAN_CLOSE | FAN_OPEN | VFSD_FAN_DIRENT |           \
+	 FAN_DELETE_SELF | FAN_MOVE_SELF)
+
+/* How many events ahead of the one at hand are searched: more than are read for that. */
+enum { VFSD_FAN_AHEAD_MAX = 3072 };
+
+/* One thing to report. */
+struct vfsd_fan_step {
+	enum {
+		VFSD_FAN_STEP_NAME,   /* a name comes or goes */
+		VFSD_FAN_STEP_OBJECT, /* something happened to an object, or a directory */
+		VFSD_FAN_STEP_END,    /* an object has ended */
+	} kind;
+	const struct vfsd_fan_event *event; /* END: the one to whose process it is due */
+	/* NAME: the name. OBJECT: the name of the object, which is gone by now, NULL: not known to be. */
+	const struct vfsd_fan_place *place;
+	const struct vfsd_fan_place
+		*child_at; /* NAME: what the object is called now; NULL: unknown */
+	const struct vfsd_file_handle *handle; /* END: the object */
+	uint32_t mask;	 /* NAME: CREATE, DELETE, MOVED_FROM or MOVED_TO; OBJECT: one bit or more */
+	uint32_t cookie; /* NAME: of a rename */
 };
 
-enum { VFSD_NAME_STEPS_MAX = 3 };
-
-/* 0 or -ENOMEM. */
-int vfsd_names_create(struct vfsd_names **ret);
-void vfsd_names_destroy(struct vfsd_names *names);
-
-/* The host's queue was empty. */
-void vfsd_names_forget(struct vfsd_names *names);
-
-/*
- * Must somebody look whether the name is there now, before vfsd_names_order()? Not if @bits (any of
- * enum vfsd_name_bits) is one bit of a name that is new in this window.
- */
-bool vfsd_names_must_look(const struct vfsd_names *names, uint64_t dir, const char *name,
-			  uint32_t bits);
-
-/* What becomes of a name in its window behind the event at hand, as far as somebody has looked. */
-struct vfsd_names_ahead {
-	bool any;	/* there are more events of the name, renames among them */
-	uint32_t first; /* what the next of them does with it; 0: both, or there is none */
-	uint32_t last;	/* what the last one does */
+struct vfsd_fan_reorder_ops {
+	/* Is anything reported of names in the directory of @place? */
+	bool (*reports)(void *ctx, const struct vfsd_fan_place *place);
+	/* May the guest know the object? If not, its end need not be put in order. */
+	bool (*knows)(void *ctx, const struct vfsd_file_handle *handle);
+	/*
+	 * Is @place now a name of @object (bytes == 0: of anything)? What took it away is in the queue
+	 * when this returns false. @object NULL: of anything, and it may not be in the queue yet.
+	 */
+	bool (*exists)(void *ctx, const struct vfsd_fan_place *place,
+		       const struct vfsd_file_handle *object);
+	/* Append events that came meanwhile. False: none came, or there are so many already. */
+	bool (*more)(void *ctx);
+	void (*step)(void *ctx, const struct vfsd_fan_step *step);
 };
 
-/*
- * What to tell, in order, of an event with @bits, into @ret: each one of enum vfsd_name_bits. It may
- * be more than @bits, where merging hid a step, or nothing, for a step that was told already.
- * @exists: whether the name is there now, @ahead what happens until then; both are ignored where
- * nobody had to look. A step that belongs further on is left to vfsd_names_hidden(). Returns
- * how many.
- */
-uint32_t vfsd_names_order(struct vfsd_names *names, uint64_t dir, const char *name, uint32_t bits,
-			  bool exists, const struct vfsd_names_ahead *ahead,
-			  uint32_t ret[VFSD_NAME_STEPS_MAX]);
+struct vfsd_fan_reorder {
+	const struct vfsd_fan_reorder_ops *ops;
+	void *ctx;
+	const struct vfsd_fan_events *events;
+	struct vfsd_fan_window *window;
+	bool everything; /* report what is self-generated, too */
+	uint32_t next;	 /* events before it are done */
+	uint32_t last_cookie;
+	uint32_t open_cookie; /* of a MOVED_FROM whose MOVED_TO may follow; old hosts only */
+	uint32_t *early;      /* of each event, the bits that were reported before its turn */
+	uint32_t early_count; /* how many of them are set */
+	uint32_t n_ends;
+	struct vfsd_fan_end {
+		const struct vfsd_file_handle *handle;
+		const struct vfsd_fan_event *event; /* the one to whose process it is due */
+		uint32_t before; /* it is reported before the event of this index */
+	} ends[32];
+};
+
+/* 0 or -ENOMEM. @events and @ops are borrowed; @reorder is zeroed but for its field everything. */
+int vfsd_fan_reorder_init(struct vfsd_fan_reorder *reorder, const struct vfsd_fan_reorder_ops *ops,
+			  void *ctx, const struct vfsd_fan_events *events);
+void vfsd_fan_reorder_free(struct vfsd_fan_reorder *reorder);
+
+/* The events were cleared: forget what was kept for the length of the batch. */
+void vfsd_fan_reorder_begin(struct vfsd_fan_reorder *reorder);
+
+/* Emit the steps of the event number next, and count that up. */
+void vfsd_fan_reorder_next(struct vfsd_fan_reorder *reorder);
+
+/* Emit the ends that wait for the event number next, and those of events that never came. */
+void vfsd_fan_reorder_ends(struct vfsd_fan_reorder *reorder);
 
 /*
- * The name comes or goes by a rename, which is told as it is. Returns what has to be told before: 0,
- * or VFSD_NAME_COMES of what goes now and was hidden in an event told before.
+ * Who looks something up holds it for a moment, and so keeps it from ending: what the host has removed
+ * meanwhile lost its name first. The events from number @fresh on came meanwhile. Move the ends among
+ * them (of @handle, NULL: of directories that the daemon itself has ended) before what was removed
+ * since the last event of each object.
  */
-uint32_t vfsd_names_moved(struct vfsd_names *names, uint64_t dir, const char *name, uint32_t bit);
-
-/* May vfsd_names_hidden() have something to tell? If not, nobody has to look. */
-bool vfsd_names_may_hide(const struct vfsd_names *names, uint64_t dir, const char *name);
+void vfsd_fan_reorder_late_ends(struct vfsd_fan_reorder *reorder, uint32_t fresh,
+				const struct vfsd_file_handle *handle);
 
 /*
- * If nothing more comes of the name in this window: what has to be told now, for it was hidden in an
- * event told before? 0, or one of enum vfsd_name_bits, to be told and confirmed by
- * vfsd_names_told().
+ * The next event behind the one at hand that is of the name @place, or happens to the object @handle
+ * or, where the host says so, to one of its names. *cursor is 0 at first. NULL: there is none.
  */
-uint32_t vfsd_names_hidden(const struct vfsd_names *names, uint64_t dir, const char *name,
-			   bool exists);
-void vfsd_names_told(struct vfsd_names *names, uint64_t dir, const char *name, uint32_t step);
+const struct vfsd_fan_event *vfsd_fan_ahead_name(struct vfsd_fan_reorder *reorder,
+						 const struct vfsd_fan_place *place,
+						 uint32_t *cursor);
+const struct vfsd_fan_event *vfsd_fan_ahead_object(struct vfsd_fan_reorder *reorder,
+						   const struct vfsd_file_handle *handle,
+						   uint32_t *cursor);
 
-/* May an event that was told of the name in this window belong elsewhere in it? */
-bool vfsd_names_is_merged(const struct vfsd_names *names, uint64_t dir, const char *name);
+/* What the rest of the queue says of the name @place. */
+struct vfsd_fan_ahead vfsd_fan_look_ahead(struct vfsd_fan_reorder *reorder,
+					  const struct vfsd_fan_place *place);
 
 #endif

@@ -22,10 +22,10 @@
 #include <unistd.h>
 
 #include "check.h"
+#include "guest_ring.h"
 #include "fuse/fuse.h"
 #include "inode/inode.h"
 #include "fsnotify/notify.h"
-#include "virtio/vring_layout.h"
 #include "fuse/wire.h"
 
 #define UVA UINT64_C(0x7f0000000000)
@@ -53,8 +53,7 @@ enum {
 struct driver {
 	uint8_t *memory; /* the front-end's mapping */
 	uint64_t base;	 /* of this ring in it, bytes */
-	uint16_t next_avail, next_used;
-	int kick_fd, call_fd;
+	struct guest_ring ring;
 	uint64_t unique;
 };
 
@@ -77,38 +76,23 @@ static void *at(const struct driver *driver, uint64_t offset)
 static void put_desc(struct driver *driver, uint16_t index, uint64_t gpa, uint32_t len,
 		     uint16_t flags)
 {
-	struct vfsd_vring_desc *desc = at(driver, DESC);
-
-	desc[index] = (struct vfsd_vring_desc){
-		.addr = gpa, .len = len, .flags = flags, .next = (uint16_t)(index + 1)};
+	driver->ring.desc[index] = guest_desc(gpa, len, flags, (uint16_t)(index + 1));
 }
 
+/* Kicks always: the device must put up with that. */
 static void offer(struct driver *driver, uint16_t head)
 {
-	struct vfsd_vring_avail *avail = at(driver, AVAIL);
-
-	avail->ring[driver->next_avail++ % NUM] = head;
-	vfsd_vring_store_release(&avail->idx, driver->next_avail);
-	CHECK(eventfd_write(driver->kick_fd, 1) == 0);
+	guest_ring_offer(&driver->ring, head);
+	(void)guest_ring_publish(&driver->ring);
+	CHECK(eventfd_write(driver->ring.kick_fd, 1) == 0);
 }
 
 /* Wait for a used entry; sleeps only after asking for a signal. */
 static void await_used(struct driver *driver, uint32_t *id, uint32_t *len)
 {
-	struct vfsd_vring_avail *avail = at(driver, AVAIL);
-	struct vfsd_vring_used *used = at(driver, USED);
-	struct pollfd call = {.fd = driver->call_fd, .events = POLLIN};
-	eventfd_t ignored;
-
-	vfsd_vring_store(&avail->ring[NUM], driver->next_used);
-	vfsd_vring_full_fence();
-	while (vfsd_vring_load_acquire(&used->idx) == driver->next_used) {
-		CHECK(poll(&call, 1, DEADLINE_MS) == 1);
-		CHECK(eventfd_read(driver->call_fd, &ignored) == 0);
-	}
-	*id = used->ring[driver->next_used % NUM].id;
-	*len = used->ring[driver->next_used % NUM].len;
-	driver->next_used++;
+	(void)guest_ring_enable_call(&driver->ring);
+	while (!guest_ring_take(&driver->ring, id, len))
+		CHECK_EQ(guest_ring_sleep(&driver->ring, -1, DEADLINE_MS), 0);
 }
 
 /* One request with @body behind its header; the reply's payload goes to @ret. Returns its error. */
@@ -150,8 +134,8 @@ static void start_ring(uint32_t index, uint16_t base)
 		.used_uva = UVA + driver->base + USED,
 		.base = base,
 		.enabled = true,
-		.kick_fd = dup(driver->kick_fd),
-		.call_fd = dup(driver->call_fd),
+		.kick_fd = dup(driver->ring.kick_fd),
+		.call_fd = dup(driver->ring.call_fd),
 		.err_fd = -1,
 	};
 
@@ -232,19 +216,13 @@ static void *host_thread(void *arg)
 static void *notified_thread(void *arg)
 {
 	struct driver *driver = &test.drivers[VFSD_RING_NOTIFICATION];
-	struct vfsd_vring_used *used = at(driver, USED);
-	struct pollfd call = {.fd = driver->call_fd, .events = POLLIN};
-	eventfd_t ignored;
+	uint32_t id, len;
 
 	(void)arg;
 	while (!atomic_load(&test.done)) {
-		if (poll(&call, 1, 50) == 1)
-			(void)eventfd_read(driver->call_fd, &ignored);
-		vfsd_vring_store(&((struct vfsd_vring_avail *)at(driver, AVAIL))->ring[NUM],
-				 driver->next_used);
-		while (vfsd_vring_load_acquire(&used->idx) != driver->next_used) {
-			uint32_t id = used->ring[driver->next_used++ % NUM].id;
-
+		(void)guest_ring_sleep(&driver->ring, -1, 50);
+		(void)guest_ring_enable_call(&driver->ring);
+		while (guest_ring_take(&driver->ring, &id, &len)) {
 			atomic_fetch_add(&test.notified, 1);
 			offer(driver, (uint16_t)id);
 		}
@@ -258,13 +236,12 @@ static void set_up(const char *share, uint32_t pool_threads)
 		.root_fd = open(share, O_PATH | O_DIRECTORY | O_CLOEXEC),
 		.proc_self_fd = open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC),
 		.num_rings = RINGS,
-		.pool_threads = pool_threads,
+		.thread_pool_size = pool_threads,
 		.poll_us = 20,
-		.file_handles = VFSD_HANDLES_PREFER,
-		.readdirplus = true,
-		.max_write_bytes = 1 << 20,
-		.fsnotify = VFSD_FSNOTIFY_MERGED,
-		.fsnotify_ring_bytes = 1 << 16,
+		.inode = {.file_handles = VFSD_HANDLES_PREFER},
+		.fuse = {.readdirplus = true},
+
+		.fsnotify = {.fsnotify = VFSD_FSNOTIFY_MERGED, .ring_kib = 64},
 		.log_level = -1,
 	};
 	struct fuse_init_in init = {.major = 7,
@@ -284,10 +261,15 @@ static void set_up(const char *share, uint32_t pool_threads)
 	CHECK_EQ(vfsd_engine_set_features(test.engine, F_NOTIFICATION | F_EVENT_IDX), 0);
 	set_memory();
 	for (uint32_t i = 0; i < RINGS; i++) {
-		test.drivers[i] = (struct driver){.memory = test.memory,
-						  .base = i * RING_BYTES,
-						  .kick_fd = eventfd(0, EFD_CLOEXEC),
-						  .call_fd = eventfd(0, EFD_CLOEXEC)};
+		struct driver *driver = &test.drivers[i];
+
+		*driver = (struct driver){.memory = test.memory, .base = i * RING_BYTES};
+		driver->ring = (struct guest_ring){.desc = at(driver, DESC),
+						   .avail = at(driver, AVAIL),
+						   .used = at(driver, USED),
+						   .num = NUM,
+						   .event_idx = true};
+		CHECK_EQ(guest_ring_open(&driver->ring), 0);
 		start_ring(i, 0);
 	}
 	for (uint16_t i = 0; i < NUM; i++) {
@@ -307,10 +289,8 @@ static void tear_down(void)
 	(void)munmap(test.memory, MEMORY_BYTES);
 	(void)close(test.memory_fd);
 	(void)close(test.log_fd);
-	for (uint32_t i = 0; i < RINGS; i++) {
-		(void)close(test.drivers[i].kick_fd);
-		(void)close(test.drivers[i].call_fd);
-	}
+	for (uint32_t i = 0; i < RINGS; i++)
+		guest_ring_close(&test.drivers[i].ring);
 }
 
 static uint64_t now_ns(void)
@@ -327,8 +307,8 @@ static bool wants_kick(const struct driver *driver, uint64_t ns)
 	const uint64_t end = now_ns() + ns;
 
 	do
-		if (vfsd_vring_load(vfsd_vring_avail_event(at(driver, USED), NUM)) ==
-		    driver->next_avail)
+		if (vfsd_vring_load(vfsd_vring_avail_event(driver->ring.used, NUM)) ==
+		    driver->ring.next_avail)
 			return true;
 	while (now_ns() < end);
 	return false;
@@ -341,21 +321,15 @@ static void forget_one(struct driver *driver)
 					  .opcode = FUSE_FORGET,
 					  .nodeid = 12345};
 	const struct fuse_forget_in forget = {.nlookup = 1};
-	struct vfsd_vring_avail *avail = at(driver, AVAIL);
-	struct vfsd_vring_used *used = at(driver, USED);
-	uint16_t before = driver->next_avail;
+	uint32_t id, len;
 
 	memcpy(at(driver, OUT), &in, sizeof(in));
 	memcpy((uint8_t *)at(driver, OUT) + sizeof(in), &forget, sizeof(forget));
 	put_desc(driver, 0, driver->base + OUT, in.len, 0);
-	avail->ring[driver->next_avail++ % NUM] = 0;
-	vfsd_vring_store_release(&avail->idx, driver->next_avail);
-	vfsd_vring_full_fence();
-	if (vfsd_vring_load(vfsd_vring_avail_event(used, NUM)) == before)
-		CHECK(eventfd_write(driver->kick_fd, 1) == 0);
-	while (vfsd_vring_load_acquire(&used->idx) == driver->next_used)
+	guest_ring_offer(&driver->ring, 0);
+	CHECK_EQ(guest_ring_kick(&driver->ring), 0);
+	while (!guest_ring_take(&driver->ring, &id, &len))
 		;
-	driver->next_used++;
 }
 
 /* FORGETs that follow one another need no kick each: the device looks after them by itself. */
@@ -405,7 +379,7 @@ static void run(uint32_t pool_threads)
 				 0);
 		for (uint32_t ring = 0; ring < RINGS; ring++)
 			CHECK_EQ(vfsd_engine_set_call(test.engine, ring,
-						      dup(test.drivers[ring].call_fd)),
+						      dup(test.drivers[ring].ring.call_fd)),
 				 0);
 		base = vfsd_engine_stop_vring(test.engine, VFSD_RING_NOTIFICATION);
 		CHECK(base >= 0);

@@ -51,7 +51,7 @@ struct slot {
 static struct {
 	struct vfsd_hostfs fs;
 	struct vfsd_inodes *inodes;
-	struct vfsd_handles *handles;
+	struct vfsd_open_files *handles;
 	struct vfsd_upcalls *upcalls;
 	struct vfsd_fuse *fuse;
 	struct guest guest; /* one region */
@@ -316,7 +316,7 @@ static void set_up(uint32_t threads, bool event_idx, uint16_t base)
 {
 	static const uint32_t opcodes[] = {LATER};
 	struct vfsd_fuse_config config = {.upcall_opcodes = opcodes, .n_upcall_opcodes = 1};
-	const struct vfsd_inodes_config inodes = {.handles = VFSD_HANDLES_NEVER,
+	const struct vfsd_inodes_config inodes = {.options.file_handles = VFSD_HANDLES_NEVER,
 						  .proc_self_fd = -1};
 
 	memset(&test, 0, sizeof(test));
@@ -325,7 +325,7 @@ static void set_up(uint32_t threads, bool event_idx, uint16_t base)
 	null_hostfs_create(&test.fs);
 	CHECK_EQ(vfsd_inodes_create(&inodes, open("/usr", O_PATH | O_CLOEXEC), &test.inodes), 0);
 	test.fs.inodes = test.inodes;
-	CHECK_EQ(vfsd_handles_create(NULL, &test.handles), 0);
+	CHECK_EQ(vfsd_open_files_create(NULL, &test.handles), 0);
 	CHECK_EQ(vfsd_upcalls_create(&test.upcalls), 0);
 	config.upcalls = test.upcalls;
 	CHECK_EQ(vfsd_fuse_create(&config, NULL, &null_hostfs_ops, &test.fs, test.inodes,
@@ -353,7 +353,7 @@ static void tear_down(void)
 		(void)stop_queue();
 	vfsd_fuse_destroy(test.fuse);
 	vfsd_upcalls_destroy(test.upcalls);
-	vfsd_handles_destroy(test.handles);
+	vfsd_open_files_destroy(test.handles);
 	vfsd_inodes_destroy(test.inodes);
 	null_hostfs_destroy(&test.fs);
 	vfsd_dirtylog_destroy(test.log);

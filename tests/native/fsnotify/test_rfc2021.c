@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* The dialect of 2021: its requests, its notifications byte by byte, what its guests hear. */
+/* The dialect of 2021: its requests, its notifications byte by byte, what its guests receive. */
 #include "fsnotify/rfc2021.h"
 
 #include <errno.h>

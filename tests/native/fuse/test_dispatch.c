@@ -13,7 +13,7 @@ static void test_init(void)
 {
 	struct fuse_guest g;
 	struct fuse_guest_config config = {
-		.fuse = {.announce_submounts = true, .readdirplus = true}};
+		.fuse = {.options.announce_submounts = true, .options.readdirplus = true}};
 	struct fuse_entry_out entry;
 	struct fuse_init_out out;
 	struct fuse_init_in in = {.major = 8, .minor = 0};
@@ -68,7 +68,7 @@ static void test_init(void)
 static void test_sessions(void)
 {
 	struct fuse_guest g;
-	struct fuse_guest_config config = {.fuse = {.cache = VFSD_CACHE_AUTO}};
+	struct fuse_guest_config config = {.fuse = {.options.cache = VFSD_CACHE_AUTO}};
 	struct fuse_entry_out entry;
 	struct fuse_open_out opened;
 	struct fuse_attr_out attr;
@@ -81,7 +81,7 @@ static void test_sessions(void)
 	CHECK_EQ(fuse_guest_init(&g, 41, 0, &out), 0);
 	CHECK_EQ(g.starts, 2);
 	CHECK_EQ(vfsd_inodes_count(g.inodes), 1);
-	CHECK_EQ(vfsd_handles_count(g.handles), 0);
+	CHECK_EQ(vfsd_open_files_count(g.handles), 0);
 	CHECK_EQ(fuse_guest_getattr(&g, before, &attr), -ESTALE);
 	CHECK_EQ(fuse_guest_write(&g, before, opened.fh, 0, "x", 0, 0), -EBADF);
 	CHECK(fuse_guest_node(&g, ROOT, "a") != before);
@@ -97,7 +97,7 @@ static void test_options(void)
 {
 	static const uint64_t acl = FUSE_POSIX_ACL | FUSE_DONT_MASK | FUSE_SETXATTR_EXT;
 	static const struct {
-		struct vfsd_fuse_config config;
+		struct vfsd_fuse_options options;
 		uint64_t flags;
 	} cases[] = {
 		{{.writeback = true}, FUSE_WRITEBACK_CACHE},
@@ -121,13 +121,13 @@ static void test_options(void)
 	always = out.flags | (uint64_t)out.flags2 << 32;
 	fuse_guest_destroy(&g);
 	for (size_t i = 0; i < VFSD_ARRAY_SIZE(cases); i++) {
-		const struct fuse_guest_config config = {.fuse = cases[i].config};
+		const struct fuse_guest_config config = {.fuse.options = cases[i].options};
 
 		fuse_guest_create_cold(&g, &config);
 		CHECK_EQ(fuse_guest_init(&g, 41, UINT64_MAX, &out), 0);
 		CHECK_EQ(out.flags | (uint64_t)out.flags2 << 32, always | cases[i].flags);
 		/* Who asked for ACLs or labels does not want to go without. */
-		demanded = cases[i].config.posix_acl || cases[i].config.security_label;
+		demanded = cases[i].options.posix_acl || cases[i].options.security_label;
 		CHECK_EQ(fuse_guest_init(&g, 41, FUSE_INIT_EXT, &out), demanded ? -EPROTO : 0);
 		if (!demanded)
 			CHECK_EQ(out.flags | (uint64_t)out.flags2 << 32, FUSE_INIT_EXT);
@@ -156,7 +156,7 @@ static void test_cache_policies(void)
 
 	for (size_t i = 0; i < VFSD_ARRAY_SIZE(cases); i++) {
 		struct fuse_guest_config config = {
-			.fuse = {.cache = cases[i].cache, .readdirplus = true},
+			.fuse = {.options.cache = cases[i].cache, .options.readdirplus = true},
 		};
 		struct fuse_guest g;
 		struct fuse_entry_out entry;
@@ -329,7 +329,7 @@ static void test_names(void)
 
 static void test_readonly(void)
 {
-	const struct fuse_guest_config config = {.fuse = {.readonly = true}};
+	const struct fuse_guest_config config = {.fuse = {.options.readonly = true}};
 	static const uint32_t opcodes[] = {
 		FUSE_SETATTR,	  FUSE_SYMLINK,	  FUSE_MKNOD,		FUSE_MKDIR,
 		FUSE_UNLINK,	  FUSE_RMDIR,	  FUSE_RENAME,		FUSE_LINK,
@@ -418,8 +418,8 @@ static int failing_tmpfile(struct vfsd_hostfs *fs, const struct vfsd_caller *cal
 	return FAILING(vfsd_hostfs_ops.tmpfile(fs, caller, parent, flags, mode, ret, ret_fd));
 }
 
-static ssize_t failing_readdir(struct vfsd_hostfs *fs, struct vfsd_handle *handle, int64_t offset,
-			       void *buf, size_t size, size_t *ret_early)
+static ssize_t failing_readdir(struct vfsd_hostfs *fs, struct vfsd_open_file *handle,
+			       int64_t offset, void *buf, size_t size, size_t *ret_early)
 {
 	return FAILING(vfsd_hostfs_ops.readdir(fs, handle, offset, buf, size, ret_early));
 }
@@ -427,7 +427,7 @@ static ssize_t failing_readdir(struct vfsd_hostfs *fs, struct vfsd_handle *handl
 static int failing_list_entry(struct vfsd_hostfs *fs, struct vfsd_list *list, const char *name,
 			      uint64_t ino, struct vfsd_entry *ret)
 {
-	return FAILING(vfsd_hostfs_ops.list_entry(fs, list, name, ino, ret));
+	return FAILING(vfsd_hostfs_ops.readdirplus_entry(fs, list, name, ino, ret));
 }
 
 /* Create three files and a nameless one, list them with their attributes, close everything. */
@@ -457,7 +457,7 @@ static void small_life(struct fuse_guest *g)
 static void test_failing_host(void)
 {
 	struct vfsd_hostfs_ops ops = vfsd_hostfs_ops;
-	struct fuse_guest_config config = {.ops = &ops, .fuse = {.readdirplus = true}};
+	struct fuse_guest_config config = {.ops = &ops, .fuse = {.options.readdirplus = true}};
 	bool failed = true;
 
 	ops.lookup = failing_lookup;
@@ -465,7 +465,7 @@ static void test_failing_host(void)
 	ops.create = failing_create;
 	ops.tmpfile = failing_tmpfile;
 	ops.readdir = failing_readdir;
-	ops.list_entry = failing_list_entry;
+	ops.readdirplus_entry = failing_list_entry;
 	for (fail_at = 1; failed; fail_at++) {
 		struct fuse_guest g;
 		struct fuse_init_out out;
@@ -474,7 +474,7 @@ static void test_failing_host(void)
 		host_calls = 0;
 		small_life(&g);
 		failed = host_calls >= fail_at;
-		CHECK_EQ(vfsd_handles_count(g.handles), 0);
+		CHECK_EQ(vfsd_open_files_count(g.handles), 0);
 		CHECK_EQ(fuse_guest_init(&g, 41, 0, &out), 0);
 		CHECK_EQ(vfsd_inodes_count(g.inodes), 1);
 		fuse_guest_destroy(&g);
@@ -566,7 +566,7 @@ static void test_queues(enum vfsd_handle_policy handles)
 	}
 	CHECK_EQ(fuse_guest_init(&g, 41, 0, &out), 0);
 	CHECK_EQ(vfsd_inodes_count(g.inodes), 1);
-	CHECK_EQ(vfsd_handles_count(g.handles), 0);
+	CHECK_EQ(vfsd_open_files_count(g.handles), 0);
 	fuse_guest_destroy(&g);
 }
 

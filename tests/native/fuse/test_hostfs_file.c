@@ -158,7 +158,7 @@ static void test_fallocate_and_lseek(struct fuse_guest *g)
 /* Set-id bits, which a guest with HANDLE_KILLPRIV_V2 leaves to us. */
 static void test_kill_priv(bool v2)
 {
-	const struct fuse_guest_config config = {.fuse = {.killpriv_v2 = v2}};
+	const struct fuse_guest_config config = {.fuse = {.options.killpriv_v2 = v2}};
 	struct fuse_copy_file_range_in copy = {.off_in = 0, .off_out = 1, .len = 1};
 	struct fuse_entry_out entry;
 	struct fuse_open_out opened;
@@ -459,7 +459,7 @@ static void test_translated_ids(void)
 	const struct fuse_mkdir_in mkdir_in = {.mode = 0755};
 	struct fuse_statx_in statx_in = {0};
 	struct fuse_setattr_in setattr_in = {.valid = FATTR_UID | FATTR_GID};
-	struct fuse_guest_config config = {.fuse = {.cache = VFSD_CACHE_AUTO}};
+	struct fuse_guest_config config = {.fuse = {.options.cache = VFSD_CACHE_AUTO}};
 	struct fuse_entry_out entry;
 	struct fuse_attr_out attr;
 	struct fuse_open_out opened;

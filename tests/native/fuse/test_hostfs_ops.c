@@ -82,15 +82,15 @@ static void test_read_write(struct fuse_guest *g)
 static int open_flags_of(struct fuse_guest *g, uint64_t node, uint32_t flags)
 {
 	struct fuse_open_out opened;
-	struct vfsd_handle *handle;
+	struct vfsd_open_file *handle;
 	int got;
 
 	CHECK_EQ(fuse_guest_open(g, FUSE_OPEN, node, flags, &opened), 0);
-	handle = vfsd_handle_get(g->handles, opened.fh, node);
+	handle = vfsd_open_file_get(g->handles, opened.fh, node);
 	CHECK(handle);
 	got = fcntl(handle->fd, F_GETFL);
 	CHECK_EQ(fcntl(handle->fd, F_GETFD), FD_CLOEXEC);
-	vfsd_handle_put(g->handles, handle);
+	vfsd_open_file_put(g->handles, handle);
 	CHECK_EQ(fuse_guest_release(g, FUSE_RELEASE, node, opened.fh), 0);
 	return got;
 }
@@ -110,8 +110,8 @@ static void test_open_flags(void)
 	CHECK_EQ(open_flags_of(&g, node, O_PATH) & O_PATH, 0);
 	fuse_guest_destroy(&g);
 
-	config.fuse.writeback = true;
-	config.fuse.preserve_noatime = true;
+	config.fuse.options.writeback = true;
+	config.fuse.options.preserve_noatime = true;
 	fuse_guest_create(&g, &config);
 	tree_file(&g.tree, "f", "");
 	node = fuse_guest_node(&g, ROOT, "f");
@@ -121,7 +121,7 @@ static void test_open_flags(void)
 	fuse_guest_destroy(&g);
 
 	/* The host decides which filesystems can. */
-	config.fuse.allow_direct_io = true;
+	config.fuse.options.allow_direct_io = true;
 	fuse_guest_create(&g, &config);
 	tree_file(&g.tree, "f", "");
 	node = fuse_guest_node(&g, ROOT, "f");
@@ -159,7 +159,7 @@ static void test_create_existing(struct fuse_guest *g)
 	CHECK_EQ(fuse_guest_create_file(g, ROOT, "l", O_RDWR, 0600, &entry, &opened), -ESTALE);
 	CHECK_EQ(fuse_guest_create_file(g, ROOT, "d", O_RDWR, 0600, &entry, &opened), -ESTALE);
 	CHECK_EQ(vfsd_inodes_count(g->inodes), inodes);
-	CHECK_EQ(vfsd_handles_count(g->handles), 0);
+	CHECK_EQ(vfsd_open_files_count(g->handles), 0);
 	CHECK_EQ(unlinkat(g->tree.fd, "f", 0), 0);
 	CHECK_EQ(unlinkat(g->tree.fd, "l", 0), 0);
 	CHECK_EQ(unlinkat(g->tree.fd, "d", AT_REMOVEDIR), 0);
@@ -628,7 +628,7 @@ static void test_credentials(struct fuse_guest *g)
 static void submount(enum vfsd_handle_policy handles, bool announce)
 {
 	const struct fuse_guest_config config = {.handles = handles,
-						 .fuse = {.announce_submounts = announce}};
+						 .fuse = {.options.announce_submounts = announce}};
 	const uint32_t expected = announce ? FUSE_ATTR_SUBMOUNT : 0;
 	struct fuse_entry_out entry;
 	struct fuse_open_out opened;
@@ -684,7 +684,7 @@ int main(void)
 	for (size_t i = 0; i < VFSD_ARRAY_SIZE(policies); i++) {
 		const struct fuse_guest_config config = {
 			.handles = policies[i],
-			.fuse = {.readdirplus = true},
+			.fuse = {.options.readdirplus = true},
 		};
 		struct fuse_guest g;
 

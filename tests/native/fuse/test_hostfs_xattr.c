@@ -82,7 +82,8 @@ static bool can_have_xattrs(const struct fuse_guest *g)
 
 static void test_files_and_directories(enum vfsd_handle_policy handles)
 {
-	const struct fuse_guest_config config = {.handles = handles, .fuse = {.xattr = true}};
+	const struct fuse_guest_config config = {.handles = handles,
+						 .fuse = {.options.xattr = true}};
 	struct fuse_guest g;
 	uint64_t nodes[2];
 	char got[16];
@@ -130,7 +131,7 @@ static void test_files_and_directories(enum vfsd_handle_policy handles)
 /* The attribute belongs to the link or the pipe itself, never to what it leads to. */
 static void test_odd_inodes(void)
 {
-	const struct fuse_guest_config config = {.fuse = {.xattr = true}};
+	const struct fuse_guest_config config = {.fuse = {.options.xattr = true}};
 	struct fuse_guest g;
 	uint64_t link;
 	uint64_t pipe;
@@ -170,7 +171,7 @@ static void test_mapped_names(void)
 		{VFSD_XATTR_OK, VFSD_XATTR_ALL, "", ""},
 	};
 	struct vfsd_xattrmap *map;
-	struct fuse_guest_config config = {.fuse = {.xattr = true}};
+	struct fuse_guest_config config = {.fuse = {.options.xattr = true}};
 	struct fuse_guest g;
 	uint64_t node;
 	char got[16];
@@ -204,7 +205,8 @@ static void test_mapped_names(void)
 static void test_capability(void)
 {
 	static const char name[] = "user.virtiofs.security.capability";
-	struct fuse_guest_config config = {.fuse = {.xattr = true}, .capability_name = name};
+	struct fuse_guest_config config = {.fuse = {.options.xattr = true},
+					   .capability_name = name};
 	struct fuse_setattr_in truncate = {.valid = FATTR_SIZE};
 	struct fuse_setattr_in chown = {.valid = FATTR_GID, .gid = getegid()};
 	struct fuse_fallocate_in fallocate_in = {.length = 10};
@@ -305,7 +307,8 @@ static mode_t mode_of(const struct fuse_guest *g, const char *name)
 
 static void test_posix_acl(void)
 {
-	const struct fuse_guest_config config = {.fuse = {.xattr = true, .posix_acl = true}};
+	const struct fuse_guest_config config = {
+		.fuse = {.options.xattr = true, .options.posix_acl = true}};
 	const struct fuse_mkdir_in mkdir_in = {.mode = 0777, .umask = 027};
 	const struct fuse_mknod_in mknod_in = {.mode = S_IFREG | 0666, .umask = 027};
 	struct fuse_create_in create_in = {.flags = O_RDWR, .mode = S_IFREG | 0666, .umask = 077};
@@ -384,7 +387,8 @@ static size_t put_label(uint8_t *text, const char *name, const char *attribute)
 
 static void test_labels(void)
 {
-	const struct fuse_guest_config config = {.fuse = {.xattr = true, .security_label = true}};
+	const struct fuse_guest_config config = {
+		.fuse = {.options.xattr = true, .options.security_label = true}};
 	const struct fuse_create_in create_in = {.flags = O_RDWR, .mode = S_IFREG | 0600};
 	const struct fuse_mkdir_in mkdir_in = {.mode = 0700};
 	const struct fuse_mknod_in mknod_in = {.mode = S_IFREG | 0600};
@@ -434,7 +438,7 @@ static void *serve(void *arg)
 
 static void test_thread(void)
 {
-	const struct fuse_guest_config config = {.fuse = {.xattr = true}};
+	const struct fuse_guest_config config = {.fuse = {.options.xattr = true}};
 	struct fuse_guest g;
 	pthread_t thread;
 	char before[PATH_MAX];

@@ -16,7 +16,7 @@ enum { BODY_MAX = 512, OUT_MAX = 4096, UNIQUE = 0x1234 };
 
 static struct vfsd_hostfs fs;
 static struct vfsd_inodes *inodes;
-static struct vfsd_handles *handles;
+static struct vfsd_open_files *handles;
 static struct vfsd_fuse *fuse;
 static struct vfsd_fuse_worker *worker;
 static uint64_t fh;
@@ -526,18 +526,18 @@ static void test_too_long(void)
 int main(void)
 {
 	const struct vfsd_fuse_config config = {
-		.xattr = true, .posix_acl = true, .security_label = true};
+		.options = {.xattr = true, .posix_acl = true, .security_label = true}};
 	const struct vfsd_fuse_hooks hooks = {
 		.session_start = on_start,
 		.subscribe = on_subscribe,
 	};
-	struct vfsd_inodes_config inodes_config = {.handles = VFSD_HANDLES_NEVER};
+	struct vfsd_inodes_config inodes_config = {.options.file_handles = VFSD_HANDLES_NEVER};
 	unsigned int fds = tree_count_fds();
 
 	inodes_config.proc_self_fd = tree_proc_self_fd();
 	null_hostfs_create(&fs);
 	CHECK_EQ(vfsd_inodes_create(&inodes_config, open("/usr", O_PATH | O_CLOEXEC), &inodes), 0);
-	CHECK_EQ(vfsd_handles_create(NULL, &handles), 0);
+	CHECK_EQ(vfsd_open_files_create(NULL, &handles), 0);
 	fs.inodes = inodes;
 	CHECK_EQ(vfsd_fuse_create(&config, &hooks, &null_hostfs_ops, &fs, inodes, handles, &fuse),
 		 0);
@@ -551,7 +551,7 @@ int main(void)
 	test_too_long();
 	vfsd_fuse_worker_destroy(worker);
 	vfsd_fuse_destroy(fuse);
-	vfsd_handles_destroy(handles);
+	vfsd_open_files_destroy(handles);
 	vfsd_inodes_destroy(inodes);
 	null_hostfs_destroy(&fs);
 	close(inodes_config.proc_self_fd);

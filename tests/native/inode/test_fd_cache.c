@@ -20,8 +20,8 @@
 #include "base/util.h"
 
 enum {
-	KEPT_MAX = 300, /* more than are closed at once */
-	FILES = KEPT_MAX + 44,
+	CACHED_MAX = 300, /* more than are closed at once */
+	FILES = CACHED_MAX + 44,
 	THREADS = 3,
 	ROUNDS = 3000,
 };
@@ -86,7 +86,7 @@ static void drop(struct vfsd_inode *inode, uint64_t nlookup, const char *name)
 static bool use(struct vfsd_inode *inode)
 {
 	bool transient;
-	int fd = vfsd_inode_fd_borrow(inodes, inode, &transient);
+	int fd = vfsd_inode_acquire_fd(inodes, inode, &transient);
 
 	CHECK(fd >= 0);
 	CHECK(fcntl(fd, F_GETFD) >= 0);
@@ -105,7 +105,7 @@ static void test_stays_open(void)
 	make("a");
 	inode = look_up("a", &st);
 	fds = tree_count_fds();
-	CHECK_EQ(vfsd_inodes_tend(inodes), -1);
+	CHECK_EQ(vfsd_inodes_expire_fds(inodes), -1);
 
 	/* Those who only look at it from aside leave nothing open... */
 	fd = vfsd_inode_fd_get(inodes, inode, &transient);
@@ -115,12 +115,12 @@ static void test_stays_open(void)
 	/* ...a guest does... */
 	CHECK(use(inode) && use(inode));
 	CHECK_EQ(tree_count_fds(), fds + 1);
-	CHECK(vfsd_inodes_tend(inodes) > 0 && vfsd_inodes_tend(inodes) <= 1000);
+	CHECK(vfsd_inodes_expire_fds(inodes) > 0 && vfsd_inodes_expire_fds(inodes) <= 1000);
 	/* ...until there is no name any more, as far as nobody uses it. */
 	user = vfsd_inode_get(inodes, inode->nodeid);
-	fd = vfsd_inode_fd_borrow(inodes, user, &transient);
+	fd = vfsd_inode_acquire_fd(inodes, user, &transient);
 	CHECK(fd >= 0 && !transient);
-	vfsd_inode_let_go(inodes, inode);
+	vfsd_inode_uncache_fd(inodes, inode);
 	CHECK(fcntl(fd, F_GETFD) >= 0);
 	/* The next one has none to wait for, and leaves that one alone. */
 	CHECK(!use(inode));
@@ -131,7 +131,7 @@ static void test_stays_open(void)
 
 	inode = vfsd_inode_get(inodes, inode->nodeid);
 	CHECK(use(inode));
-	vfsd_inode_let_go(inodes, inode);
+	vfsd_inode_uncache_fd(inodes, inode);
 	CHECK_EQ(tree_count_fds(), fds);
 	CHECK(use(inode));
 	drop(inode, 1, "a");
@@ -181,12 +181,12 @@ static void test_not_too_many(void)
 	char name[16];
 
 	use_new_ones(all);
-	CHECK(tree_count_fds() - fds <= KEPT_MAX);
+	CHECK(tree_count_fds() - fds <= CACHED_MAX);
 	for (int i = 0; i < FILES; i++) {
 		(void)snprintf(name, sizeof(name), "f%d", i);
 		inode = vfsd_inode_get(inodes, all[i]);
 		/* The youngest are there. */
-		CHECK(vfsd_inode_is_pinned(inode) == (i >= FILES - KEPT_MAX));
+		CHECK(vfsd_inode_is_pinned(inode) == (i >= FILES - CACHED_MAX));
 		drop(inode, 1, name);
 	}
 	CHECK_EQ(tree_count_fds(), fds);
@@ -200,13 +200,13 @@ static void test_closed_after_a_while(void)
 	char name[16];
 	int wait_ms;
 
-	while ((wait_ms = vfsd_inodes_tend(inodes)) >= 0) /* of earlier ones */
+	while ((wait_ms = vfsd_inodes_expire_fds(inodes)) >= 0) /* of earlier ones */
 		(void)usleep((useconds_t)wait_ms * 1000);
 	use_new_ones(all);
-	CHECK_EQ(tree_count_fds(), fds + KEPT_MAX);
+	CHECK_EQ(tree_count_fds(), fds + CACHED_MAX);
 	/* Not all in one go, which somebody's request would have to wait for. */
-	while ((wait_ms = vfsd_inodes_tend(inodes)) >= 0) {
-		CHECK(wait_ms == 0 || tree_count_fds() == fds + KEPT_MAX);
+	while ((wait_ms = vfsd_inodes_expire_fds(inodes)) >= 0) {
+		CHECK(wait_ms == 0 || tree_count_fds() == fds + CACHED_MAX);
 		calls += wait_ms == 0;
 		(void)usleep((useconds_t)wait_ms * 1000);
 	}
@@ -222,11 +222,11 @@ static void test_closed_after_a_while(void)
 /* So that whatever is not held for good is closed. */
 static void expire_all(void)
 {
-	while (vfsd_inodes_tend(inodes) >= 0)
+	while (vfsd_inodes_expire_fds(inodes) >= 0)
 		skipped_ms += 1000;
 }
 
-/* After the guest was told that something is gone, what it looks up is held, at least for a while. */
+/* After an ESTALE the descriptors of what the guest looks up are cached, at least for a while. */
 static void test_held_when_looked_up(void)
 {
 	struct vfsd_inode *gone, *inode;
@@ -240,8 +240,8 @@ static void test_held_when_looked_up(void)
 	inode = look_up("b", &st);
 	CHECK_EQ(unlinkat(tree.fd, "a", 0), 0);
 	CHECK(!vfsd_inode_is_pinned(gone) && !vfsd_inode_is_pinned(inode));
-	CHECK_EQ(vfsd_inode_fd_borrow(inodes, gone, &transient), -ESTALE);
-	CHECK(vfsd_inodes_hold_lookups(inodes));
+	CHECK_EQ(vfsd_inode_acquire_fd(inodes, gone, &transient), -ESTALE);
+	CHECK(vfsd_inodes_cache_lookups(inodes));
 	vfsd_inode_put(inodes, vfsd_inode_forget(inodes, gone->nodeid, 1));
 	vfsd_inode_put(inodes, gone);
 
@@ -249,10 +249,10 @@ static void test_held_when_looked_up(void)
 	CHECK(vfsd_inode_is_pinned(inode));
 	/* Its time has nearly come when it is looked up again. */
 	skipped_ms += 1000;
-	CHECK(vfsd_inodes_tend(inodes) > 0);
+	CHECK(vfsd_inodes_expire_fds(inodes) > 0);
 	vfsd_inode_put(inodes, look_up("b", &st));
 	skipped_ms += 1000;
-	CHECK(vfsd_inodes_tend(inodes) > 0);
+	CHECK(vfsd_inodes_expire_fds(inodes) > 0);
 	CHECK(vfsd_inode_is_pinned(inode));
 	/* And so it can be used without its name. */
 	CHECK_EQ(unlinkat(tree.fd, "b", 0), 0);
@@ -262,7 +262,7 @@ static void test_held_when_looked_up(void)
 
 	/* That was long ago. */
 	skipped_ms += 10000;
-	CHECK(!vfsd_inodes_hold_lookups(inodes));
+	CHECK(!vfsd_inodes_cache_lookups(inodes));
 	vfsd_inode_put(inodes, vfsd_inode_forget(inodes, inode->nodeid, 3));
 	vfsd_inode_put(inodes, inode);
 	make("a");
@@ -281,9 +281,9 @@ static void test_opening_what_is_gone(void)
 	make("a");
 	inode = look_up("a", &st);
 	CHECK_EQ(unlinkat(tree.fd, "a", 0), 0);
-	CHECK(!vfsd_inodes_hold_lookups(inodes));
+	CHECK(!vfsd_inodes_cache_lookups(inodes));
 	CHECK_EQ(vfsd_inode_open(inodes, inode, O_RDONLY), -ESTALE);
-	CHECK(vfsd_inodes_hold_lookups(inodes));
+	CHECK(vfsd_inodes_cache_lookups(inodes));
 	skipped_ms += 10000;
 	vfsd_inode_put(inodes, vfsd_inode_forget(inodes, inode->nodeid, 1));
 	vfsd_inode_put(inodes, inode);
@@ -305,13 +305,13 @@ static void test_known_while_open(void)
 	CHECK(use(inode));
 	CHECK(known(&st) == inode);
 	vfsd_inode_put(inodes, inode);
-	vfsd_inode_let_go(inodes, inode);
+	vfsd_inode_uncache_fd(inodes, inode);
 	CHECK(!known(&st));
 	drop(inode, 2, "a");
 }
 
-/* With a birth of @ago seconds ago. */
-static struct statx born(const struct statx *st, int64_t ago)
+/* With a btime of @ago seconds ago. */
+static struct statx with_btime(const struct statx *st, int64_t ago)
 {
 	struct statx then = *st;
 
@@ -321,7 +321,7 @@ static struct statx born(const struct statx *st, int64_t ago)
 	return then;
 }
 
-static void test_known_by_birth(void)
+static void test_known_by_btime(void)
 {
 	struct statx st, young, old, other;
 	struct vfsd_inode *inode;
@@ -332,8 +332,8 @@ static void test_known_by_birth(void)
 	}
 	make("a");
 	inode = look_up("a", &st);
-	young = born(&st, 0);
-	old = born(&st, 100);
+	young = with_btime(&st, 0);
+	old = with_btime(&st, 100);
 	other = old;
 	other.stx_btime.tv_nsec++;
 	CHECK(!known(&st) && !known(&young) && !known(&old));
@@ -357,7 +357,7 @@ static void test_known_by_birth(void)
 	/* Likewise where it comes in. */
 	make("a");
 	CHECK_EQ(statx(tree.fd, "a", 0, STATX_BASIC_STATS | STATX_MNT_ID, &st), 0);
-	old = born(&st, 100);
+	old = with_btime(&st, 100);
 	CHECK_EQ(vfsd_inode_lookup_fd(inodes, openat(tree.fd, "a", O_PATH), &old, &inode), 0);
 	CHECK(known(&old) == inode);
 	vfsd_inode_put(inodes, inode);
@@ -383,8 +383,8 @@ static void *closer(void *arg)
 {
 	(void)arg;
 	while (!atomic_load(&done)) {
-		vfsd_inode_let_go(inodes, shared[0]);
-		(void)vfsd_inodes_tend(inodes);
+		vfsd_inode_uncache_fd(inodes, shared[0]);
+		(void)vfsd_inodes_expire_fds(inodes);
 	}
 	return NULL;
 }
@@ -442,10 +442,10 @@ int main(void)
 {
 	int proc_self_fd = tree_proc_self_fd();
 	const struct vfsd_inodes_config config = {
-		.handles = VFSD_HANDLES_MANDATORY,
+		.options.file_handles = VFSD_HANDLES_MANDATORY,
 		.need_handles = true,
 		.proc_self_fd = proc_self_fd,
-		.kept_max = KEPT_MAX,
+		.cached_fds_max = CACHED_MAX,
 	};
 	unsigned int fds = tree_count_fds();
 	struct statfs fs;
@@ -467,7 +467,7 @@ int main(void)
 		test_held_when_looked_up();
 		test_opening_what_is_gone();
 		test_known_while_open();
-		test_known_by_birth();
+		test_known_by_btime();
 		test_short_of_memory_for_a_moment();
 		test_threads();
 		vfsd_inodes_destroy(inodes);

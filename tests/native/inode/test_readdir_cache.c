@@ -17,8 +17,8 @@
 #include "base/util.h"
 
 enum {
-	KEPT_MAX = 8,
-	FILES = KEPT_MAX + 4,
+	CACHED_MAX = 8,
+	FILES = CACHED_MAX + 4,
 	HOT = 3,
 	MASK = STATX_BASIC_STATS | STATX_MNT_ID | STATX_BTIME,
 };
@@ -37,7 +37,7 @@ static void make(const char *name)
 }
 
 /* Its statx, as if it had been there for so long. */
-static struct statx born(const char *name, int64_t ago_s)
+static struct statx with_btime(const char *name, int64_t ago_s)
 {
 	struct statx st;
 
@@ -60,7 +60,7 @@ static struct vfsd_inode *look_up(const char *name, const struct statx *st)
 static struct vfsd_inode *known_file(const char *name, int64_t ago_s, struct statx *st)
 {
 	make(name);
-	*st = born(name, ago_s);
+	*st = with_btime(name, ago_s);
 	return look_up(name, st);
 }
 
@@ -171,13 +171,13 @@ static void test_not_what_is_not_here_or_has_more_names(void)
 	vfsd_listing_note(inodes, &listing, st.stx_ino + 1, inode, &st);
 	CHECK(!found(inode));
 	CHECK_EQ(linkat(tree.fd, "a", tree.fd, "b", 0), 0);
-	st = born("a", 100);
+	st = with_btime("a", 100);
 	vfsd_listing_note(inodes, &listing, st.stx_ino, inode, &st);
 	CHECK(!found(inode));
 	CHECK_EQ(unlinkat(tree.fd, "b", 0), 0);
 	/* It was noted while it had two, of which something may have been upon the other. */
 	CHECK(!found(inode));
-	st = born("a", 100);
+	st = with_btime("a", 100);
 	vfsd_listing_note(inodes, &listing, st.stx_ino, inode, &st);
 	CHECK(found(inode));
 	CHECK_EQ(linkat(tree.fd, "a", tree.fd, "b", 0), 0);
@@ -195,7 +195,7 @@ static void test_directories_have_one_name(void)
 	struct vfsd_inode *inode;
 
 	CHECK_EQ(mkdirat(tree.fd, "d", 0700), 0);
-	st = born("d", 100);
+	st = with_btime("d", 100);
 	inode = look_up("d", &st);
 	list_until_hot();
 	vfsd_listing_note(inodes, &listing, st.stx_ino, inode, &st);
@@ -237,10 +237,10 @@ static void test_nobody_makes_room(void)
 	for (int round = 0; round < 3; round++)
 		for (int i = 0; i < FILES; i++)
 			vfsd_listing_note(inodes, &listing, st[i].stx_ino, all[i], &st[i]);
-	CHECK_EQ(tree_count_fds(), fds + KEPT_MAX);
+	CHECK_EQ(tree_count_fds(), fds + CACHED_MAX);
 	for (int i = 0; i < FILES; i++) {
-		CHECK_EQ(found(all[i]), i < KEPT_MAX);
-		drop(all[i], i < KEPT_MAX ? 2 : 1);
+		CHECK_EQ(found(all[i]), i < CACHED_MAX);
+		drop(all[i], i < CACHED_MAX ? 2 : 1);
 		CHECK_EQ(unlinkat(tree.fd, name[i], 0), 0);
 	}
 	CHECK_EQ(tree_count_fds(), fds);
@@ -255,7 +255,7 @@ static void test_not_when_something_may_be_mounted_upon_it(void)
 	char upon[64];
 
 	CHECK_EQ(mkdirat(tree.fd, "d", 0700), 0);
-	st = born("d", 100);
+	st = with_btime("d", 100);
 	inode = look_up("d", &st);
 	list_until_hot();
 	vfsd_listing_note(inodes, &listing, st.stx_ino, inode, &st);
@@ -312,11 +312,11 @@ int main(void)
 		test_nobody_makes_room,
 	};
 	struct vfsd_inodes_config config = {
-		.handles = VFSD_HANDLES_MANDATORY,
+		.options.file_handles = VFSD_HANDLES_MANDATORY,
 		.need_handles = true,
 		.proc_self_fd = proc_self_fd,
 		.mount_table_fd = table,
-		.kept_max = KEPT_MAX,
+		.cached_fds_max = CACHED_MAX,
 	};
 	unsigned int fds = tree_count_fds();
 	struct statfs fs;

@@ -48,7 +48,7 @@ struct fixture {
 static bool fixture_create(struct fixture *f, const struct way *way)
 {
 	struct vfsd_inodes_config config = {
-		.handles = way->handles,
+		.options.file_handles = way->handles,
 		.need_handles = way->need_handles,
 		.fd_quota = &f->quota,
 	};
@@ -446,7 +446,7 @@ static void test_many(const struct fixture *f)
 	CHECK_EQ(f->quota.used, 1);
 }
 
-/* Another mount below the share: other inodes, and it is let go when they are. */
+/* Another mount below the share: other inodes, and its descriptor is closed when they are gone. */
 static void mount_inside(const struct fixture *f)
 {
 	struct vfsd_inode *point;
@@ -580,18 +580,18 @@ static void test_threads(struct fixture *f)
 	CHECK_EQ(f->quota.used, 1);
 }
 
-struct told {
+struct visited {
 	uint64_t nodeid, nlookup;
 };
 
-static int tell(void *ctx, struct vfsd_inode *inode, uint64_t nlookup)
+static int visit(void *ctx, struct vfsd_inode *inode, uint64_t nlookup)
 {
-	struct told *told = ctx;
+	struct visited *visited = ctx;
 
 	if (inode->nodeid == VFSD_NODEID_ROOT)
 		return 0;
-	CHECK_EQ(told->nodeid, 0);
-	*told = (struct told){inode->nodeid, nlookup};
+	CHECK_EQ(visited->nodeid, 0);
+	*visited = (struct visited){inode->nodeid, nlookup};
 	return 0;
 }
 
@@ -616,7 +616,7 @@ static void test_restore(const struct fixture *f)
 {
 	uint64_t id = UINT64_C(77) << 32 | 5000;
 	uint64_t high = UINT64_C(78) << 32 | 1000000;
-	struct told told = {0};
+	struct visited visited = {0};
 	struct vfsd_inode *inode;
 	bool transient;
 
@@ -630,9 +630,9 @@ static void test_restore(const struct fixture *f)
 	CHECK_EQ(vfsd_inodes_count(f->inodes), 1);
 
 	CHECK_EQ(restore(f, id, 3, "restored"), 0);
-	CHECK_EQ(vfsd_inodes_each(f->inodes, tell, &told), 0);
-	CHECK_EQ(told.nodeid, id);
-	CHECK_EQ(told.nlookup, 3);
+	CHECK_EQ(vfsd_inodes_each(f->inodes, visit, &visited), 0);
+	CHECK_EQ(visited.nodeid, id);
+	CHECK_EQ(visited.nlookup, 3);
 	CHECK_EQ(vfsd_inodes_each(f->inodes, stop_at_once, NULL), -7);
 	CHECK_EQ(restore(f, id, 1, "other"), -EINVAL);
 	CHECK_EQ(restore(f, id + 1, 1, "restored"), -EEXIST);

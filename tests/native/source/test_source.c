@@ -89,8 +89,9 @@ static void loss_is_told_after_each_gap(const struct vfsd_source_ops *ops, const
 		.event = on_event, .lost = on_lost, .pass_on = on_pass_on};
 	struct vfsd_source_sink told = sink;
 	struct vfsd_quota quota = {.limit = 100};
-	struct vfsd_inodes_config inodes_config = {
-		.handles = VFSD_HANDLES_NEVER, .need_handles = with_handles, .fd_quota = &quota};
+	struct vfsd_inodes_config inodes_config = {.options.file_handles = VFSD_HANDLES_NEVER,
+						   .need_handles = with_handles,
+						   .fd_quota = &quota};
 	struct vfsd_source_config config = {0};
 	struct vfsd_source *source;
 	struct vfsd_inodes *inodes;

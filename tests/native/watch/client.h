@@ -65,7 +65,8 @@ static inline void client_create(struct client *client, const char *path, bool r
 {
 	struct vfsd_watch_consumer *consumer =
 		calloc(1, sizeof(*consumer) + sizeof(*client->watch));
-	struct vfsd_inodes_config inodes = {.handles = VFSD_HANDLES_NEVER, .need_handles = true};
+	struct vfsd_inodes_config inodes = {.options.file_handles = VFSD_HANDLES_NEVER,
+					    .need_handles = true};
 	struct vfsd_watch_registry *registry = &client->registry;
 	int ends[2];
 

@@ -57,12 +57,12 @@ static void test_events(void)
 		client_create(&client, "a", table[i].recursive);
 		client_begin(&client);
 		client_expect(&client, "ready a\n");
-		client.host.source.own = table[i].own;
 		queue(&client, (struct vfsd_source_event){
 				       .nodeid = table[i].dir ? client_node(&client, table[i].dir) :
 								ELSEWHERE,
 				       .child = table[i].of_root ? client_node(&client, "") : 0,
 				       .mask = table[i].mask,
+				       .self_generated = table[i].own,
 				       .parent_only = table[i].parent_only,
 				       .name = table[i].name,
 			       });
@@ -93,7 +93,7 @@ static void test_a_rename_changes_the_path_of_what_is_below(void)
 	dispatch(&client);
 	client_expect(&client, "moved_from a/\nmoved_to c/\ncreate c/b/f\n");
 
-	/* It moves out of the share, where nobody may hear of it. */
+	/* It moves out of the share, where no client may receive events of it. */
 	CHECK_EQ(renameat(root_fd, "c", root_fd, "../c"), 0);
 	queue(&client, (struct vfsd_source_event){
 			       .nodeid = root, .mask = FAN_MOVED_FROM | FAN_ONDIR, .name = "c"});

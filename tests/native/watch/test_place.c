@@ -2,6 +2,8 @@
 /* Where watched inodes are, after others have moved them. */
 #include "client.h"
 
+#include "base/proc_fd.h"
+
 #include <errno.h>
 
 static void test_open_stays_below_the_share(void)
@@ -31,7 +33,7 @@ static void test_open_stays_below_the_share(void)
 	CHECK_EQ(symlinkat("..", root_fd, "out") | symlinkat("a", root_fd, "in"), 0);
 	CHECK_EQ(mknodat(root_fd, "f", S_IFREG | 0600, 0), 0);
 	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
-		int fd = vfsd_watch_open(root_fd, table[i].path);
+		int fd = vfsd_open_beneath(root_fd, table[i].path);
 
 		CHECK_EQ(fd < 0 ? fd : 0, table[i].err);
 		CHECK(fd < 0 || close(fd) == 0);
