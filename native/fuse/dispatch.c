@@ -220,14 +220,17 @@ static uint32_t reply(const struct vfsd_request *req, const struct iovec *out, u
 				     n < 0 ? 0 : (size_t)n);
 }
 
-/* A request that has a reply only if it fails, and that only if there is room. */
-static uint32_t serve_errors_only(struct vfsd_request *req, const struct vfsd_fuse_row *row,
-				  const struct iovec *out, uint32_t n_out)
+/* A request that has no reply, or only if it fails and there is room. Apart, because it is rare. */
+static __attribute__((noinline)) uint32_t serve_silent(struct vfsd_request *req,
+						       const struct vfsd_fuse_row *row,
+						       const struct iovec *out, uint32_t n_out)
 {
 	size_t room = req->out.left;
 	ssize_t n = dispatch(req, row);
 
-	return n == 0 || room < sizeof(struct fuse_out_header) ? 0 : reply(req, out, n_out, 0, n);
+	if (n >= 0 || row->flags & NO_REPLY || room < sizeof(struct fuse_out_header))
+		return 0;
+	return reply(req, out, n_out, 0, n);
 }
 
 enum vfsd_served vfsd_fuse_serve(struct vfsd_fuse_worker *worker, const struct vfsd_chain *chain,
@@ -263,12 +266,8 @@ enum vfsd_served vfsd_fuse_serve(struct vfsd_fuse_worker *worker, const struct v
 		return VFSD_SERVED_DONE;
 	}
 	atomic_store_explicit(&worker->serving, req.header.unique, memory_order_relaxed);
-	if (row->flags & NO_REPLY) {
-		(void)dispatch(&req, row);
-		return VFSD_SERVED_DONE;
-	}
-	if (VFSD_UNLIKELY(row->flags & ERRORS_ONLY)) {
-		*written = serve_errors_only(&req, row, out, n_out);
+	if (VFSD_UNLIKELY(row->flags & (NO_REPLY | ERRORS_ONLY))) {
+		*written = serve_silent(&req, row, out, n_out);
 		return VFSD_SERVED_DONE;
 	}
 	/* What cannot be answered is not done either. */
