@@ -26,7 +26,7 @@ enum row_flags {
 	ERRORS_ONLY = 1 << 9, /* a reply says what went wrong, success has none */
 };
 
-/* One opcode. To add one: a row here, a handler in the file of its group. */
+/* One opcode. To add one: a row in operations.h, a handler in the file of its group. */
 struct vfsd_fuse_row {
 	const char *name;
 	vfsd_fuse_handler handle; /* NULL: -ENOSYS */
@@ -36,59 +36,9 @@ struct vfsd_fuse_row {
 };
 
 #define ARGS(type) (uint16_t)sizeof(struct type)
-#define OP(opcode, ...) [FUSE_##opcode] = {#opcode, __VA_ARGS__}
+#define ROW(opcode, ...) [FUSE_##opcode] = {#opcode, __VA_ARGS__},
 
-static const struct vfsd_fuse_row rows[FUSE_OPCODES] = {
-	OP(LOOKUP, vfsd_fuse_lookup, 0, ARGS(fuse_entry_out), NODE | FORGOTTEN),
-	OP(FORGET, vfsd_fuse_forget, ARGS(fuse_forget_in), 0, NO_REPLY | ANY_ID),
-	OP(GETATTR, vfsd_fuse_getattr, ARGS(fuse_getattr_in), ARGS(fuse_attr_out), NODE),
-	OP(SETATTR, vfsd_fuse_setattr, ARGS(fuse_setattr_in), ARGS(fuse_attr_out), NODE | WRITES),
-	OP(READLINK, vfsd_fuse_readlink, 0, 0, NODE),
-	OP(SYMLINK, vfsd_fuse_symlink, 0, ARGS(fuse_entry_out), NODE | WRITES),
-	OP(MKNOD, vfsd_fuse_mknod, ARGS(fuse_mknod_in), ARGS(fuse_entry_out), NODE | WRITES),
-	OP(MKDIR, vfsd_fuse_mkdir, ARGS(fuse_mkdir_in), ARGS(fuse_entry_out), NODE | WRITES),
-	OP(UNLINK, vfsd_fuse_unlink, 0, 0, NODE | WRITES | BARRIER),
-	OP(RMDIR, vfsd_fuse_rmdir, 0, 0, NODE | WRITES | BARRIER),
-	OP(RENAME, vfsd_fuse_rename, ARGS(fuse_rename_in), 0, NODE | WRITES | BARRIER),
-	OP(LINK, vfsd_fuse_link, ARGS(fuse_link_in), ARGS(fuse_entry_out), NODE | WRITES),
-	OP(OPEN, vfsd_fuse_open, ARGS(fuse_open_in), ARGS(fuse_open_out), NODE),
-	OP(READ, vfsd_fuse_read, ARGS(fuse_read_in), 0, 0),
-	OP(WRITE, vfsd_fuse_write, ARGS(fuse_write_in), ARGS(fuse_write_out), WRITES | STREAM),
-	OP(STATFS, vfsd_fuse_statfs, 0, ARGS(fuse_statfs_out), NODE),
-	OP(RELEASE, vfsd_fuse_release, ARGS(fuse_release_in), 0, ANY_ID),
-	OP(FSYNC, vfsd_fuse_fsync, ARGS(fuse_fsync_in), 0, 0),
-	OP(SETXATTR, vfsd_fuse_setxattr, FUSE_SETXATTR_IN_OLD_BYTES, 0, NODE | WRITES),
-	OP(GETXATTR, vfsd_fuse_getxattr, ARGS(fuse_getxattr_in), 0, NODE),
-	OP(LISTXATTR, vfsd_fuse_listxattr, ARGS(fuse_getxattr_in), 0, NODE),
-	OP(REMOVEXATTR, vfsd_fuse_removexattr, 0, 0, NODE | WRITES),
-	OP(FLUSH, vfsd_fuse_flush, ARGS(fuse_flush_in), 0, OWN_BARRIER),
-	OP(INIT, vfsd_fuse_init, FUSE_INIT_IN_OLD_BYTES, ARGS(fuse_init_out), PRE_INIT | ANY_ID),
-	OP(OPENDIR, vfsd_fuse_opendir, ARGS(fuse_open_in), ARGS(fuse_open_out), NODE),
-	OP(READDIR, vfsd_fuse_readdir, ARGS(fuse_read_in), 0, 0),
-	OP(RELEASEDIR, vfsd_fuse_release, ARGS(fuse_release_in), 0, ANY_ID),
-	OP(FSYNCDIR, vfsd_fuse_fsync, ARGS(fuse_fsync_in), 0, 0),
-	/* Locks are the guest's own: GETLK, SETLK and SETLKW are not served. */
-	OP(ACCESS, vfsd_fuse_access, ARGS(fuse_access_in), 0, NODE),
-	OP(CREATE, vfsd_fuse_create_file, ARGS(fuse_create_in),
-	   ARGS(fuse_entry_out) + ARGS(fuse_open_out), NODE | WRITES | OWN_BARRIER),
-	OP(INTERRUPT, vfsd_fuse_interrupt, ARGS(fuse_interrupt_in), 0, ERRORS_ONLY | ANY_ID),
-	OP(DESTROY, vfsd_fuse_destroy_session, 0, 0, ANY_ID),
-	OP(IOCTL, vfsd_fuse_ioctl, ARGS(fuse_ioctl_in), ARGS(fuse_ioctl_out), 0),
-	OP(BATCH_FORGET, vfsd_fuse_batch_forget, ARGS(fuse_batch_forget_in), 0,
-	   NO_REPLY | STREAM | ANY_ID),
-	OP(FALLOCATE, vfsd_fuse_fallocate, ARGS(fuse_fallocate_in), 0, WRITES),
-	OP(READDIRPLUS, vfsd_fuse_readdirplus, ARGS(fuse_read_in), 0, NODE),
-	OP(RENAME2, vfsd_fuse_rename2, ARGS(fuse_rename2_in), 0, NODE | WRITES | BARRIER),
-	OP(LSEEK, vfsd_fuse_lseek, ARGS(fuse_lseek_in), ARGS(fuse_lseek_out), 0),
-	OP(COPY_FILE_RANGE, vfsd_fuse_copy_file_range, ARGS(fuse_copy_file_range_in),
-	   ARGS(fuse_write_out), WRITES),
-	OP(SYNCFS, vfsd_fuse_syncfs, ARGS(fuse_syncfs_in), 0, NODE),
-	OP(TMPFILE, vfsd_fuse_tmpfile, ARGS(fuse_create_in),
-	   ARGS(fuse_entry_out) + ARGS(fuse_open_out), NODE | WRITES),
-	OP(STATX, vfsd_fuse_statx, ARGS(fuse_statx_in), ARGS(fuse_statx_out), NODE),
-	OP(COPY_FILE_RANGE_64, vfsd_fuse_copy_file_range_64, ARGS(fuse_copy_file_range_in),
-	   ARGS(fuse_copy_file_range_out), WRITES),
-};
+static const struct vfsd_fuse_row rows[FUSE_OPCODES] = {VFSD_FUSE_OPERATIONS(ROW)};
 
 static const struct vfsd_fuse_row row_fsnotify = {"FSNOTIFY", vfsd_fuse_fsnotify,
 						  ARGS(fuse_fsnotify_in), 0, NODE | BARRIER};
@@ -227,14 +177,17 @@ static uint32_t reply(const struct vfsd_request *req, const struct iovec *out, u
 				     n < 0 ? 0 : (size_t)n);
 }
 
-/* A request that has a reply only if it fails, and that only if there is room. */
-static uint32_t serve_errors_only(struct vfsd_request *req, const struct vfsd_fuse_row *row,
-				  const struct iovec *out, uint32_t n_out)
+/* A request that has no reply, or only if it fails and there is room. Apart, because it is rare. */
+static __attribute__((noinline)) uint32_t serve_silent(struct vfsd_request *req,
+						       const struct vfsd_fuse_row *row,
+						       const struct iovec *out, uint32_t n_out)
 {
 	size_t room = req->out.left;
 	ssize_t n = dispatch(req, row);
 
-	return n == 0 || room < sizeof(struct fuse_out_header) ? 0 : reply(req, out, n_out, 0, n);
+	if (n >= 0 || row->flags & NO_REPLY || room < sizeof(struct fuse_out_header))
+		return 0;
+	return reply(req, out, n_out, 0, n);
 }
 
 enum vfsd_served vfsd_fuse_serve(struct vfsd_fuse_worker *worker, const struct vfsd_chain *chain,
@@ -270,12 +223,8 @@ enum vfsd_served vfsd_fuse_serve(struct vfsd_fuse_worker *worker, const struct v
 		return VFSD_SERVED_DONE;
 	}
 	atomic_store_explicit(&worker->serving, req.header.unique, memory_order_relaxed);
-	if (row->flags & NO_REPLY) {
-		(void)dispatch(&req, row);
-		return VFSD_SERVED_DONE;
-	}
-	if (VFSD_UNLIKELY(row->flags & ERRORS_ONLY)) {
-		*written = serve_errors_only(&req, row, out, n_out);
+	if (VFSD_UNLIKELY(row->flags & (NO_REPLY | ERRORS_ONLY))) {
+		*written = serve_silent(&req, row, out, n_out);
 		return VFSD_SERVED_DONE;
 	}
 	/* What cannot be answered is not done either. */

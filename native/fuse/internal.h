@@ -18,6 +18,7 @@
 #include "inode/open_file.h"
 #include "hostfs/hostfs.h"
 #include "fuse/id_map.h"
+#include "fuse/operations.h"
 #include "inode/inode.h"
 #include "inode/numbers.h"
 #include "fuse/wire.h"
@@ -162,58 +163,14 @@ int vfsd_fuse_open_flags(const struct vfsd_request *req, uint32_t flags);
 /* FOPEN_* by cache policy. */
 uint32_t vfsd_fuse_fopen_flags(const struct vfsd_fuse *fuse, bool directory);
 
-/* Handlers */
+/* Handlers: those that operations.h does not have, and those that it has. */
 ssize_t vfsd_fuse_upcall(struct vfsd_request *req);
-
-ssize_t vfsd_fuse_init(struct vfsd_request *req);
-ssize_t vfsd_fuse_destroy_session(struct vfsd_request *req);
-ssize_t vfsd_fuse_interrupt(struct vfsd_request *req);
 ssize_t vfsd_fuse_fsnotify(struct vfsd_request *req);
 ssize_t vfsd_fuse_fsnotify_rfc2021(struct vfsd_request *req);
-
-ssize_t vfsd_fuse_lookup(struct vfsd_request *req);
-ssize_t vfsd_fuse_forget(struct vfsd_request *req);
-ssize_t vfsd_fuse_batch_forget(struct vfsd_request *req);
-ssize_t vfsd_fuse_symlink(struct vfsd_request *req);
-ssize_t vfsd_fuse_mknod(struct vfsd_request *req);
-ssize_t vfsd_fuse_mkdir(struct vfsd_request *req);
 ssize_t vfsd_fuse_hold(struct vfsd_request *req);
-ssize_t vfsd_fuse_unlink(struct vfsd_request *req);
-ssize_t vfsd_fuse_rmdir(struct vfsd_request *req);
-ssize_t vfsd_fuse_rename(struct vfsd_request *req);
-ssize_t vfsd_fuse_rename2(struct vfsd_request *req);
-ssize_t vfsd_fuse_link(struct vfsd_request *req);
 
-ssize_t vfsd_fuse_getattr(struct vfsd_request *req);
-ssize_t vfsd_fuse_setattr(struct vfsd_request *req);
-ssize_t vfsd_fuse_statx(struct vfsd_request *req);
-ssize_t vfsd_fuse_access(struct vfsd_request *req);
-ssize_t vfsd_fuse_ioctl(struct vfsd_request *req);
-ssize_t vfsd_fuse_readlink(struct vfsd_request *req);
-ssize_t vfsd_fuse_statfs(struct vfsd_request *req);
-
-ssize_t vfsd_fuse_open(struct vfsd_request *req);
-ssize_t vfsd_fuse_create_file(struct vfsd_request *req);
-ssize_t vfsd_fuse_tmpfile(struct vfsd_request *req);
-ssize_t vfsd_fuse_read(struct vfsd_request *req);
-ssize_t vfsd_fuse_write(struct vfsd_request *req);
-ssize_t vfsd_fuse_flush(struct vfsd_request *req);
-ssize_t vfsd_fuse_fsync(struct vfsd_request *req);
-ssize_t vfsd_fuse_syncfs(struct vfsd_request *req);
-ssize_t vfsd_fuse_release(struct vfsd_request *req);
-
-ssize_t vfsd_fuse_fallocate(struct vfsd_request *req);
-ssize_t vfsd_fuse_lseek(struct vfsd_request *req);
-ssize_t vfsd_fuse_copy_file_range(struct vfsd_request *req);
-ssize_t vfsd_fuse_copy_file_range_64(struct vfsd_request *req);
-
-ssize_t vfsd_fuse_getxattr(struct vfsd_request *req);
-ssize_t vfsd_fuse_listxattr(struct vfsd_request *req);
-ssize_t vfsd_fuse_setxattr(struct vfsd_request *req);
-ssize_t vfsd_fuse_removexattr(struct vfsd_request *req);
-
-ssize_t vfsd_fuse_opendir(struct vfsd_request *req);
-ssize_t vfsd_fuse_readdir(struct vfsd_request *req);
-ssize_t vfsd_fuse_readdirplus(struct vfsd_request *req);
+#define VFSD_FUSE_HANDLER(opcode, handler, ...) ssize_t handler(struct vfsd_request *req);
+VFSD_FUSE_OPERATIONS(VFSD_FUSE_HANDLER)
+#undef VFSD_FUSE_HANDLER
 
 #endif

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import pytest
+
 from tests.frontend.closing import Closing
 
 DEADLINE_S = 60.0
@@ -20,6 +22,11 @@ DEADLINE_S = 60.0
 COMMAND = os.environ.get("VIRTIOFSD_PY", str(Path(sys.executable).parent / "virtiofsd-py"))
 # Such a build uses memory of its own.
 INSTRUMENTED = "VIRTIOFSD_PY" in os.environ
+# A build that goes wrong on request: native/base/faults.h.
+FAULTY = Path(__file__).resolve().parents[2] / "build/faults/virtiofsd-py"
+DELAYED = ("VFSD_FAULT_DELAY_MS=50",)
+DELAYED_WITHOUT_BARRIER = (*DELAYED, "VFSD_FAULT_NO_BARRIER=1")
+root_only = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 
 def wait_until(condition: Callable[[], bool], what: str, deadline_s: float = DEADLINE_S) -> None:
@@ -137,6 +144,11 @@ class Daemon(Closing):
             with suppress(FileNotFoundError):  # closed since
                 lines += info.read_text().splitlines()
         return lines
+
+    def resident_kib(self) -> int:
+        """Return how much memory the process that serves has resident."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return int(status.partition("VmRSS:")[2].split()[0])
 
     def fanotify_marks(self) -> list[str]:
         """Return the mark lines that the host shows for this process."""

@@ -17,8 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.daemon.running import Daemon
-from tests.daemon.test_events import (
+from tests.daemon.events import (
     ACCESS,
     ALL,
     ATTRIB,
@@ -34,6 +33,7 @@ from tests.daemon.test_events import (
     ON_CHILD,
     OPEN,
 )
+from tests.daemon.running import Daemon
 from tests.frontend import ROOT_ID, Record, Session
 from tests.frontend.notify import FS_ISDIR
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from tests.daemon.disks import exchange, mounted
+from tests.daemon.events import CREATE, MODIFY
 from tests.daemon.running import Daemon
-from tests.daemon.test_events import CREATE, MODIFY
 from tests.daemon.test_whole import PRIVILEGED, Whole
 from tests.frontend import ROOT_ID, FuseClient, FuseError, InitFlag, Session
 from tests.frontend.fuse import DEFAULT_INIT_FLAGS

@@ -18,8 +18,8 @@ from random import Random
 import pytest
 
 from tests.daemon.disks import disk, exchange, mounted, unmount
+from tests.daemon.events import ATTRIB, CREATE, DELETE, MODIFY, MOVED_FROM, MOVED_TO
 from tests.daemon.running import Daemon
-from tests.daemon.test_events import ATTRIB, CREATE, DELETE, MODIFY, MOVED_FROM, MOVED_TO
 from tests.daemon.test_whole import FSNOTIFY_SB, PRIVILEGED
 from tests.frontend import ROOT_ID, FuseError, InitFlag, Record, Session
 from tests.frontend.fuse import DEFAULT_INIT_FLAGS

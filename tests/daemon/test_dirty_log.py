@@ -16,8 +16,8 @@ from typing import Self
 
 import pytest
 
+from tests.daemon.events import CREATE, ON_CHILD
 from tests.daemon.running import DEADLINE_S, Daemon
-from tests.daemon.test_events import CREATE, ON_CHILD
 from tests.frontend import ROOT_ID, DriverRing, GuestMemory, Opcode, RefusedByBackend, Session
 from tests.frontend.fuse_wire import READ_IN
 from tests.frontend.vhost import F_LOG_ALL, Req

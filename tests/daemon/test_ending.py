@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.daemon.events import CREATE, ON_CHILD
 from tests.daemon.hanging import frozen_filesystem, silent_filesystem
 from tests.daemon.running import COMMAND, DEADLINE_S, Daemon
-from tests.daemon.test_events import CREATE, ON_CHILD
 from tests.frontend import ROOT_ID, Opcode, Session, vhost
 from tests.frontend import fuse_wire as wire
 from tests.frontend.fuse import Pending

@@ -14,8 +14,7 @@ from typing import IO
 
 import pytest
 
-from tests.daemon.running import Daemon
-from tests.daemon.test_events import (
+from tests.daemon.events import (
     ACCESS,
     ALL,
     ATTRIB,
@@ -26,6 +25,7 @@ from tests.daemon.test_events import (
     OPEN,
     Watched,
 )
+from tests.daemon.running import Daemon
 from tests.daemon.test_normalising import elsewhere
 from tests.frontend import Session
 from tests.frontend.notify import FSN_UNNAMED

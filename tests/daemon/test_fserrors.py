@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.daemon.events import CREATE
 from tests.daemon.running import Daemon
-from tests.daemon.test_events import CREATE
 from tests.daemon.test_whole import FSNOTIFY_SB, PRIVILEGED
 from tests.frontend import ROOT_ID, Record, Session
 

@@ -16,8 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.daemon.running import DEADLINE_S, Daemon
-from tests.daemon.test_events import (
+from tests.daemon.events import (
     ALL,
     ATTRIB,
     CREATE,
@@ -29,8 +28,8 @@ from tests.daemon.test_events import (
     Watched,
     with_its_end,
 )
+from tests.daemon.running import DEADLINE_S, FAULTY, Daemon
 from tests.daemon.test_normalising import MODES
-from tests.daemon.test_race import FAULTY
 from tests.frontend import Session
 from tests.frontend.notify import FS_ISDIR, FSN_UNLINKED
 

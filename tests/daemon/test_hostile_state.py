@@ -22,8 +22,8 @@ from pathlib import Path
 import pytest
 
 from tests.daemon.disks import KINDS, loop_disk, mounted
+from tests.daemon.events import CREATE, DELETE, MODIFY, ON_CHILD, until_sentinel
 from tests.daemon.running import Daemon
-from tests.daemon.test_events import CREATE, DELETE, MODIFY, ON_CHILD, until_sentinel
 from tests.daemon.test_whole import MASK, PRIVILEGED
 from tests.frontend import ROOT_ID, FuseError, RefusedByBackend, Session
 from tests.frontend.fuse import FuseClient

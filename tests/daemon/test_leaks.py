@@ -24,8 +24,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.daemon.disks import mounted
+from tests.daemon.events import CREATE, DELETE, MODIFY, MOVED_FROM, MOVED_TO
 from tests.daemon.running import DEADLINE_S, Daemon
-from tests.daemon.test_events import CREATE, DELETE, MODIFY, MOVED_FROM, MOVED_TO
 from tests.daemon.test_whole import FSNOTIFY_SB, PRIVILEGED
 from tests.frontend import ROOT_ID, Record, Session
 from tests.frontend.notify import FS_ISDIR, FS_Q_OVERFLOW

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.daemon.running import INSTRUMENTED, Daemon
-from tests.daemon.test_watch import Watcher
+from tests.daemon.watching import Watcher
 from tests.frontend import ROOT_ID, FuseError, InitFlag, Session
 from virtiofsd_py.limits import files_of_daemon
 
@@ -151,9 +151,9 @@ def test_open_directories_keep_little(daemon: Daemon) -> None:
         guest.fuse.init()
         node = guest.fuse.lookup(ROOT_ID, "d").nodeid
         opened = [guest.fuse.opendir(node).fh for _ in range(handles)]
-        before = resident_kib(daemon)
+        before = daemon.resident_kib()
         first = [guest.fuse.readdir(node, fh, 0, 1024) for fh in opened]
-        assert resident_kib(daemon) - before < 16 << 10
+        assert daemon.resident_kib() - before < 16 << 10
         # All of them go on, those whose rest was dropped as well.
         expected = {f"{number:064}".encode() for number in range(3000)}
         for fh, entries in ((opened[0], first[0]), (opened[-1], first[-1])):
@@ -163,8 +163,3 @@ def test_open_directories_keep_little(daemon: Daemon) -> None:
             names = [entry.name for entry in listed if entry.name not in (b".", b"..")]
             assert len(names) == len(expected)
             assert set(names) == expected
-
-
-def resident_kib(daemon: Daemon) -> int:
-    status = Path(f"/proc/{daemon.pid}/status").read_text()
-    return int(status.partition("VmRSS:")[2].split()[0])

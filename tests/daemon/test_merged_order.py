@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.daemon.running import Daemon
-from tests.daemon.test_events import (
+from tests.daemon.events import (
     ATTRIB,
     CLOSE_WRITE,
     CREATE,
@@ -25,8 +24,8 @@ from tests.daemon.test_events import (
     Watched,
     until_sentinel,
 )
+from tests.daemon.running import FAULTY, Daemon
 from tests.daemon.test_normalising import elsewhere
-from tests.daemon.test_race import FAULTY
 from tests.frontend import ROOT_ID, Session
 from tests.frontend.notify import FS_ISDIR
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.daemon.events import CREATE, DELETE, MODIFY, ON_CHILD, until_sentinel
 from tests.daemon.running import Daemon
-from tests.daemon.test_events import CREATE, DELETE, MODIFY, ON_CHILD, until_sentinel
 from tests.daemon.test_whole import FSNOTIFY_SB, PRIVILEGED
 from tests.frontend import ROOT_ID, FrontEnd, FuseError, InitFlag, RefusedByBackend, Session
 from tests.frontend.fuse import DEFAULT_INIT_FLAGS

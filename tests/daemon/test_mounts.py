@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.daemon.events import CREATE, DELETE, MOVED_FROM, MOVED_TO
 from tests.daemon.running import DEADLINE_S, Daemon
-from tests.daemon.test_events import CREATE, DELETE, MOVED_FROM, MOVED_TO
-from tests.daemon.test_watch import Watcher, short, watchers
+from tests.daemon.watching import Watcher, short, watchers
 from tests.frontend import ROOT_ID, Session
 from tests.frontend.notify import FS_ISDIR
 

@@ -17,8 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.daemon.running import Daemon
-from tests.daemon.test_events import (
+from tests.daemon.events import (
     ACCESS,
     ALL,
     ATTRIB,
@@ -36,6 +35,7 @@ from tests.daemon.test_events import (
     Watched,
     until_sentinel,
 )
+from tests.daemon.running import Daemon
 from tests.frontend import ROOT_ID, Record, Session
 from tests.frontend.notify import FS_ISDIR
 

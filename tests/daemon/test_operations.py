@@ -364,13 +364,6 @@ def test_reused_inode_number_is_another_inode(guest: Session, daemon: Daemon) ->
     sys.stderr.write(f"{reused} of 50 numbers were reused\n")
 
 
-def resident_kib(daemon: Daemon) -> int:
-    for line in Path(f"/proc/{daemon.pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1])
-    raise AssertionError("no VmRSS")
-
-
 @pytest.mark.slow
 def test_many_files_few_descriptors(start: Callable[..., Daemon]) -> None:
     """MANY_FILES=1000000 for the figure of the documentation."""
@@ -384,7 +377,7 @@ def test_many_files_few_descriptors(start: Callable[..., Daemon]) -> None:
     with Session.connect(daemon.socket) as guest:
         fuse = guest.fuse
         fuse.init()
-        before, fds = resident_kib(daemon), len(os.listdir(f"/proc/{daemon.pid}/fd"))
+        before, fds = daemon.resident_kib(), len(os.listdir(f"/proc/{daemon.pid}/fd"))
         nodes: list[tuple[int, int]] = []
         for d in range(files // per_directory):
             directory = fuse.lookup(ROOT_ID, str(d)).nodeid
@@ -397,14 +390,14 @@ def test_many_files_few_descriptors(start: Callable[..., Daemon]) -> None:
             fuse.releasedir(directory, fh)
         assert len(nodes) == files + files // per_directory
         assert len({node for node, _ in nodes}) == len(nodes)
-        full = resident_kib(daemon)
+        full = daemon.resident_kib()
         assert len(os.listdir(f"/proc/{daemon.pid}/fd")) <= fds + 2
         assert fuse.getattr(nodes[-1][0]).attr.nlink == 1
         for at in range(0, len(nodes), 1000):
             fuse.batch_forget(nodes[at : at + 1000])
         with refused(errno.ESTALE):
             fuse.getattr(nodes[0][0])
-        empty = resident_kib(daemon)
+        empty = daemon.resident_kib()
         sys.stderr.write(f"{files=} rss_kib: {before=} {full=} {empty=}\n")
         # All but what an allocator may keep; ASan keeps most of what is freed.
         assert empty - before < (full - before) / 4 + 512 or INSTRUMENTED

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.daemon.events import CLOSE_WRITE, MODIFY, OPEN
 from tests.daemon.running import Daemon
-from tests.daemon.test_events import CLOSE_WRITE, MODIFY, OPEN
 from tests.frontend import ROOT_ID, FuseError, Session
 
 MODES = ["none", "chroot", "namespace"]

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.daemon.events import ATTRIB, CREATE, DELETE, ON_CHILD
 from tests.daemon.running import INSTRUMENTED, Daemon
-from tests.daemon.test_events import ATTRIB, CREATE, DELETE, ON_CHILD
 from tests.frontend import ROOT_ID, Record, Session
 from tests.frontend.notify import FS_Q_OVERFLOW
 

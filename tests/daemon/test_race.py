@@ -21,8 +21,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.daemon.running import COMMAND, Daemon
-from tests.daemon.test_events import (
+from tests.daemon.events import (
     ALL,
     ATTRIB,
     CREATE,
@@ -32,12 +31,10 @@ from tests.daemon.test_events import (
     MOVED_TO,
     until_sentinel,
 )
+from tests.daemon.running import COMMAND, DELAYED, DELAYED_WITHOUT_BARRIER, FAULTY, Daemon
 from tests.frontend import ROOT_ID, FuseError, Record, Session
 
 ROUNDS = int(os.environ.get("RACE_ROUNDS", "500"))
-FAULTY = Path(__file__).resolve().parents[2] / "build/faults/virtiofsd-py"
-DELAYED = ("VFSD_FAULT_DELAY_MS=50",)
-DELAYED_WITHOUT_BARRIER = (*DELAYED, "VFSD_FAULT_NO_BARRIER=1")
 DIRENT = CREATE | DELETE | MOVED_FROM | MOVED_TO
 
 Key = tuple[int, int, bytes]

@@ -16,8 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.daemon.disks import disk
-from tests.daemon.running import Daemon
-from tests.daemon.test_race import FAULTY
+from tests.daemon.running import FAULTY, Daemon
 from tests.frontend import ROOT_ID, FuseError, Session
 from tests.frontend.fuse import FuseClient
 

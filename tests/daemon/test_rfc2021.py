@@ -18,8 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.daemon.running import INSTRUMENTED, Daemon
-from tests.daemon.test_events import (
+from tests.daemon.events import (
     ACCESS,
     ALL,
     ATTRIB,
@@ -34,6 +33,7 @@ from tests.daemon.test_events import (
     MOVED_TO,
     OPEN,
 )
+from tests.daemon.running import INSTRUMENTED, Daemon
 from tests.frontend import ROOT_ID, FuseError, InitFlag, Opcode, Session
 from tests.frontend.rfc2021 import (
     ADD,
@@ -438,10 +438,6 @@ def test_nothing_grows_with_use(start: Callable[..., Daemon]) -> None:
     def descriptors() -> int:
         return len(os.listdir(f"/proc/{daemon.pid}/fd"))
 
-    def resident_kib() -> int:
-        status = Path(f"/proc/{daemon.pid}/status").read_text()
-        return int(status.partition("VmRSS:")[2].split()[0])
-
     def use(tree: Tree, rounds: int) -> None:
         for i in range(rounds):
             tree.guest.add_watch(G1 + i, tree.file, MODIFY)
@@ -457,11 +453,11 @@ def test_nothing_grows_with_use(start: Callable[..., Daemon]) -> None:
         guest.init()
         tree = Tree(daemon, guest)
         use(tree, 100)  # allocators and caches settle
-        before = descriptors(), resident_kib()
+        before = descriptors(), daemon.resident_kib()
         use(tree, 200)
         assert descriptors() == before[0]
         # 4000 notifications and 400 watches: 128 bytes for each would show.
-        assert resident_kib() - before[1] < 256 or INSTRUMENTED
+        assert daemon.resident_kib() - before[1] < 256 or INSTRUMENTED
 
 
 def test_an_idle_daemon_sleeps(tree: Tree, daemon: Daemon) -> None:

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.daemon.disks import disk, mounted, unmount
+from tests.daemon.events import CREATE, DELETE, MODIFY, MOVED_FROM, MOVED_TO
 from tests.daemon.running import DEADLINE_S, Daemon
-from tests.daemon.test_events import CREATE, DELETE, MODIFY, MOVED_FROM, MOVED_TO
 from tests.daemon.test_whole import FSNOTIFY_SB, PRIVILEGED
 from tests.frontend import ROOT_ID, FuseError, InitFlag, Record, Session
 from tests.frontend.fuse import DEFAULT_INIT_FLAGS

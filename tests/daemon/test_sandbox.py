@@ -19,12 +19,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.daemon.running import COMMAND, DEADLINE_S, Daemon
-from tests.daemon.test_events import ALL, CREATE, ON_CHILD, Watched
+from tests.daemon.events import ALL, CREATE, ON_CHILD, Watched
+from tests.daemon.running import COMMAND, DEADLINE_S, Daemon, root_only
 from tests.frontend import ROOT_ID, FuseError, Session
 from virtiofsd_py.options import CAPABILITY_NAMES
 
-root_only = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 MODES = ["none", "chroot", "namespace"]
 KEPT = ["chown", "dac_override", "fowner", "fsetid", "setgid", "setuid", "mknod", "setfcap"]
 FOR_HANDLES = "dac_read_search"

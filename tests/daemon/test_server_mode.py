@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.daemon.running import Daemon
-from tests.daemon.test_events import (
+from tests.daemon.events import (
     ALL,
     ATTRIB,
     CREATE,
@@ -23,8 +22,7 @@ from tests.daemon.test_events import (
     ON_CHILD,
     Watched,
 )
-from tests.daemon.test_race import DELAYED, DELAYED_WITHOUT_BARRIER, FAULTY
-from tests.daemon.test_sandbox import root_only
+from tests.daemon.running import DELAYED, DELAYED_WITHOUT_BARRIER, FAULTY, Daemon, root_only
 from tests.frontend import ROOT_ID, FuseError, InitFlag, Session
 from tests.frontend.notify import FS_ISDIR, FSN_PARENT_ONLY, FSN_UNLINKED
 

@@ -24,7 +24,7 @@ import pytest
 
 from tests.daemon.running import Daemon
 from tests.daemon.test_dirty_log import DirtyLog, switch
-from tests.daemon.test_watch import Watcher
+from tests.daemon.watching import Watcher
 from tests.frontend import ROOT_ID, Opcode, RefusedByBackend, Session
 from tests.frontend import fuse_wire as wire
 from tests.frontend.fuse import FuseClient, Pending

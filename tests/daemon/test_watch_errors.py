@@ -14,8 +14,8 @@ import pytest
 
 from tests.daemon.running import Daemon
 from tests.daemon.test_fserrors import EFSBADCRC, EFSCORRUPTED, Disk
-from tests.daemon.test_watch import Watcher, watchers
 from tests.daemon.test_whole import PRIVILEGED
+from tests.daemon.watching import Watcher, watchers
 
 pytestmark = pytest.mark.slow
 

@@ -14,8 +14,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.daemon.running import Daemon
-from tests.daemon.test_events import (
+from tests.daemon.events import (
     ATTRIB,
     CLOSE_WRITE,
     CREATE,
@@ -26,6 +25,7 @@ from tests.daemon.test_events import (
     ON_CHILD,
     OPEN,
 )
+from tests.daemon.running import Daemon
 from tests.frontend import ROOT_ID, FuseError, InitFlag, Record, Session
 from tests.frontend.fuse import DEFAULT_INIT_FLAGS
 from tests.frontend.notify import FS_ISDIR, FS_Q_OVERFLOW, FSN_UNKNOWN_DIR

@@ -45,7 +45,7 @@ enum {
 	MEMORY_BYTES = NOTIFY_AREA + NUM * VFSD_NOTIFY_BYTES_OFFERED,
 	LOG_BYTES = (MEMORY_BYTES / 4096 + 8) / 8,
 	ROUNDS = 400,
-	HASTY_FORGETS = 20, /* in a row */
+	RAPID_FORGETS = 20, /* in a row */
 	PAUSE_NS = 50000,
 	DEADLINE_MS = 60000,
 };
@@ -333,14 +333,14 @@ static void forget_one(struct driver *driver)
 }
 
 /* FORGETs that follow one another need no kick each: the device looks after them by itself. */
-static void test_hasty_forgets(void)
+static void test_rapid_forgets(void)
 {
 	const uint64_t deadline_ns = DEADLINE_MS * UINT64_C(1000000);
 	const uint64_t began = now_ns();
 	struct driver *driver = &test.drivers[0];
 	int unkicked = 0;
 
-	while (unkicked < HASTY_FORGETS) {
+	while (unkicked < RAPID_FORGETS) {
 		forget_one(driver);
 		unkicked = wants_kick(driver, PAUSE_NS) ? 0 : unkicked + 1;
 		CHECK(now_ns() - began < deadline_ns);
@@ -360,7 +360,7 @@ static void run(uint32_t pool_threads)
 	CHECK(mkdirat(test.share_fd, "d", 0700) == 0);
 	atomic_store(&test.done, false);
 	set_up(share, pool_threads);
-	test_hasty_forgets();
+	test_rapid_forgets();
 	for (int i = 0; i < 2; i++)
 		CHECK(pthread_create(&guests[i], NULL, guest_thread, &test.drivers[2 + i]) == 0);
 	CHECK(pthread_create(&host, NULL, host_thread, NULL) == 0);
