@@ -199,7 +199,7 @@ static int nameless(const struct mount *mount, const struct vfsd_agent_record *r
 /* inotify's overflow cannot be raised from here: whoever watches a directory is told to look at it. */
 static int loss(struct mount *mount, const struct vfsd_agent_record *record)
 {
-	int fd;
+	int fd, err, failed = 0;
 
 	say("events were lost mount=%s: ATTRIB of every watched directory instead", mount->path);
 	pthread_mutex_lock(&mount->lock);
@@ -210,12 +210,14 @@ static int loss(struct mount *mount, const struct vfsd_agent_record *record)
 			       O_PATH | O_DIRECTORY);
 		if (fd < 0)
 			continue;
-		(void)object(fd, "", record);
+		err = object(fd, "", record);
+		if (err)
+			failed = err;
 		(void)close(fd);
 	}
 	pthread_mutex_unlock(&mount->lock);
 	interest_forget(mount, 0); /* nor is it known which ids were given back */
-	return 0;
+	return failed;
 }
 
 static int named(const struct mount *mount, int dir, const struct vfsd_agent_record *record)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from runguest import paths, stock
 from runguest.agent import Agent, Guest
+from runguest.events import Event
 from runguest.scene import GRACE_MS, Scene
 
 pytestmark = pytest.mark.only(
@@ -37,6 +38,13 @@ done &
 """
 
 
+def await_log(guest: Guest, text: str) -> None:
+    end = time.monotonic() + _DEADLINE_S
+    while text not in guest.log_text():
+        assert time.monotonic() < end, f"no {text!r}"
+        time.sleep(0.01)
+
+
 @dataclass
 class Kept:
     """A guest whose agent a case can kill, and start."""
@@ -57,10 +65,7 @@ class Kept:
         """End the agent with SIGKILL; it stays away until `revive`."""
         self.kills += 1
         (self.home / f"kill-{self.kills}").touch()
-        end = time.monotonic() + _DEADLINE_S
-        while f"agent killed {self.kills}\n" not in self.guest.log_text():
-            assert time.monotonic() < end, "the agent does not die"
-            time.sleep(0.01)
+        await_log(self.guest, f"agent killed {self.kills}\n")
 
     def revive(self) -> None:
         """Start it again."""
@@ -130,3 +135,47 @@ def test_after_all_that_it_still_serves(kept: Kept) -> None:
 def test_the_grace_is_for_what_could_come() -> None:
     """A twin that must not see anything waits for longer than an agent looks for watches."""
     assert GRACE_MS > 5 * stock.LOOK_MS
+
+
+# The agent rests from when there is a file "stop", which is said, until there is a file "go".
+_PAUSE = """\
+{agent}
+agent=$!
+(
+    while [ ! -e {home}/stop ]; do sleep 0.01; done
+    kill -STOP $agent
+    echo >&2 "agent rests"
+    while [ ! -e {home}/go ]; do sleep 0.01; done
+    kill -CONT $agent
+) &
+"""
+
+
+def test_a_loss_is_an_attrib_of_what_is_watched(
+    vmm: str, make_guest: Callable[..., Guest], case_root: Path
+) -> None:
+    """IN_Q_OVERFLOW cannot be raised from outside the kernel; both logs say what happened."""
+    home = case_root / "pause"
+    home.mkdir()
+    options = stock.options(vmm, "--guest-agent=on", "--fsnotify-ring-kib=64")
+    pause = _PAUSE.format(agent=stock.running(), home=home)
+    with make_guest(vmm, *options, command=stock.command(pause)) as guest:
+        scene = stock.StockScene(Agent(guest), guest.share, Path(paths.GUEST_SHARE))
+        with scene:
+            wd = scene.watch("dir", b".")
+            (home / "stop").touch()
+            await_log(guest, "agent rests")
+            for number in range(3000):
+                scene.host.run([("mknod", b"n%d" % number)])
+            (home / "go").touch()
+            events: list[Event] = []
+            while all(event.name for event in events):
+                fresh = scene.instance.read(int(_DEADLINE_S * 1000))
+                assert fresh, "no ATTRIB of the directory"
+                events += [event for event in fresh if event.wd == wd]
+            assert [event.kind for event in events if not event.name] == ["ATTRIB|ISDIR"]
+            assert len(events) < 3000
+            scene.settle()
+            scene.host.run([("mknod", b"last")])
+            assert scene.settle() == {"dir": ["CREATE last"]}
+        assert "events were lost" in guest.log_text()

@@ -14,7 +14,7 @@ from typing import Final
 from . import paths
 from .agent import GUEST_AGENT, Agent
 from .errors import GuestFailedError
-from .events import Mask
+from .events import Event, Mask
 from .scene import Scene
 
 _ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64"}
@@ -74,16 +74,23 @@ class StockScene(Scene):
 
     def watch(self, label: str, name: bytes, mask: Mask = Mask.ALL) -> int:
         """As `Scene.watch`, and the agent knows of it; nothing is left to be read."""
-        wd = super().watch(label, name, mask | Mask.ATTRIB)
-        path = os.path.join(os.fsencode(self.directory), name)
+        wd = super().watch(label, name, mask | Mask.ATTRIB | Mask.CREATE)
         end = time.monotonic() + _SERVED_DEADLINE_S
-        seen = False
-        while not seen:
+        events: list[Event] = []
+        while all(event.wd != wd for event in events):
             if time.monotonic() > end:
                 raise GuestFailedError(f"the watch of {name!r} is not served")
-            times = os.stat(path)
-            os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
-            events = self.instance.read(_TRY_MS, (wd, b""))
-            seen = any(event.wd == wd and not event.name for event in events)
+            self._touch(os.path.join(os.fsencode(self.directory), name))
+            events = self.instance.read(_TRY_MS)
         self.settle()
         return wd
+
+    def _touch(self, path: bytes) -> None:
+        """Do what no watcher sees but that of `path` itself, not one of its directory either."""
+        if os.path.isdir(path):
+            os.mknod(os.path.join(path, b"primed"))
+            os.unlink(os.path.join(path, b"primed"))
+        else:
+            other = os.path.join(os.fsencode(self.directory.parent), b".sentinels", b"primed")
+            os.link(path, other)
+            os.unlink(other)
