@@ -38,6 +38,18 @@ def wait_until(condition: Callable[[], bool], what: str, deadline_s: float = DEA
         time.sleep(0.005)
 
 
+def waiting(pid: int) -> Iterator[str]:
+    """Yield what each thread of a process waits for in the kernel, as far as that says."""
+    for task in Path(f"/proc/{pid}/task").glob("*"):
+        try:
+            name, state, at, stack = (
+                (task / what).read_text().strip() for what in ("comm", "stat", "wchan", "stack")
+            )
+        except OSError:  # it has ended, or the stack is not for us
+            continue
+        yield f"{name} {state.rpartition(') ')[2][0]} {at} {' '.join(stack.split()[1::2])}"
+
+
 class Daemon(Closing):
     """One process, ready when the constructor returns.
 
@@ -74,6 +86,7 @@ class Daemon(Closing):
             stderr=subprocess.PIPE,
             stdin=subprocess.DEVNULL,
         )
+        self.pid = self.process.pid
         try:
             ready = self.wait_for_log("event=ready")
             self.pid = int(ready.partition(" pid=")[2].split()[0])
@@ -116,11 +129,13 @@ class Daemon(Closing):
 
     def kill(self) -> None:
         """Make sure that it is gone; show the end of its log, for the case that the test failed."""
+        threads: list[str] = []
         if self.process.poll() is None:
+            threads = list(waiting(self.pid))
             self.process.kill()
         if self.process.stderr is not None and not self.process.stderr.closed:
             self.wait()
-            end = [f"daemon ended with {self.process.returncode}", *self.log[-50:]]
+            end = [f"daemon ended with {self.process.returncode}", *threads, *self.log[-50:]]
             sys.stderr.write("\n".join(end) + "\n")
 
     @contextmanager

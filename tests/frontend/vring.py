@@ -215,7 +215,8 @@ class DriverRing:
             if (used := self.pop_used()) is not None:
                 return used
             if not self.wait_call(end - time.monotonic()):
-                raise TimeoutError(f"nothing used within {deadline_s} s")
+                idx = self.memory.load16(self.used + 2)
+                raise TimeoutError(f"nothing used within {deadline_s} s: {self._next_used=} {idx=}")
 
     def wait_call(self, deadline_s: float = DEADLINE_S) -> bool:
         """Wait for a signal and consume it; False: none came."""
