@@ -195,8 +195,6 @@ static void report_early(struct vfsd_fan_reorder *reorder, uint32_t i,
 {
 	uint32_t mask;
 
-	if (reorder->events->at[i].mask & FAN_Q_OVERFLOW)
-		return;
 	put_off_end(reorder, i);
 	mask = wanted_of(reorder, i);
 	set_early(reorder, i, VFSD_FAN_REPORTABLE);
@@ -220,8 +218,8 @@ static void its_object(struct vfsd_fan_reorder *reorder, const struct vfsd_fan_e
 	if (!any_time || event->object.handle->bytes == 0)
 		return;
 	while ((later = vfsd_fan_ahead_object(reorder, event->object.handle, &cursor)) != NULL) {
-		if (later->mask & (VFSD_FAN_DIRENT | FAN_RENAME))
-			break; /* another of its names, or another time that it has this */
+		if (later->mask & (VFSD_FAN_DIRENT | FAN_RENAME | FAN_Q_OVERFLOW))
+			break; /* another of its names, or another time that it has this; or a loss */
 		/* Not what was done by another name of it. */
 		if (vfsd_fan_is_dir(later) || !later->where.name ||
 		    vfsd_fan_is_place(&later->where, &event->where))
