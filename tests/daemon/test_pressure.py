@@ -24,8 +24,10 @@ from tests.frontend.notify import FS_Q_OVERFLOW
 _numbers = itertools.count()  # of sentinels, which guests of one share have in common
 MODES = pytest.mark.parametrize("mode", ["merged", "server"])
 RING_KIB = 256
-# What a daemon may take on for any number of events: ring, read buffer, allocators.
-GROWTH_KIB = RING_KIB + 64 + 512
+# Decoded events that are read ahead, VFSD_FAN_AHEAD_MAX and one read more, with their hashes.
+AHEAD_KIB = 1024
+# What a daemon may take on for any number of events: ring, read buffer, allocators, events.
+GROWTH_KIB = RING_KIB + 64 + 512 + AHEAD_KIB
 
 # Makes and removes files 0, 1, 2, ... in the directory that is named, as fast as it can.
 _WRITER = """
