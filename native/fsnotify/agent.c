@@ -54,6 +54,28 @@ static uint32_t type_of(void *ctx, uint64_t node, const char *name)
 	return type;
 }
 
+/* For the feed: has it a link left? */
+static bool has_name(void *ctx, uint64_t node)
+{
+	struct vfsd_inodes *inodes = ctx;
+	struct vfsd_inode *inode = vfsd_inode_get(inodes, node);
+	bool transient, has = true;
+	struct stat st;
+	int fd;
+
+	if (!inode)
+		return true;
+	fd = vfsd_inode_fd_get(inodes, inode, &transient);
+	if (fd >= 0) {
+		has = fstat(fd, &st) != 0 || st.st_nlink > 0;
+		vfsd_inode_fd_put(fd, transient);
+	} else {
+		has = fd != -ESTALE;
+	}
+	vfsd_inode_put(inodes, inode);
+	return has;
+}
+
 int vfsd_events_agent_create(struct vfsd_events *events, struct vfsd_agent *session,
 			     struct vfsd_events_agent **ret)
 {
@@ -65,6 +87,7 @@ int vfsd_events_agent_create(struct vfsd_events *events, struct vfsd_agent *sess
 	agent->events = events;
 	agent->session = session;
 	agent->feed.type_of = type_of;
+	agent->feed.has_name = has_name;
 	agent->feed.ctx = events->config.inodes;
 	agent->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
 	if (agent->timer_fd < 0) {

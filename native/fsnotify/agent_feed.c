@@ -68,6 +68,16 @@ static void put(struct vfsd_agent_feed *feed, struct vfsd_agent_writer *writer,
 		feed->sequence++;
 }
 
+/* Does the guest's kernel raise that by itself, when the agent ends the object? */
+static bool is_of_end(const struct vfsd_agent_feed *feed, const struct vfsd_agent_record *record,
+		      bool ends)
+{
+	if (record->kind == VFSD_AGENT_FORGOTTEN)
+		return ends;
+	return record->kind == VFSD_AGENT_ATTRIB &&
+	       (ends || (record->node == 0 && !feed->has_name(feed->ctx, record->child)));
+}
+
 /* The other half of it does not come. */
 static void put_half(struct vfsd_agent_feed *feed, struct vfsd_agent_writer *writer)
 {
@@ -146,10 +156,8 @@ static void put_event(struct vfsd_agent_feed *feed, struct vfsd_agent_writer *wr
 		put_half(feed, writer);
 		if (record.kind == VFSD_AGENT_MOVED_OUT && record.cookie != 0)
 			feed->from = record;
-		/* The guest's kernel raises this ATTRIB too, when the last name goes. */
 		else if (record.kind != 0 && !is_of_rename(feed, &record) &&
-			 !(ends && (record.kind == VFSD_AGENT_ATTRIB ||
-				    record.kind == VFSD_AGENT_FORGOTTEN)))
+			 !is_of_end(feed, &record, ends))
 			put(feed, writer, &record);
 	}
 	if (ends) {

@@ -4,7 +4,8 @@
  * can do again.
  *
  * The halves of a rename become one record. What the guest's kernel raises by itself while that is done
- * is left out: MOVE_SELF of what was renamed, ATTRIB of what has lost its last name. Order and loss are
+ * is left out: MOVE_SELF of what was renamed, ATTRIB of what has lost its last name, be that in the
+ * record of its end or in one of its own, read before the host had the end. Order and loss are
  * the ring's.
  * Owner thread: the holder of the engine's event lock.
  */
@@ -28,6 +29,8 @@ struct vfsd_agent_feed {
 	 * NULL. 0: there is no such thing.
 	 */
 	uint32_t (*type_of)(void *ctx, uint64_t node, const char *name);
+	/* Has the node a name left, or is that not known? */
+	bool (*has_name)(void *ctx, uint64_t node);
 	void *ctx;
 
 	/* All that follows is ours; zeros to begin with. */

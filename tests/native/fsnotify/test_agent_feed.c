@@ -11,7 +11,7 @@
 #include "fsnotify/record_ring.h"
 #include "fuse/wire.h"
 
-enum { A = 10, B = 11, X = 20, ROUNDS = 3000 };
+enum { A = 10, B = 11, X = 20, NAMELESS = 30, ROUNDS = 3000 };
 
 struct in {
 	uint64_t mask; /* 0 with UNLINKED; UINT64_MAX: a loss; UINT64_MAX - 1: forgotten */
@@ -37,6 +37,12 @@ static uint32_t type_of(void *ctx, uint64_t node, const char *name)
 	(void)ctx;
 	(void)node;
 	return name && strcmp(name, "gone") == 0 ? 0 : S_IFLNK;
+}
+
+static bool has_name(void *ctx, uint64_t node)
+{
+	(void)ctx;
+	return node != NAMELESS;
 }
 
 static void put(struct vfsd_record_ring *ring, const struct in *in)
@@ -110,6 +116,12 @@ static const struct {
 	{"the last name's ATTRIB comes with the end",
 	 {{FAN_ATTRIB, X, 0, NULL, 0, FUSE_FSN_UNLINKED}, {FAN_DELETE, A, 0, "a", 0, 0}},
 	 {{VFSD_AGENT_ENDED, 0, "", X, 0, ""}, {VFSD_AGENT_DELETE, A, "a", 0, 0, ""}}},
+	{"also where the host has the end later",
+	 {{FAN_ATTRIB, NAMELESS, 0, NULL, 0, 0}, {0, NAMELESS, 0, NULL, 0, FUSE_FSN_UNLINKED}},
+	 {{VFSD_AGENT_ENDED, 0, "", NAMELESS, 0, ""}}},
+	{"but not another name's",
+	 {{FAN_ATTRIB, X, 0, NULL, 0, 0}, {0, X, 0, NULL, 0, FUSE_FSN_UNLINKED}},
+	 {{VFSD_AGENT_ATTRIB, 0, "", X, 0, ""}, {VFSD_AGENT_ENDED, 0, "", X, 0, ""}}},
 	{"other events do not",
 	 {{FAN_CLOSE_WRITE, A, X, "a", 0, FUSE_FSN_UNLINKED}},
 	 {{VFSD_AGENT_CLOSE_WRITE, A, "a", X, 0, ""}, {VFSD_AGENT_ENDED, 0, "", X, 0, ""}}},
@@ -148,7 +160,7 @@ static void test_runs(void)
 
 	for (size_t i = 0; i < sizeof(runs) / sizeof(runs[0]); i++) {
 		struct vfsd_record_ring *ring = new_ring();
-		struct vfsd_agent_feed feed = {.type_of = type_of};
+		struct vfsd_agent_feed feed = {.type_of = type_of, .has_name = has_name};
 
 		for (int k = 0; k < RUN_MAX && (runs[i].in[k].mask || runs[i].in[k].flags); k++)
 			put(ring, &runs[i].in[k]);
@@ -191,7 +203,7 @@ static void test_types(void)
 
 	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
 		struct vfsd_record_ring *ring = new_ring();
-		struct vfsd_agent_feed feed = {.type_of = type_of};
+		struct vfsd_agent_feed feed = {.type_of = type_of, .has_name = has_name};
 		size_t bytes;
 
 		put(ring, &table[i].in);
@@ -231,7 +243,7 @@ static void test_any_run(void)
 					 FAN_CREATE | FAN_ONDIR};
 	_Alignas(8) static uint8_t batch[VFSD_AGENT_BATCH_MAX];
 	struct vfsd_record_ring *ring = new_ring();
-	struct vfsd_agent_feed feed = {.type_of = type_of};
+	struct vfsd_agent_feed feed = {.type_of = type_of, .has_name = has_name};
 	struct vfsd_agent_record record;
 	struct vfsd_agent_reader reader;
 	uint64_t sequence = 0, ends_in = 0, ends_out = 0;
