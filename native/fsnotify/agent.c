@@ -29,27 +29,36 @@ struct vfsd_events_agent {
 	_Alignas(8) uint8_t batch[VFSD_AGENT_BATCH_MAX];
 };
 
+/* stat(2) of what is called @name in @inode, "": of that itself. 0 or -errno. */
+static int stat_node(struct vfsd_inodes *inodes, struct vfsd_inode *inode, const char *name,
+		     struct stat *ret)
+{
+	bool transient;
+	int fd = vfsd_inode_fd_get(inodes, inode, &transient);
+	int error = 0;
+
+	if (fd < 0)
+		return fd;
+	if (fstatat(fd, name, ret, AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH) != 0)
+		error = -errno;
+	vfsd_inode_fd_put(fd, transient);
+	return error;
+}
+
 /* For the feed: what something is. */
 static uint32_t type_of(void *ctx, uint64_t node, const char *name)
 {
 	struct vfsd_inodes *inodes = ctx;
 	struct vfsd_inode *inode = vfsd_inode_get(inodes, node);
 	uint32_t type = 0;
-	bool transient;
 	struct stat st;
-	int fd;
 
 	if (!inode)
 		return 0;
-	if (!name) {
+	if (!name)
 		type = inode->type;
-	} else {
-		fd = vfsd_inode_fd_get(inodes, inode, &transient);
-		if (fd >= 0 && fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0)
-			type = st.st_mode & S_IFMT;
-		if (fd >= 0)
-			vfsd_inode_fd_put(fd, transient);
-	}
+	else if (*name && stat_node(inodes, inode, name, &st) == 0)
+		type = st.st_mode & S_IFMT;
 	vfsd_inode_put(inodes, inode);
 	return type;
 }
@@ -59,21 +68,14 @@ static bool has_name(void *ctx, uint64_t node)
 {
 	struct vfsd_inodes *inodes = ctx;
 	struct vfsd_inode *inode = vfsd_inode_get(inodes, node);
-	bool transient, has = true;
-	struct stat st;
-	int fd;
+	struct stat st = {.st_nlink = 1};
+	int error;
 
 	if (!inode)
 		return true;
-	fd = vfsd_inode_fd_get(inodes, inode, &transient);
-	if (fd >= 0) {
-		has = fstat(fd, &st) != 0 || st.st_nlink > 0;
-		vfsd_inode_fd_put(fd, transient);
-	} else {
-		has = fd != -ESTALE;
-	}
+	error = stat_node(inodes, inode, "", &st);
 	vfsd_inode_put(inodes, inode);
-	return has;
+	return error != -ESTALE && st.st_nlink > 0;
 }
 
 int vfsd_events_agent_create(struct vfsd_events *events, struct vfsd_agent *session,
