@@ -38,6 +38,26 @@ def wait_until(condition: Callable[[], bool], what: str, deadline_s: float = DEA
         time.sleep(0.005)
 
 
+def named_threads(pid: int) -> dict[str, list[Path]]:
+    """Return where /proc has each thread of a process but the first, by name.
+
+    Each of the core's threads gives itself its name, soon after it has begun; until then it has
+    that of the first. Only for processes that have no other threads.
+    """
+    found: dict[str, list[Path]] = {}
+
+    def all_named() -> bool:
+        found.clear()
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            with suppress(OSError):  # it has ended
+                found.setdefault((task / "comm").read_text().strip(), []).append(task)
+        others = (name for name, tasks in found.items() if name[:5] != "vfsd-" for _ in tasks)
+        return len(list(others)) <= 1
+
+    wait_until(all_named, "a name for each thread")
+    return found
+
+
 def waiting(pid: int) -> Iterator[str]:
     """Yield what each thread of a process waits for in the kernel, as far as that says."""
     for task in Path(f"/proc/{pid}/task").glob("*"):

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.daemon.extending import extended
-from tests.daemon.running import Daemon
+from tests.daemon.running import Daemon, wait_until
 from tests.frontend import ROOT_ID, FuseError, Opcode, Session
 from tests.frontend import fuse_wire as wire
 from tests.frontend.fuse import FuseClient, Pending
@@ -323,9 +323,11 @@ def test_the_end_of_the_daemon(tmp_path: Path, pool: int, amount: int, end: str)
 
 
 def test_a_pool_may_have_extensions(run: Run, waiting: Waiting) -> None:
-    with run(5):
-        names = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
-        assert names.count("vfsd-ring-1") == 5
+    def names() -> list[str]:
+        return [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
+
+    with run(5):  # in this process; each thread gives itself its name
+        wait_until(lambda: names().count("vfsd-ring-1") == 5, "five threads")
 
 
 def test_too_many_of_a_guest_that_uses_its_chains_again(run: Run, waiting: Waiting) -> None:

@@ -6,14 +6,13 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.daemon.running import Daemon
+from tests.daemon.running import Daemon, named_threads
 from tests.frontend import ROOT_ID, Opcode, Session
 from tests.frontend import fuse_wire as wire
 from tests.frontend.fuse import Pending
@@ -100,26 +99,11 @@ def test_every_request_is_answered_once(
         assert bases[guest.rings.index(guest.fuse.ring)] == 2 + 50 * 16
 
 
-def thread_names(pid: int) -> list[str]:
-    """Names of all threads but the first; each gives itself one, soon after it has begun."""
-    end = time.monotonic() + 30
-    while True:
-        names = [
-            (task / "comm").read_text().strip()
-            for task in Path(f"/proc/{pid}/task").iterdir()
-            if task.name != str(pid)
-        ]
-        if all(name.startswith("vfsd-") for name in names):
-            return names
-        assert time.monotonic() < end, names
-        time.sleep(0.01)
-
-
 def test_pool_has_that_many_threads(start: Callable[..., Daemon], share: Path) -> None:
     daemon = start("--thread-pool-size=5", share=share)
     with Session.connect(daemon.socket) as guest:
         guest.fuse.init()
-        names = thread_names(daemon.pid)
+        threads = named_threads(daemon.pid)
         ring = guest.rings.index(guest.fuse.ring)
-        assert names.count(f"vfsd-ring-{ring}") == 5
-        assert names.count("vfsd-ring-0") == 1, "the urgent ones need none"
+        assert len(threads[f"vfsd-ring-{ring}"]) == 5
+        assert len(threads["vfsd-ring-0"]) == 1, "the urgent ones need none"

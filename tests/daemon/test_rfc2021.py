@@ -33,7 +33,7 @@ from tests.daemon.events import (
     MOVED_TO,
     OPEN,
 )
-from tests.daemon.running import INSTRUMENTED, Daemon
+from tests.daemon.running import INSTRUMENTED, Daemon, named_threads
 from tests.frontend import ROOT_ID, FuseError, InitFlag, Opcode, Session
 from tests.frontend.rfc2021 import (
     ADD,
@@ -462,11 +462,9 @@ def test_nothing_grows_with_use(start: Callable[..., Daemon]) -> None:
 
 def test_an_idle_daemon_sleeps(tree: Tree, daemon: Daemon) -> None:
     def wakeups() -> int:
-        for task in Path(f"/proc/{daemon.pid}/task").iterdir():
-            if (task / "comm").read_text().strip() == "vfsd-events":
-                status = (task / "status").read_text()
-                return int(status.partition("\nvoluntary_ctxt_switches:")[2].split()[0])
-        raise AssertionError("no event thread")
+        (task,) = named_threads(daemon.pid)["vfsd-events"]
+        status = (task / "status").read_text()
+        return int(status.partition("\nvoluntary_ctxt_switches:")[2].split()[0])
 
     tree.guest.add_watch(G1, tree.dir, ALL)
     tree.events()

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.daemon.running import DEADLINE_S, INSTRUMENTED, Daemon
+from tests.daemon.running import DEADLINE_S, INSTRUMENTED, Daemon, named_threads
 from tests.frontend import ROOT_ID, Opcode, Session
 from tests.frontend import fuse_wire as wire
 
@@ -37,8 +37,8 @@ DOTS = (".", "..")
 def ring_thread(daemon: Daemon, guest: Session) -> int:
     """Return the thread that serves ordinary requests."""
     name = f"vfsd-ring-{guest.rings.index(guest.fuse.ring)}"
-    tasks = Path(f"/proc/{daemon.pid}/task").iterdir()
-    return next(int(task.name) for task in tasks if (task / "comm").read_text().strip() == name)
+    (task,) = named_threads(daemon.pid)[name]
+    return int(task.name)
 
 
 class Trace:

@@ -22,7 +22,14 @@ from typing import Any
 
 import pytest
 
-from tests.daemon.running import COMMAND, DEADLINE_S, INSTRUMENTED, Daemon, wait_until
+from tests.daemon.running import (
+    COMMAND,
+    DEADLINE_S,
+    INSTRUMENTED,
+    Daemon,
+    named_threads,
+    wait_until,
+)
 from tests.daemon.watching import Watcher, short, watchers
 from tests.frontend import ROOT_ID, Session
 
@@ -432,11 +439,7 @@ def test_host_is_watched_only_where_somebody_asks(
     assert first.end()[0] == 0
     daemon.wait_for_log("event=consumer_gone")
     assert daemon.fanotify_marks() == []
-    assert "vfsd-watch" not in threads(daemon)
-
-
-def threads(daemon: Daemon) -> list[str]:
-    return [p.read_text().strip() for p in Path(f"/proc/{daemon.pid}/task").glob("*/comm")]
+    assert "vfsd-watch" not in named_threads(daemon.pid)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

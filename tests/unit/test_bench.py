@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from bench import goals
-from virtiofsd_py.bench import compare, report
+from virtiofsd_py.bench import compare, daemons, report
 from virtiofsd_py.bench.compare import Cell, Footprint, Results, Sample
 
 GETATTR = Cell("getattr", 32, awake=True)
@@ -112,3 +112,11 @@ def test_tables_line_up() -> None:
     text = report.rates(results([sample(1234567)], c=[sample(99)]))
     assert len({len(line) for line in text.splitlines()}) == 1
     assert "1.23 M" in text
+
+
+@pytest.mark.parametrize(
+    ("autogroup", "nice"),
+    [("/autogroup-7134 nice 0\n", 0), ("/autogroup-1 nice -15\n", -15), ("", None)],
+)
+def test_how_nice_a_session_is(autogroup: str, nice: int | None) -> None:
+    assert daemons.nice_of(autogroup) == nice

@@ -86,11 +86,21 @@ def prioritise_session(pid: int | str, nice: int) -> int:
     within its own. Does nothing elsewhere, or to somebody else's.
     """
     group = Path(f"/proc/{pid}/autogroup")
-    before = 0
     with suppress(OSError):
-        before = int(group.read_text().rpartition(" ")[2])
-        group.write_text(str(nice))
-    return before
+        before = nice_of(group.read_text())
+        if before is not None:
+            group.write_text(str(nice))
+            return before
+    return 0
+
+
+def nice_of(autogroup: str) -> int | None:
+    """Return how nice /proc/PID/autogroup says a session is.
+
+    None if it says nothing: the process was there before any session, or has none of its own.
+    """
+    _, _, nice = autogroup.rpartition(" nice ")
+    return int(nice) if nice else None
 
 
 @contextmanager
